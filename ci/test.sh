@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Style, types, documentation, then the tests. Arguments go to pytest: bash ci/test.sh -k units
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+
+xstefa_venv "docs,test,train"
+
+# One thread a process: pytest-xdist already fills the cores.
+export OMP_NUM_THREADS=1
+if [ -z "${PYTEST_XDIST_AUTO_NUM_WORKERS:-}" ]; then
+    cores="$(python -c 'import os; print(len(os.sched_getaffinity(0)))')"
+    export PYTEST_XDIST_AUTO_NUM_WORKERS="$((cores < 4 ? cores : 4))"
+fi
+
+echo "== ruff"
+ruff check .
+ruff format --check .
+echo "== mypy"
+mypy
+echo "== documentation"
+sphinx-build -W --keep-going -q -b html docs docs/_build/html
+echo "== pytest"
+exec pytest -n auto "$@" </dev/null

@@ -1,0 +1,74 @@
+# Sourced by demo.sh and test.sh: a virtual environment in .venv, made once and reused.
+#
+#   xstefa_venv EXTRAS     EXTRAS: comma-separated extras of pyproject.toml, or empty
+#
+# Leaves the shell in the repository root with .venv/bin first on PATH.
+
+# Whatever the caller's shell adds to Python's path would hide or replace what is installed here.
+unset PYTHONPATH PYTHONHOME
+
+xstefa_fail() {
+    printf 'xstefa: %s\n' "$@" >&2
+    exit 1
+}
+
+# Prints the full path of a Python that can make environments. 3.11 comes first because the
+# constraints were resolved with it; a newer one is taken only where there is no 3.11.
+xstefa_find_python() {
+    local candidate found oldest=""
+    for candidate in "${XSTEFA_PYTHON:-}" python3.11 /usr/bin/python3.11 /usr/local/bin/python3.11 \
+        "$HOME"/.pyenv/versions/3.11*/bin/python /opt/python*/bin/python3.11 \
+        python3 python3.12 python3.13 python; do
+        [ -n "$candidate" ] || continue
+        # Runs the candidate: a name on PATH can be a shim that stands for nothing.
+        found=$("$candidate" -c 'import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])' \
+            2>/dev/null </dev/null) || continue
+        if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null; then
+            oldest="$found"
+            continue
+        fi
+        if ! "$candidate" -c 'import ensurepip, venv' 2>/dev/null </dev/null; then
+            oldest="$found, without the modules venv and ensurepip (on Debian: apt-get install python3-venv)"
+            continue
+        fi
+        printf '%s\n' "${found% *}"
+        return 0
+    done
+    printf 'xstefa: no Python 3.11 or newer with venv and ensurepip was found.\n' >&2
+    [ -z "$oldest" ] || printf 'xstefa: found only: %s\n' "$oldest" >&2
+    printf 'xstefa: install it (on Debian: apt-get install python3.11 python3.11-venv), or name one: XSTEFA_PYTHON=/path/to/python3.11\n' >&2
+    return 1
+}
+
+xstefa_venv() {
+    local extras="$1" root python stamp key
+    root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+    cd "$root" || exit 1
+
+    # A moved or copied checkout carries an environment whose scripts point at the old place.
+    if [ -d .venv ] && [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$root/.venv" ]; then
+        rm -rf .venv
+    fi
+    if [ ! -d .venv ]; then
+        python="$(xstefa_find_python)" || exit 1
+        echo "xstefa: making .venv with $python"
+        "$python" -m venv .venv </dev/null || {
+            rm -rf .venv
+            xstefa_fail "$python could not make a virtual environment (on Debian: apt-get install python3-venv)"
+        }
+    fi
+
+    # The stamp changes with what decides the installation, and exists only after a success.
+    stamp=".venv/.installed-${extras:-none}"
+    key="$(cat pyproject.toml ci/constraints.txt | sha256sum | cut -d' ' -f1)"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
+        echo "xstefa: installing${extras:+ with extras $extras} (a few minutes the first time)"
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input \
+            -c ci/constraints.txt -e ".${extras:+[$extras]}" </dev/null ||
+            xstefa_fail "the installation failed; pip's message is above"
+        printf '%s\n' "$key" >"$stamp"
+    fi
+    export PATH="$root/.venv/bin:$PATH"
+    # Pictures are written to files; a desktop's interactive backend would need a display.
+    export MPLBACKEND=Agg
+}
