@@ -1,0 +1,66 @@
+"""What ``import xstefa`` must not do, seen from a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:xstefa", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("heavy", ["torch", "matplotlib", "sklearn", "cartopy", "lightning_fabric"])
+def test_import_stays_light(heavy):
+    code = f"import sys, xstefa; print([m for m in sys.modules if m.split('.')[0] == {heavy!r}])"
+    assert run(code) == "[]"
+
+
+def test_import_registers_the_accessor():
+    assert run("import xarray, xstefa; print(hasattr(xarray.Dataset, 'stefa'))") == "True"
+
+
+def test_import_says_nothing_and_leaves_logging_alone():
+    code = (
+        "import logging; before = logging.root.level, list(logging.root.handlers)\n"
+        "import xstefa; assert before == (logging.root.level, list(logging.root.handlers))"
+    )
+    assert run(code) == ""
+
+
+def test_import_leaves_pints_application_registry_alone():
+    code = (
+        "import pint; before = pint.get_application_registry().get()\n"
+        "import xstefa; print(pint.get_application_registry().get() is before)"
+    )
+    assert run(code) == "True"
+
+
+def test_version_is_that_of_the_distribution():
+    code = (
+        "import importlib.metadata, xstefa\n"
+        "print(xstefa.__version__ == importlib.metadata.version('xstefa'))"
+    )
+    assert run(code) == "True"
+
+
+def test_public_names_exist():
+    code = (
+        "import xstefa\n"
+        "missing = [name for name in xstefa.__all__ if not hasattr(xstefa, name)]\n"
+        "assert not missing, missing"
+    )
+    run(code)

@@ -1,0 +1,218 @@
+"""Settings that hold for a session or a ``with`` block: :class:`set_options`.
+
+Every setting is also a keyword of the calls that use it. :func:`resolve_options` joins the two, so
+that a keyword and a setting of the same name are checked by the same rule and mean the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+from xstefa.errors import OptionError
+
+Precision = Literal["fp32", "bf16"]
+
+_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
+
+
+class OptionValues(TypedDict, total=False):
+    """Names and types of the settings, as keywords of :class:`set_options`."""
+
+    device: str | None
+    precision: Precision | None
+    batch_size: int | None
+    progress: bool | None
+    cache_dir: str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """One consistent set of settings; ``None`` leaves the choice to xstefa.
+
+    Attributes
+    ----------
+    device : str or None
+        Torch device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ``"xpu"``. By default the
+        first GPU if there is one, else the CPU.
+    precision : {"fp32", "bf16"} or None
+        Number format of the model's arithmetic. By default ``"fp32"`` on every device: precision
+        never drops unless asked.
+    batch_size : int or None
+        Windows given to the model at once. By default chosen for the device.
+    progress : bool or None
+        Whether eager loops such as training show a progress bar. By default only if the error
+        stream is a terminal. Lazy results have none: compute them under dask's ``ProgressBar``.
+    cache_dir : pathlib.Path or None
+        Folder for what is worth keeping between runs. By default ``$XSTEFA_CACHE_DIR``, else
+        ``xstefa`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises
+    ------
+    OptionError
+        If a value is not one of the above.
+    """
+
+    device: str | None = None
+    precision: Precision | None = None
+    batch_size: int | None = None
+    progress: bool | None = None
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not (
+            isinstance(self.device, str) and _DEVICE.fullmatch(self.device)
+        ):
+            raise OptionError(
+                variable="device",
+                found=repr(self.device),
+                expected='"cpu", "cuda", "cuda:<number>", "mps", "xpu" or None (automatic)',
+                fix='name the device as torch does, for instance device="cuda:0"',
+            )
+        if self.precision not in (None, "fp32", "bf16"):
+            raise OptionError(
+                variable="precision",
+                found=repr(self.precision),
+                expected='"fp32", "bf16" or None ("fp32")',
+                fix='use precision="fp32", or "bf16" for speed at a small loss of accuracy',
+            )
+        if self.batch_size is not None and (
+            isinstance(self.batch_size, bool)
+            or not isinstance(self.batch_size, int)
+            or self.batch_size < 1
+        ):
+            raise OptionError(
+                variable="batch_size",
+                found=repr(self.batch_size),
+                expected="a whole number of at least 1, or None (automatic)",
+                fix="give the number of windows the model may see at once, for instance 64",
+            )
+        if self.progress is not None and not isinstance(self.progress, bool):
+            raise OptionError(
+                variable="progress",
+                found=repr(self.progress),
+                expected="True, False or None (only in a terminal)",
+                fix="use progress=True or progress=False",
+            )
+        if self.cache_dir is not None:
+            if not isinstance(self.cache_dir, str | os.PathLike):
+                raise OptionError(
+                    variable="cache_dir",
+                    found=repr(self.cache_dir),
+                    expected="a path or None (a folder of the user's cache)",
+                    fix='give a folder, for instance cache_dir="~/scratch/xstefa"',
+                )
+            object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
+
+    def show_progress(self) -> bool:
+        """Whether a progress bar should be drawn now."""
+        return sys.stderr.isatty() if self.progress is None else self.progress
+
+    def cache_path(self) -> Path:
+        """Folder of the cache. It is not created here."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        if own := os.environ.get("XSTEFA_CACHE_DIR"):
+            return Path(own).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xstefa"
+
+
+_current = Options()
+
+
+class set_options:
+    """Change settings for the session, or for a ``with`` block.
+
+    Parameters
+    ----------
+    **values
+        Any of ``device``, ``precision``, ``batch_size``, ``progress``, ``cache_dir``; see
+        :class:`Options` for what they accept. ``None`` returns a setting to its default.
+
+    Raises
+    ------
+    OptionError
+        If a name is unknown or a value is not accepted. Nothing is changed then.
+
+    Notes
+    -----
+    Settings belong to the process, as xarray's do. A lazy prediction takes them when it is built:
+    leaving the block before computing changes nothing, and they travel with it to dask workers.
+
+    Examples
+    --------
+    >>> import xstefa
+    >>> with xstefa.set_options(device="cpu", batch_size=16):
+    ...     xstefa.options.get_options().batch_size
+    16
+    >>> xstefa.options.get_options().batch_size is None
+    True
+    """
+
+    def __init__(self, **values: Unpack[OptionValues]) -> None:
+        global _current
+        updated = _replaced(_current, values)
+        self._previous = {name: getattr(_current, name) for name in values}
+        _current = updated
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Only what this block set goes back: a setting changed for the session inside it stays.
+        global _current
+        _current = replace(_current, **self._previous)
+
+
+def get_options() -> Options:
+    """Return the settings in force now."""
+    return _current
+
+
+def resolve_options(**values: Unpack[OptionValues]) -> Options:
+    """Return the settings in force, with the given keywords of a call put over them.
+
+    Parameters
+    ----------
+    **values
+        As for :class:`set_options`, except that ``None`` means "not given": the setting holds.
+
+    Returns
+    -------
+    Options
+
+    Raises
+    ------
+    OptionError
+        If a name is unknown or a value is not accepted.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    return _replaced(_current, given)
+
+
+def _replaced(options: Options, values: Mapping[str, object]) -> Options:
+    """Put ``values`` into ``options``, checked."""
+    known = [field.name for field in fields(Options)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise OptionError(
+                variable=name,
+                found="an option xstefa does not have",
+                expected="one of " + ", ".join(known),
+                fix=f"did you mean {close[0]}?" if close else "see xstefa.set_options",
+            )
+    changes: dict[str, Any] = dict(values)
+    return replace(options, **changes)
