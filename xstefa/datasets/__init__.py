@@ -1,0 +1,64 @@
+"""Small real data sets that ship with the package.
+
+Licences, attribution and citation are in ``LICENSES.md`` beside the files and in each file's
+global attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import xarray as xr
+
+from xstefa.errors import OptionError
+
+SAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "camels_us": "12 CAMELS-US basins, 1989-10 to 1999-09, (basin, time)",
+        "fluxnet": "8 FLUXNET2015 towers, 2008 to 2013, (station, time)",
+        "conus_grid": "1 degree grid of the conterminous US, 2011 to 2013, (time, lat, lon), "
+        "interpolated from CAMELS-US basins",
+    }
+)
+"""Names `open_sample` knows, with what each is."""
+
+US_OUTLINE: Path = Path(__file__).with_name("us_outline.geojson")
+"""State borders of the conterminous US (longitude, latitude), GeoJSON lines."""
+
+
+def open_sample(name: str, *, chunks: Mapping[str, int] | int | str | None = None) -> xr.Dataset:
+    """Open a data set that ships with xstefa.
+
+    Parameters
+    ----------
+    name : {"camels_us", "fluxnet", "conus_grid"}
+        Which one; `SAMPLES` says what each holds.
+    chunks : mapping, int, "auto" or None
+        As in `xarray.open_dataset`: None reads variables when they are used, ``{}`` gives dask
+        arrays chunked as the file is.
+
+    Returns
+    -------
+    xarray.Dataset
+        Daily forcing, static attributes and observations under the names, units and attributes
+        of their sources, coordinate reference system included. `held_out` (not on the grid) marks
+        the sites that the weights shipped with xstefa never saw.
+
+    Raises
+    ------
+    OptionError
+        If there is no sample of that name.
+    """
+    if name not in SAMPLES:
+        raise OptionError(
+            "There is no such sample.",
+            variable="name",
+            found=repr(name),
+            expected="one of " + ", ".join(repr(known) for known in SAMPLES),
+            fix=f'xstefa.open_sample("{next(iter(SAMPLES))}")',
+        )
+    path = Path(__file__).with_name(f"{name}.nc")
+    # decode_coords="all" makes the grid mapping a coordinate, so that arrays keep their CRS.
+    return xr.open_dataset(path, chunks=chunks, decode_coords="all")
