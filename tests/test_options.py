@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -120,19 +121,17 @@ def test_options_are_immutable_and_comparable():
     assert hash(options) == hash(Options(device="cpu"))
 
 
-def test_cache_dir(monkeypatch, tmp_path):
+def test_cache_path(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XSTEFA_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert Options().cache_dir == tmp_path / ".cache" / "xstefa"
+    assert Options().cache_path() == tmp_path / ".cache" / "xstefa"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert Options().cache_dir == tmp_path / "xdg" / "xstefa"
+    assert Options().cache_path() == tmp_path / "xdg" / "xstefa"
     monkeypatch.setenv("XSTEFA_CACHE_DIR", str(tmp_path / "own"))
-    assert Options().cache_dir == tmp_path / "own"
-    with set_options(cache_dir="~/mine"):
-        assert get_options().cache_dir == tmp_path / "mine"
-        with set_options(cache_dir=None):
-            assert get_options().cache_dir == tmp_path / "own"
+    assert Options().cache_path() == tmp_path / "own"
+    assert Options(cache_dir="~/mine").cache_path() == tmp_path / "mine"
+    assert isinstance(Options(cache_dir=str(tmp_path)).cache_dir, Path)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

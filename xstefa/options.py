@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
@@ -33,16 +33,9 @@ class OptionValues(TypedDict, total=False):
     cache_dir: str | os.PathLike[str] | None
 
 
-def _user_cache() -> Path:
-    """Return the folder xstefa keeps things in unless told otherwise; does not create it."""
-    if own := os.environ.get("XSTEFA_CACHE_DIR"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xstefa"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """One consistent set of settings; ``None`` leaves a choice to xstefa.
+    """One consistent set of settings; ``None`` leaves the choice to xstefa.
 
     Attributes
     ----------
@@ -57,7 +50,7 @@ class Options:
     progress : bool or None
         Whether eager loops such as training show a progress bar. By default only if the error
         stream is a terminal. Lazy results have none: compute them under dask's ``ProgressBar``.
-    cache_dir : pathlib.Path
+    cache_dir : pathlib.Path or None
         Folder for what is worth keeping between runs. By default ``$XSTEFA_CACHE_DIR``, else
         ``xstefa`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 
@@ -71,7 +64,7 @@ class Options:
     precision: Precision | None = None
     batch_size: int | None = None
     progress: bool | None = None
-    cache_dir: Path = field(default_factory=_user_cache)
+    cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if self.device is not None and not (
@@ -108,20 +101,27 @@ class Options:
                 expected="True, False or None (only in a terminal)",
                 fix="use progress=True or progress=False",
             )
-        folder: object = self.cache_dir
-        if not isinstance(folder, str | os.PathLike | None):
-            raise OptionError(
-                variable="cache_dir",
-                found=repr(folder),
-                expected="a path or None (a folder of the user's cache)",
-                fix='give a folder, for instance cache_dir="~/scratch/xstefa"',
-            )
-        path = _user_cache() if folder is None else Path(folder).expanduser()
-        object.__setattr__(self, "cache_dir", path)
+        if self.cache_dir is not None:
+            if not isinstance(self.cache_dir, str | os.PathLike):
+                raise OptionError(
+                    variable="cache_dir",
+                    found=repr(self.cache_dir),
+                    expected="a path or None (a folder of the user's cache)",
+                    fix='give a folder, for instance cache_dir="~/scratch/xstefa"',
+                )
+            object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
 
     def show_progress(self) -> bool:
         """Whether a progress bar should be drawn now."""
         return sys.stderr.isatty() if self.progress is None else self.progress
+
+    def cache_path(self) -> Path:
+        """Folder of the cache. It is not created here."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        if own := os.environ.get("XSTEFA_CACHE_DIR"):
+            return Path(own).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xstefa"
 
 
 _current = Options()
@@ -204,7 +204,7 @@ def resolve_options(**values: Unpack[OptionValues]) -> Options:
 
 def _replaced(options: Options, values: Mapping[str, object]) -> Options:
     """Put ``values`` into ``options``, checked."""
-    known = [each.name for each in fields(Options)]
+    known = [field.name for field in fields(Options)]
     for name in values:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
