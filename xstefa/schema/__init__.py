@@ -1,0 +1,345 @@
+"""What a model reads and predicts: tokens, targets and how datasets name them.
+
+A schema is data (one TOML file), not code. Adding a data source means adding aliases there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+from xstefa.errors import SchemaError
+
+__all__ = ["Alias", "Schema", "StandardName", "Target", "Variable", "load_schema"]
+
+Kind: TypeAlias = Literal["forcing", "static"]
+Transform: TypeAlias = Literal["identity", "log", "log1p"]
+
+T = TypeVar("T")
+
+_KINDS = ("forcing", "static")
+_TRANSFORMS = ("identity", "log", "log1p")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandardName:
+    """A CF standard name, and the time cell method that tells siblings apart.
+
+    Parameters
+    ----------
+    name : str
+        CF standard name, e.g. ``"air_temperature"``.
+    cell_method : str, optional
+        ``"maximum"``, ``"minimum"``, ``"mean"`` or ``"sum"``; None accepts all but extremes.
+    """
+
+    name: str
+    cell_method: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alias:
+    """A variable name that a data source uses for a token.
+
+    Parameters
+    ----------
+    name : str
+        The exact name in the source's files.
+    source : str
+        The source, for the reader and for the token table.
+    units : str, optional
+        Units fixed by the source's documentation, used only when the variable itself has none.
+        Given only for names that no other source uses in another unit.
+    """
+
+    name: str
+    source: str
+    units: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variable:
+    """One token (or ingredient of a derived token).
+
+    Parameters
+    ----------
+    name : str
+        Token name.
+    kind : {"forcing", "static"}
+        Daily series, or one value a site.
+    units : str
+        Canonical units.
+    long_name : str
+    standard_names : tuple of StandardName
+    aliases : tuple of Alias
+    valid_range : (float, float)
+        In canonical units; values outside mean a wrong label, not weather.
+    group : str, optional
+        Physical group masked together in pretraining.
+    transform : {"identity", "log", "log1p"}
+        Applied by the scaler before standardising.
+    required : bool
+    maskable : bool
+        Whether pretraining may hide it.
+    daylight : bool
+        True for an ingredient that is a mean over daylight hours and says so.
+    """
+
+    name: str
+    kind: Kind
+    units: str
+    long_name: str
+    valid_range: tuple[float, float]
+    standard_names: tuple[StandardName, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    group: str | None = None
+    transform: Transform = "identity"
+    required: bool = False
+    maskable: bool = True
+    daylight: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """A quantity that models predict.
+
+    Parameters
+    ----------
+    name, units, long_name, cell_methods : str
+        Name and CF metadata of the prediction.
+    valid_range : (float, float)
+        In `units`.
+    standard_name : str, optional
+        CF standard name of the prediction; None where CF has none that fits `units`.
+    standard_names : tuple of StandardName
+        Standard names under which observations of it are found.
+    aliases : tuple of Alias
+        Names under which observations of it are found.
+    leaking : tuple of str
+        Names of variables computed from the target; never predictors.
+    """
+
+    name: str
+    units: str
+    long_name: str
+    cell_methods: str
+    valid_range: tuple[float, float]
+    standard_name: str | None = None
+    standard_names: tuple[StandardName, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    leaking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """The tokens and targets that a model knows.
+
+    Parameters
+    ----------
+    name, version : str
+    forcings, statics : tuple of Variable
+        In the order in which models stack them.
+    ingredients : tuple of Variable
+        Variables that are not tokens but from which tokens are derived.
+    targets : tuple of Target
+    """
+
+    name: str
+    version: str
+    forcings: tuple[Variable, ...]
+    statics: tuple[Variable, ...]
+    ingredients: tuple[Variable, ...] = ()
+    targets: tuple[Target, ...] = ()
+    _index: dict[str, Variable] = field(init=False, repr=False, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        index: dict[str, Variable] = {}
+        for variable in (*self.forcings, *self.statics, *self.ingredients):
+            if variable.name in index:
+                raise SchemaError("the schema lists this token twice", variable=variable.name)
+            index[variable.name] = variable
+        object.__setattr__(self, "_index", index)
+
+    def __getitem__(self, token: str) -> Variable:
+        try:
+            return self._index[token]
+        except KeyError:
+            raise SchemaError(
+                f"schema {self.name!r} has no such token",
+                variable=token,
+                expected=f"one of {', '.join(self._index)}",
+            ) from None
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._index
+
+    @property
+    def tokens(self) -> tuple[Variable, ...]:
+        """Forcings, then statics."""
+        return self.forcings + self.statics
+
+    def target(self, name: str) -> Target:
+        """Return the target called `name`; SchemaError if there is none."""
+        for target in self.targets:
+            if target.name == name:
+                return target
+        raise SchemaError(
+            f"schema {self.name!r} has no such target",
+            variable=name,
+            expected=f"one of {', '.join(target.name for target in self.targets)}",
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the canonical content."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON-able content; `from_dict` reads it back."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "forcing": [_plain(variable) for variable in self.forcings],
+            "static": [_plain(variable) for variable in self.statics],
+            "ingredient": [_plain(variable) for variable in self.ingredients],
+            "target": [_plain(target) for target in self.targets],
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, object]) -> Schema:
+        """Build a schema from `to_dict` output or parsed TOML; SchemaError says what is wrong."""
+        unknown = set(content) - {"name", "version", "forcing", "static", "ingredient", "target"}
+        if unknown:
+            raise SchemaError("unknown section", variable=", ".join(sorted(unknown)))
+        return cls(
+            name=_text(content, "name"),
+            version=_text(content, "version"),
+            forcings=tuple(_variable(entry, "forcing") for entry in _entries(content, "forcing")),
+            statics=tuple(_variable(entry, "static") for entry in _entries(content, "static")),
+            ingredients=tuple(
+                _variable(entry, "forcing") for entry in _entries(content, "ingredient")
+            ),
+            targets=tuple(_target(entry) for entry in _entries(content, "target")),
+        )
+
+
+def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
+    """Load a schema that comes with xstefa by name, or any TOML file by path.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A bundled name such as ``"stefaland"``, or the path of a ``.toml`` file.
+
+    Returns
+    -------
+    Schema
+
+    Raises
+    ------
+    SchemaError
+        If there is no such schema, or its content is malformed.
+    """
+    if isinstance(name_or_path, str) and not name_or_path.endswith(".toml"):
+        source = resources.files(__package__).joinpath(f"{name_or_path}.toml")
+    else:
+        source = Path(name_or_path)
+    if not source.is_file():
+        bundled = sorted(
+            entry.name.removesuffix(".toml")
+            for entry in resources.files(__package__).iterdir()
+            if entry.name.endswith(".toml")
+        )
+        raise SchemaError(
+            "no such schema",
+            variable=str(name_or_path),
+            expected=f"one of {', '.join(bundled)}, or the path of a .toml file",
+        )
+    try:
+        content = tomllib.loads(source.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SchemaError(f"not valid TOML: {error}", variable=str(name_or_path)) from error
+    return Schema.from_dict(content)
+
+
+def _plain(entry: Variable | Target) -> dict[str, object]:
+    # Through JSON, so that tuples are lists as after a round trip.
+    plain: dict[str, object] = json.loads(json.dumps(asdict(entry)))
+    return plain
+
+
+def _text(content: Mapping[str, object], key: str) -> str:
+    value = content.get(key)
+    if not isinstance(value, str):
+        raise SchemaError("the schema needs this key as text", variable=key, found=repr(value))
+    return value
+
+
+def _entries(content: Mapping[str, object], section: str) -> Iterable[dict[str, object]]:
+    entries = content.get(section, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SchemaError("must be an array of tables", variable=section, found=repr(entries))
+    return entries
+
+
+def _variable(entry: Mapping[str, object], kind: Kind) -> Variable:
+    fields = _common(entry)
+    fields.setdefault("kind", kind)
+    variable = _construct(Variable, fields, "token")
+    if variable.kind not in _KINDS:
+        raise SchemaError(
+            "unknown kind",
+            variable=variable.name,
+            found=repr(variable.kind),
+            expected=" or ".join(_KINDS),
+        )
+    if variable.transform not in _TRANSFORMS:
+        raise SchemaError(
+            "unknown transform",
+            variable=variable.name,
+            found=repr(variable.transform),
+            expected=" or ".join(_TRANSFORMS),
+        )
+    return variable
+
+
+def _target(entry: Mapping[str, object]) -> Target:
+    fields = _common(entry)
+    leaking = fields.get("leaking", [])
+    fields["leaking"] = tuple(leaking) if isinstance(leaking, (list, tuple)) else leaking
+    return _construct(Target, fields, "target")
+
+
+def _common(entry: Mapping[str, object]) -> dict[str, object]:
+    fields = dict(entry)
+    for key, cls in (("standard_names", StandardName), ("aliases", Alias)):
+        items = fields.get(key, [])
+        if not isinstance(items, (list, tuple)):
+            raise SchemaError(f"{key} must be an array", variable=str(fields.get("name")))
+        fields[key] = tuple(_construct(cls, item, key) for item in items)
+    limits = fields.get("valid_range")
+    if not isinstance(limits, (list, tuple)) or len(limits) != 2:
+        raise SchemaError(
+            "valid_range must be two numbers",
+            variable=str(fields.get("name")),
+            found=repr(limits),
+        )
+    fields["valid_range"] = (float(limits[0]), float(limits[1]))
+    return fields
+
+
+def _construct(cls: type[T], fields: Mapping[str, object], what: str) -> T:
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        raise SchemaError(
+            f"malformed {what}: {error}", variable=str(dict(fields).get("name"))
+        ) from error
