@@ -18,6 +18,7 @@ ruff format --check .
 echo "== mypy"
 mypy
 echo "== documentation"
-sphinx-build -W --keep-going -q -b html docs docs/_build/html
+# -E: pages run code, so an unchanged page can still have a changed result.
+sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
 echo "== pytest"
 exec pytest -n auto "$@" </dev/null

@@ -17,7 +17,7 @@ xstefa_fail() {
 xstefa_find_python() {
     local candidate found oldest=""
     for candidate in "${XSTEFA_PYTHON:-}" python3.11 /usr/bin/python3.11 /usr/local/bin/python3.11 \
-        "$HOME"/.pyenv/versions/3.11*/bin/python /opt/python*/bin/python3.11 \
+        "${HOME:-}"/.pyenv/versions/3.11*/bin/python /opt/python*/bin/python3.11 \
         python3 python3.12 python3.13 python; do
         [ -n "$candidate" ] || continue
         # Runs the candidate: a name on PATH can be a shim that stands for nothing.
@@ -45,8 +45,9 @@ xstefa_venv() {
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
     cd "$root" || exit 1
 
-    # A moved or copied checkout carries an environment whose scripts point at the old place.
-    if [ -d .venv ] && [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$root/.venv" ]; then
+    # Of no use: half made (interrupted before pip was in), or moved here from another folder.
+    if [ -d .venv ] && [ "$(.venv/bin/python -c 'import pip, sys; print(sys.prefix)' 2>/dev/null)" != "$root/.venv" ]; then
+        echo "xstefa: the .venv found here does not work; making it again"
         rm -rf .venv
     fi
     if [ ! -d .venv ]; then
@@ -60,7 +61,7 @@ xstefa_venv() {
 
     # The stamp changes with what decides the installation, and exists only after a success.
     stamp=".venv/.installed-${extras:-none}"
-    key="$(cat pyproject.toml ci/constraints.txt | sha256sum | cut -d' ' -f1)"
+    key="$(cat pyproject.toml ci/constraints.txt | cksum)"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         echo "xstefa: installing${extras:+ with extras $extras} (a few minutes the first time)"
         .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input \

@@ -1,0 +1,81 @@
+"""A directive that runs its code at build time, so that printed results and messages cannot go stale.
+
+Blocks of one page share their names, as cells of a notebook do::
+
+    ```{live}
+    ds = xstefa.open_sample("camels_us")
+    ds.sizes
+    ```
+
+The value of a last expression is shown. With ``:raises: UnitsError`` the code has to raise that error,
+whose name and message are shown. ``:hide-code:`` shows only the output. Anything else that goes wrong
+is a warning at that line, hence a failed build.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import textwrap
+import traceback
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+
+WIDTH = 92
+
+
+class Live(SphinxDirective):
+    """Run the content; show it, then what it printed, returned or raised."""
+
+    has_content = True
+    option_spec = {"raises": directives.unchanged_required, "hide-code": directives.flag}  # noqa: RUF012
+
+    def run(self) -> list[nodes.Node]:
+        code = "\n".join(self.content)
+        names = self.env.temp_data.setdefault("live_names", {"__name__": "__main__"})
+        expected = self.options.get("raises")
+        try:
+            output = execute(code, names)
+        except Exception as error:
+            if type(error).__name__ != expected:
+                raise self.error(f"live code failed:\n{traceback.format_exc()}") from error
+            output = wrap(f"{expected}: {error}")
+        else:
+            if expected:
+                raise self.error(f"live code was to raise {expected} and did not")
+        shown: list[nodes.Node] = []
+        if "hide-code" not in self.options:
+            shown.append(nodes.literal_block(code, code, language="python"))
+        if output:
+            shown.append(nodes.literal_block(output, output, language="text", classes=["output"]))
+        return shown
+
+
+def execute(code: str, names: dict[str, object]) -> str:
+    """Run ``code`` in ``names``; return what it printed and the repr of a last expression."""
+    tree = ast.parse(code)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(tree, "<live>", "exec"), names)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), "<live>", "eval"), names)
+            if value is not None:
+                print(repr(value))
+    return printed.getvalue().rstrip()
+
+
+def wrap(text: str) -> str:
+    """Wrap each line of an error's message to the width of the page."""
+    lines = (textwrap.wrap(line, WIDTH, subsequent_indent="    ") for line in text.splitlines())
+    return "\n".join("\n".join(parts) for parts in lines)
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    app.add_directive("live", Live)
+    return {"version": "1", "parallel_read_safe": True}
