@@ -1,9 +1,8 @@
-"""Puts the cards that ship beside the weights in place of ``<!-- model-cards -->``."""
+"""Puts the cards of the bundled models in place of ``<!-- model-cards -->``."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
@@ -11,13 +10,12 @@ from sphinx.util.typing import ExtensionMetadata
 import xstefa
 
 MARK = "<!-- model-cards -->"
-WEIGHTS = Path(xstefa.__file__).parent / "weights"
 
 
 def insert_cards(app: Sphinx, docname: str, source: list[str]) -> None:
     if MARK in source[0]:
-        cards = sorted(WEIGHTS.rglob("*.md"))
-        text = "\n\n".join(demote(card.read_text(encoding="utf-8")) for card in cards)
+        cards = (xstefa.load_model(name).card for name in xstefa.list_models())
+        text = "\n\n".join(demote(card) for card in cards)
         source[0] = source[0].replace(MARK, text or "This version ships no weights.")
 
 
