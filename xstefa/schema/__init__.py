@@ -185,6 +185,16 @@ class Schema:
         """Forcings, then statics."""
         return self.forcings + self.statics
 
+    @property
+    def forcing_names(self) -> tuple[str, ...]:
+        """Names of the forcing tokens, in the order a network reads them."""
+        return tuple(variable.name for variable in self.forcings)
+
+    @property
+    def static_names(self) -> tuple[str, ...]:
+        """Names of the static tokens, in the order a network reads them."""
+        return tuple(variable.name for variable in self.statics)
+
     def target(self, name: str) -> Target:
         """Return the target called `name`; SchemaError if there is none."""
         for target in self.targets:

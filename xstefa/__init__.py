@@ -1,0 +1,26 @@
+"""StefaLand for xarray: predict streamflow and soil moisture from any labeled dataset.
+
+Importing registers the ``.stefa`` accessor on `xarray.Dataset` and does nothing else.
+"""
+
+from xstefa import accessor as accessor
+from xstefa.datasets import open_sample
+from xstefa.errors import XstefaError
+from xstefa.inference.store import to_zarr
+from xstefa.model.checkpoint import Model, list_models, load_model
+from xstefa.options import set_options
+from xstefa.schema import load_schema
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Model",
+    "XstefaError",
+    "__version__",
+    "list_models",
+    "load_model",
+    "load_schema",
+    "open_sample",
+    "set_options",
+    "to_zarr",
+]

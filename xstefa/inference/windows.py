@@ -1,0 +1,90 @@
+"""Windows anchored to the calendar, so that no chunking or selection can move them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Days = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPolicy:
+    """How a long record is cut into the windows a model reads.
+
+    Window ``k`` answers for the days ``[k * stride, (k + 1) * stride)`` counted from 1970-01-01 and
+    reads `spin_up` days before them. Neighbours overlap by `blend` days over which the answer fades
+    linearly from one to the next, so that no seam shows. At the two ends of a record windows are
+    shifted inside it; a record shorter than a window is preceded by missing days.
+
+    Parameters
+    ----------
+    length : int
+        Days a window reads, as in training.
+    spin_up : int
+        Days read before the first day answered for.
+    blend : int
+        Days over which neighbouring windows fade into each other; even.
+    """
+
+    length: int = 365
+    spin_up: int = 120
+    blend: int = 30
+
+    def __post_init__(self) -> None:
+        if self.blend < 0 or self.blend % 2:
+            raise ValueError(f"blend must be even and not negative, found {self.blend}")
+        if self.stride < max(self.blend, 1):
+            raise ValueError(
+                f"a window of {self.length} days leaves {self.stride} days to answer for after "
+                f"spin_up={self.spin_up} and blend={self.blend}; shorten them"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Days each window answers for."""
+        return self.length - self.spin_up - self.blend
+
+    def over(self, days: Days) -> range:
+        """Return the numbers of the windows that answer for a record.
+
+        Parameters
+        ----------
+        days : ndarray of int64, increasing
+            Days of the record, counted from 1970-01-01.
+        """
+        return range(int(days[0]) // self.stride, int(days[-1]) // self.stride + 1)
+
+    def start(self, window: int, *, first: int, last: int) -> int:
+        """Return the first day window number `window` reads in a record from `first` to `last`."""
+        latest = last - self.length + 1
+        if latest < first:
+            return latest
+        nominal = window * self.stride - self.spin_up - self.blend // 2
+        return min(max(nominal, first), latest)
+
+    def weight(self, window: int, days: Days) -> Floats:
+        """Return the weight of window number `window` in the answer for each day, shape (day,)."""
+        begin, end = window * self.stride, (window + 1) * self.stride
+        if not self.blend:
+            return ((days >= begin) & (days < end)).astype(np.float32)
+        rise = (days + 0.5 - (begin - self.blend / 2)) / self.blend
+        fall = (end + self.blend / 2 - days - 0.5) / self.blend
+        return np.clip(np.minimum(rise, fall), 0, 1).astype(np.float32)
+
+    def needed(self, out: Days, record: Days) -> tuple[list[int], int, int]:
+        """Return which windows answer for the days `out`, and the days of `record` they read.
+
+        Returns
+        -------
+        windows : list of int
+        first, last : int
+            First and last day read.
+        """
+        first, last = int(record[0]), int(record[-1])
+        windows = [k for k in self.over(record) if self.weight(k, out).any()]
+        starts = [self.start(k, first=first, last=last) for k in windows]
+        return windows, max(min(starts), first), min(max(starts) + self.length - 1, last)

@@ -1,0 +1,319 @@
+"""A model as one file: weights, schema, scaler, windows, provenance and card travel together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xstefa.errors import ModelError
+from xstefa.inference.windows import WindowPolicy
+from xstefa.model.architecture import Architecture
+from xstefa.model.scaler import Scaler
+from xstefa.options import get_options
+from xstefa.schema import Schema, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.network import StefaLand
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Everything about a model but its weights.
+
+    Attributes
+    ----------
+    name : str
+        Short name, as in ``load_model(name)``.
+    target : str or None
+        Name of the schema target the heads predict; None for a foundation model.
+    support : {"grid", "point", "any"}
+        Spatial support of the observations it was trained on. A target that several bundled models
+        predict is served by the one whose support is that of the dataset.
+    """
+
+    name: str
+    target: str | None
+    support: str
+    architecture: Architecture
+    schema: Schema
+    scaler: Scaler
+    windows: WindowPolicy
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    card: str = ""
+
+    def to_json(self) -> str:
+        """Return the canonical JSON text."""
+        content = {
+            "format": FORMAT,
+            "name": self.name,
+            "target": self.target,
+            "support": self.support,
+            "architecture": self.architecture.to_dict(),
+            "schema": self.schema.to_dict(),
+            "scaler": self.scaler.to_dict(),
+            "windows": asdict(self.windows),
+            "provenance": dict(self.provenance),
+            "card": self.card,
+        }
+        return json.dumps(content, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Read the text written by `to_json`."""
+        content = json.loads(text)
+        if (found := content.pop("format", None)) != FORMAT:
+            raise ModelError(
+                variable="format",
+                found=found,
+                expected=f"format {FORMAT}",
+                fix="load it with the xstefa version that wrote it, or upgrade xstefa",
+            )
+        return cls(
+            architecture=Architecture.from_dict(content.pop("architecture")),
+            schema=Schema.from_dict(content.pop("schema")),
+            scaler=Scaler.from_dict(content.pop("scaler")),
+            windows=WindowPolicy(**content.pop("windows")),
+            **content,
+        )
+
+
+class Model:
+    """A trained model: a reference to an immutable file, identified by its content.
+
+    It holds no weights. It is cheap to pickle and to put into a dask graph, and each process that
+    predicts with it reads the weights once. Equal content means equal models.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.safetensors`` file written by `Model.save` or by training.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).resolve()
+        if not self.path.is_file():
+            raise ModelError(
+                variable=str(path),
+                found="no such file",
+                expected=f"a model file ending in {SUFFIX}",
+                fix="see xstefa.list_models() for the models that come with the package",
+            )
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """Description stored in the file's header; reads no weights."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                header = file.metadata() or {}
+        except SafetensorError as error:
+            raise ModelError(
+                variable=str(self.path),
+                found=f"a file that is not safetensors ({error})",
+                expected="a model saved by xstefa",
+                fix="for the authors' .pt checkpoints use xstefa.import_published(path)",
+            ) from error
+        if "xstefa" not in header:
+            raise ModelError(
+                variable=str(self.path),
+                found="safetensors without the xstefa description",
+                expected="a model saved by xstefa",
+                fix="save it with Model.save(path)",
+            )
+        return ModelSpec.from_json(header["xstefa"])
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        return self.spec.name
+
+    @property
+    def schema(self) -> Schema:
+        """Tokens the model reads."""
+        return self.spec.schema
+
+    @property
+    def target(self) -> Target | None:
+        """Target the model predicts, None for a foundation model."""
+        return None if self.spec.target is None else self.schema.target(self.spec.target)
+
+    @property
+    def card(self) -> str:
+        """Model card (Markdown): data, sites, licences, recipe, skill, limits."""
+        return self.spec.card
+
+    def network(self) -> StefaLand:
+        """Build the network and read the weights into it, on the CPU, in evaluation mode."""
+        import torch
+        from safetensors.torch import load_file
+
+        from xstefa.model.network import StefaLand
+
+        network = StefaLand(self.spec.architecture)
+        # Released weights are stored in half precision; arithmetic is done in single precision.
+        weights = {name: value.to(torch.float32) for name, value in load_file(self.path).items()}
+        network.load_state_dict(weights, strict=True)
+        return network.eval()
+
+    def save(self, path: str | os.PathLike[str]) -> Model:
+        """Copy the model to `path`, with its card beside it as Markdown.
+
+        Returns
+        -------
+        Model
+            The saved model, equal to this one.
+        """
+        target = Path(path).with_suffix(SUFFIX)
+        _write_atomically(target, self.path.read_bytes())
+        _write_atomically(target.with_suffix(".md"), self.card.encode())
+        return Model(target)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.content_hash == other.content_hash
+
+    def __hash__(self) -> int:
+        return hash(self.content_hash)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_verified, (self.path, self.content_hash)
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return type(self).__qualname__, self.content_hash
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        parts = "foundation" if spec.target is None else f"{spec.target}, {spec.support} support"
+        return f"<xstefa.Model {spec.name!r} ({parts}) {self.content_hash[:12]}>"
+
+
+def create_model(
+    spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool = False
+) -> Model:
+    """Write a model into the cache folder under its content hash.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    weights : mapping of str to Tensor
+        State of the `StefaLand` network that ``spec.architecture`` describes.
+    half : bool
+        Store in half precision (released weights).
+
+    Returns
+    -------
+    Model
+    """
+    import torch
+    from safetensors.torch import save
+
+    dtype = torch.float16 if half else torch.float32
+    content = save(
+        {name: value.detach().to("cpu", dtype).contiguous() for name, value in weights.items()},
+        metadata={"xstefa": spec.to_json()},
+    )
+    digest = hashlib.sha256(content).hexdigest()
+    path = get_options().cache_path() / "models" / f"{digest}{SUFFIX}"
+    if not path.exists():
+        _write_atomically(path, content)
+    return Model(path)
+
+
+def load_model(name_or_path: str | os.PathLike[str] | Model) -> Model:
+    """Load a bundled model by name, or any model from a file.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        A name of `list_models`, or the path of a ``.safetensors`` file.
+
+    Raises
+    ------
+    ModelError
+        If there is neither, naming the models there are.
+    """
+    if isinstance(name_or_path, Model):
+        return name_or_path
+    bundled = _bundled()
+    if str(name_or_path) in bundled:
+        return Model(bundled[str(name_or_path)])
+    if not Path(name_or_path).exists():
+        raise ModelError(
+            variable=str(name_or_path),
+            found="neither a bundled model nor a file",
+            expected="one of " + ", ".join(sorted(bundled)) + ", or a path",
+            fix="xstefa.list_models() names the bundled models",
+        )
+    return Model(name_or_path)
+
+
+def list_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(_bundled())
+
+
+def model_for(target: str, *, support: str) -> Model:
+    """Return the bundled model that predicts `target` for data of this spatial support.
+
+    Raises
+    ------
+    ModelError
+        If no bundled model, or more than one, does.
+    """
+    models = [Model(path) for path in _bundled().values()]
+    offering = [m for m in models if m.spec.target == target]
+    fitting = [m for m in offering if m.spec.support in (support, "any")]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = sorted({m.spec.target for m in models if m.spec.target is not None})
+    raise ModelError(
+        variable=target,
+        found=f"{len(fitting)} bundled models for {support} data",
+        expected=f"one; targets of the bundled models: {', '.join(known)}",
+        fix="pass model= with a name of xstefa.list_models() or a file"
+        if offering
+        else f"predict one of {', '.join(known)}, or train it with .stefa.finetune({target!r})",
+    )
+
+
+def _bundled() -> dict[str, Path]:
+    folder = Path(str(resources.files("xstefa"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def _load_verified(path: Path, content_hash: str) -> Model:
+    """Unpickle: the file must be here, and be the same."""
+    model = Model(path)
+    if model.content_hash != content_hash:
+        raise ModelError(
+            variable=str(path),
+            found=f"content {model.content_hash[:12]}",
+            expected=f"content {content_hash[:12]}, as when the prediction was planned",
+            fix="every worker must see the same file; save the model to a shared folder",
+        )
+    return model
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)

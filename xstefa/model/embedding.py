@@ -1,0 +1,75 @@
+"""One vector per day and one per site, summed over the variables that are there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class VariableEmbedding(nn.Module):
+    """Embed each variable with its own two-layer network and sum, equations (4)-(6).
+
+    A value that is missing (NaN) or masked contributes that variable's learned vector instead.
+    All variables run as one matrix product over their concatenated hidden units: with
+    ``keep`` 1 where a value is known,
+
+        sum_v keep_v (W2_v h_v + b2_v) + (1 - keep_v) m_v
+            = concat(keep_v h_v) W2 + keep (b2 - m) + sum_v m_v
+
+    Parameters
+    ----------
+    variables : int
+        Number of variables, ``V``.
+    width : int
+        Length of the embedding, ``d``.
+    hidden : int
+        Hidden units per variable.
+    masked_as : {"vector", "scalar"}
+        What a masked value becomes: a learned vector (the paper, and the dynamic variables of the
+        published weights), or a learned scalar that is then embedded like a value (the static
+        variables of the published weights).
+    """
+
+    def __init__(
+        self, *, variables: int, width: int, hidden: int = 64, masked_as: str = "vector"
+    ) -> None:
+        super().__init__()
+        if masked_as not in ("vector", "scalar"):
+            raise ValueError(f"masked_as must be 'vector' or 'scalar', found {masked_as!r}")
+        self.masked_as = masked_as
+        self.weight1 = nn.Parameter(torch.empty(variables, hidden).uniform_(-1, 1))
+        self.bias1 = nn.Parameter(torch.empty(variables, hidden).uniform_(-1, 1))
+        bound = hidden**-0.5
+        self.weight2 = nn.Parameter(torch.empty(variables, hidden, width).uniform_(-bound, bound))
+        self.bias2 = nn.Parameter(torch.empty(variables, width).uniform_(-bound, bound))
+        shape = (variables, width) if masked_as == "vector" else (variables,)
+        self.masked = nn.Parameter(torch.randn(shape) * 0.02)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Sum the variables' embeddings.
+
+        Parameters
+        ----------
+        values : Tensor, shape (..., V)
+            Standardised values; NaN where missing.
+        mask : Tensor of bool, shape (..., V), optional
+            True where a known value is to be hidden.
+
+        Returns
+        -------
+        Tensor, shape (..., d)
+        """
+        hide = values.isnan() if mask is None else values.isnan() | mask
+        if self.masked_as == "scalar":
+            values = torch.where(hide, self.masked, values)
+            hidden = nn.functional.gelu(values.unsqueeze(-1) * self.weight1 + self.bias1)
+            return hidden.flatten(-2) @ self.weight2.flatten(0, 1) + self.bias2.sum(0)
+        keep = (~hide).to(self.weight1.dtype)
+        values = values.masked_fill(hide, 0.0)
+        hidden = nn.functional.gelu(values.unsqueeze(-1) * self.weight1 + self.bias1)
+        hidden = hidden * keep.unsqueeze(-1)
+        return (
+            hidden.flatten(-2) @ self.weight2.flatten(0, 1)
+            + keep @ (self.bias2 - self.masked)
+            + self.masked.sum(0)
+        )

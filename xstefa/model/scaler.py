@@ -1,0 +1,101 @@
+"""Standardisation: the numbers a network sees, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xstefa.schema import Schema
+
+Array = NDArray[np.float32]
+
+# Strictly positive quantities over several orders of magnitude; the floor keeps log(0) away.
+FORWARD = {
+    "identity": lambda x: x,
+    "log": lambda x: np.log(np.maximum(x, 1e-6)),
+    "log1p": lambda x: np.log1p(np.maximum(x, 0)),
+}
+INVERSE = {"identity": lambda z: z, "log": np.exp, "log1p": np.expm1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Mean and standard deviation of one token after its transform."""
+
+    mean: float
+    std: float
+    transform: str = "identity"
+
+    @classmethod
+    def fit(cls, values: Array, *, transform: str = "identity") -> Moments:
+        """Fit to the known values; a token never seen, or constant, keeps mean 0 or std 1."""
+        known = FORWARD[transform](values[np.isfinite(values)].astype(np.float64))
+        if not known.size:
+            return cls(mean=0.0, std=1.0, transform=transform)
+        return cls(
+            mean=float(known.mean()), std=float(known.std()) or 1.0, transform=transform
+        )
+
+    def standardise(self, values: Array) -> Array:
+        """Return ``(transform(x) - mean) / std`` in single precision."""
+        scaled = (FORWARD[self.transform](values) - np.float32(self.mean)) / np.float32(self.std)
+        return np.asarray(scaled, dtype=np.float32)
+
+    def restore(self, values: Array) -> Array:
+        """Return physical values from standardised ones."""
+        restored = INVERSE[self.transform](
+            values * np.float32(self.std) + np.float32(self.mean)
+        )
+        return np.asarray(restored, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaler:
+    """The moments of every token of a schema, in the order the network reads them."""
+
+    forcings: Mapping[str, Moments]
+    statics: Mapping[str, Moments]
+
+    @classmethod
+    def fit(cls, schema: Schema, forcing: Array, static: Array) -> Scaler:
+        """Fit to training sites only.
+
+        Parameters
+        ----------
+        forcing : ndarray, shape (site, day, C)
+        static : ndarray, shape (site, S)
+            Canonical units; NaN where missing.
+        """
+        return cls(
+            forcings={
+                v.name: Moments.fit(forcing[..., i], transform=v.transform)
+                for i, v in enumerate(schema.forcings)
+            },
+            statics={
+                v.name: Moments.fit(static[..., i], transform=v.transform)
+                for i, v in enumerate(schema.statics)
+            },
+        )
+
+    def to_dict(self) -> dict[str, dict[str, dict[str, float | str]]]:
+        """Return a JSON-able form."""
+        return {
+            kind: {
+                name: {"mean": m.mean, "std": m.std, "transform": m.transform}
+                for name, m in getattr(self, kind).items()
+            }
+            for kind in ("forcings", "statics")
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Mapping[str, Mapping[str, float | str]]]) -> Scaler:
+        """Read the form written by `to_dict`."""
+        return cls(
+            **{
+                kind: {name: Moments(**moments) for name, moments in content[kind].items()}  # type: ignore[arg-type]
+                for kind in ("forcings", "statics")
+            }
+        )

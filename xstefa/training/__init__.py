@@ -1,0 +1,1 @@
+"""Training on the same matching, units, scaling and windows as prediction."""

@@ -1,0 +1,133 @@
+"""Fine-tuning: a frozen encoder, and heads that learn one target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xstefa.inference.windows import Floats, WindowPolicy
+from xstefa.model.architecture import HeadSize
+from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.network import StefaLand
+from xstefa.training.losses import weighted_mse
+from xstefa.training.loop import Progress, Schedule, fit
+from xstefa.training.samples import Batch, Record, draw
+
+
+def variance_weights(record: Record, *, floor: float = 0.1) -> Floats:
+    """Return ``1 / (std + floor)**2`` of each site's observations, scaled to their own unit."""
+    assert record.target is not None
+    counted = np.isfinite(record.target).sum(axis=1) > 1
+    std = np.zeros(len(record.ids), dtype=np.float32)
+    std[counted] = np.nanstd(record.target[counted], axis=1)
+    return (1 / (std + floor) ** 2).astype(np.float32)
+
+
+def train_head(
+    records: Sequence[Record],
+    *,
+    foundation: Model,
+    with_encoder: bool = True,
+    head: HeadSize,
+    target: str,
+    support: str,
+    windows: WindowPolicy,
+    schedule: Schedule,
+    shares: Sequence[float],
+    weights: Sequence[Floats],
+    name: str,
+    provenance: Mapping[str, Any],
+    every: Callable[[int, Model], None] | None = None,
+    interval: int = 1000,
+) -> tuple[Model, Progress]:
+    """Train the heads of one target on a frozen encoder, equations (1)-(3).
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Training sites only, with their target.
+    foundation : Model
+        Gives the encoder, the schema and the scaler.
+    with_encoder : bool
+        False trains the plain LSTM baseline on the same inputs.
+    weights : sequence of ndarray, shape (site,)
+        Loss weight of every site of every record.
+
+    Returns
+    -------
+    Model, Progress
+    """
+    torch.manual_seed(schedule.seed)
+    spec = foundation.spec
+    architecture = replace(
+        spec.architecture,
+        decoder=False,
+        head=head,
+        encoder=spec.architecture.encoder if with_encoder else None,
+    )
+    network = StefaLand(architecture)
+    if network.encoder is not None:
+        pretrained = foundation.network().encoder
+        assert pretrained is not None
+        network.encoder.load_state_dict(pretrained.state_dict())
+        network.encoder.requires_grad_(False)
+    spec = ModelSpec(
+        name=name,
+        target=target,
+        support=support,
+        architecture=architecture,
+        schema=spec.schema,
+        scaler=spec.scaler,
+        windows=windows,
+        provenance=provenance,
+    )
+
+    def loss(batch: Batch) -> Tensor:
+        assert batch.target is not None and batch.weight is not None
+        forcing, static = torch.from_numpy(batch.forcing), torch.from_numpy(batch.static)
+        observed, weight = torch.from_numpy(batch.target), torch.from_numpy(batch.weight)
+        days = None
+        if network.encoder is not None:
+            # Frozen means frozen: no gradient, and no dropout either.
+            network.encoder.eval()
+            with torch.no_grad():
+                days = network.encoder(forcing, static).days
+        # Each member has its own dropout and sees every batch; they differ by initialisation.
+        return torch.stack(
+            [
+                weighted_mse(
+                    member(forcing, static, days).float() * network.scale,
+                    observed,
+                    weight,
+                    spin_up=windows.spin_up,
+                )
+                for member in network.heads
+            ]
+        ).sum()
+
+    batches = draw(
+        [record.standardised(spec.scaler) for record in records],
+        length=windows.length,
+        batch_size=schedule.batch_size,
+        shares=shares,
+        spin_up=windows.spin_up,
+        site_weights=weights,
+        seed=schedule.seed,
+    )
+    progress = fit(
+        network,
+        batches,
+        loss,
+        schedule=schedule,
+        description=f"training {name}",
+        every=None
+        if every is None
+        else lambda step: every(step, create_model(spec, network.state_dict())),
+        interval=interval,
+    )
+    return create_model(spec, network.state_dict()), progress

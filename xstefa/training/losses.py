@@ -1,0 +1,62 @@
+"""What training minimises; missing values never enter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xstefa.model.decoder import Reconstruction
+
+
+def masked_mse(
+    reconstruction: Reconstruction,
+    forcing: Tensor,
+    static: Tensor,
+    mask_forcing: Tensor,
+    mask_static: Tensor,
+    *,
+    static_weight: float = 0.5,
+) -> Tensor:
+    """Squared error on hidden values only (appendix A.2).
+
+    Per dynamic variable the mean over values that are hidden and observed, summed over variables;
+    static variables pooled.
+
+    Parameters
+    ----------
+    reconstruction : Reconstruction
+    forcing : Tensor, shape (B, T, C)
+    static : Tensor, shape (B, S)
+        Standardised; NaN where never observed.
+    mask_forcing, mask_static : Tensor of bool
+        True where hidden from the encoder.
+    """
+    dynamic = _mean_where(reconstruction.forcing, forcing, mask_forcing, dim=(0, 1)).sum()
+    pooled = _mean_where(reconstruction.static, static, mask_static, dim=(0, 1))
+    return dynamic + static_weight * pooled
+
+
+def _mean_where(found: Tensor, known: Tensor, mask: Tensor, *, dim: tuple[int, ...]) -> Tensor:
+    counted = mask & known.isfinite()
+    error = torch.where(counted, found.float() - known.nan_to_num(), 0.0).square()
+    return error.sum(dim) / counted.sum(dim).clamp(min=1)
+
+
+def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor, *, spin_up: int) -> Tensor:
+    """Squared error after the spin-up, each site weighted.
+
+    With ``weight = 1 / (std + 0.1)**2`` of the site's observations this is the basin-averaged NSE
+    loss of Kratzert et al. (2019), doi:10.5194/hess-23-5089-2019, equation (1).
+
+    Parameters
+    ----------
+    predicted, target : Tensor, shape (B, T)
+        Same unit; target NaN where missing.
+    weight : Tensor, shape (B,)
+    spin_up : int
+        Days at the start of the window that do not count.
+    """
+    predicted, target = predicted[:, spin_up:].float(), target[:, spin_up:]
+    known = target.isfinite()
+    error = torch.where(known, predicted - target.nan_to_num(), 0.0).square()
+    return (error.sum(1) * weight).sum() / known.sum().clamp(min=1)
