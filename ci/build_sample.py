@@ -269,16 +269,16 @@ def conus_grid(source: Path, out: Path) -> None:
             "_FillValue": np.int16(-32768),
             "chunksizes": (ds.sizes["time"], 13, 15),
         }
-    for name, variable in basins.data_vars.items():
+    for static, variable in basins.data_vars.items():
         if (
             variable.dims == ("basin",)
             and variable.dtype == np.float32
             and variable.attrs["attribute_group"] != "hydrology"
-            and name not in GRID_STATIC_UNUSED
+            and static not in GRID_STATIC_UNUSED
         ):
             attrs = {k: variable.attrs[k] for k in ("long_name", "units", "attribute_group")}
             values = bit_round(interpolate(variable.values), keep=12)
-            ds[name] = (("lat", "lon"), values, {**attrs, "grid_mapping": "crs"})
+            ds[static] = (("lat", "lon"), values, {**attrs, "grid_mapping": "crs"})
     nearest = np.full(mask.shape, np.nan, dtype=np.float32)
     nearest[rows, cols] = distance.min(axis=1)
     ds["gauge_distance"] = (

@@ -53,7 +53,8 @@ def test_held_out_is_the_release_split(name: str, ids: str, at_least: int) -> No
 
 def test_basins_have_complete_records() -> None:
     ds = open_sample("camels_us")
-    assert not ds[["prcp", "tmax", "tmin", "srad", "vp", "dayl", "streamflow"]].isnull().any().any()
+    needed = ["prcp", "tmax", "tmin", "srad", "vp", "dayl", "streamflow"]
+    assert all(ds[name].notnull().all() for name in needed)
 
 
 def test_towers_have_soil_moisture() -> None:
@@ -91,7 +92,7 @@ def test_opening_reads_nothing_and_chunks_follow_the_file() -> None:
 
 
 def test_unknown_sample_names_the_known() -> None:
-    with pytest.raises(OptionError, match="camels_us.*fluxnet.*conus_grid") as raised:
+    with pytest.raises(OptionError, match=r"camels_us.*fluxnet.*conus_grid") as raised:
         open_sample("camels")
     assert isinstance(raised.value, XstefaError)
 
