@@ -1,0 +1,304 @@
+"""Which variable of a dataset is which token, and by which rule.
+
+Ranks, best first: the caller's `rename`; CF standard name with the token's time cell method; CF
+standard name of a variable that states no method; alias. A variable that contradicts a token
+(another method, another standard name, a mean over part of the day) never matches it. Two
+variables at the best rank are an error, not a choice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import xarray as xr
+
+from xstefa.errors import AmbiguousMatchError
+from xstefa.schema import Schema, Target, Variable
+
+__all__ = ["Facts", "Match", "Rank", "best", "describe", "match_target", "match_variable"]
+
+_EXTREMES = frozenset({"maximum", "minimum", "maximum_absolute_value", "range", "median"})
+_CELL_METHOD = re.compile(r"((?:\w+:\s+)+)(\w+)")
+
+# What a variable may say of itself that makes it another quantity than the day's value.
+_PARTIAL = (
+    (re.compile(r"\bday[ -]?light|\bday[ -]?time", re.IGNORECASE), "daylight hours only"),
+    (re.compile(r"\bnight[ -]?time", re.IGNORECASE), "night only"),
+    (re.compile(r"\bclimatolog", re.IGNORECASE), "a climatology, not the day's value"),
+)
+_DAYLIGHT = _PARTIAL[0][1]
+
+
+class Rank(IntEnum):
+    """How strong a match is; lower is stronger."""
+
+    RENAME = 0
+    NAME_AND_METHOD = 1
+    NAME = 2
+    ALIAS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What matching looks at in one variable: metadata only."""
+
+    name: str
+    dims: tuple[str, ...]
+    standard_name: str | None
+    method: str | None
+    partial: str | None
+    units: str | None
+    numeric: bool
+    has_time: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """One variable that fits one token.
+
+    Parameters
+    ----------
+    variable : Facts
+    rank : Rank
+    rule : str
+        For the token table, e.g. ``"standard_name, time: maximum"``.
+    units : str, optional
+        Units from the alias, used where the variable states none.
+    """
+
+    variable: Facts
+    rank: Rank
+    rule: str
+    units: str | None = None
+
+
+def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
+    """Collect the facts of all variables of `ds` that could be tokens."""
+    skipped = _service_variables(ds)
+    facts = {}
+    for key, variable in ds.variables.items():
+        name = str(key)
+        if name in skipped:
+            continue
+        attrs = variable.attrs
+        cell_methods = str(attrs.get("cell_methods", ""))
+        units = attrs.get("units")
+        facts[name] = Facts(
+            name=name,
+            dims=tuple(str(dim) for dim in variable.dims),
+            standard_name=_optional(attrs.get("standard_name")),
+            method=_time_method(cell_methods, time or "time"),
+            partial=_partial(f"{cell_methods} {attrs.get('long_name', '')}"),
+            units="s" if variable.dtype.kind == "m" else _optional(units),
+            numeric=variable.dtype.kind in "fiumb" and "flag_meanings" not in attrs,
+            has_time=time is not None and time in variable.dims,
+        )
+    return facts
+
+
+def _service_variables(ds: xr.Dataset) -> set[str]:
+    """Names that are never tokens: indexes, horizontal coordinates, bounds, grid mappings."""
+    names = {str(dim) for dim in ds.dims}
+    for key, variable in ds.variables.items():
+        attrs = {**variable.encoding, **variable.attrs}
+        if attrs.get("standard_name") in ("latitude", "longitude", "time"):
+            names.add(str(key))
+        if "grid_mapping_name" in attrs or "crs_wkt" in attrs:
+            names.add(str(key))
+        for link in ("bounds", "climatology"):
+            if link in attrs:
+                names.add(str(attrs[link]))
+    return names
+
+
+def _optional(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _time_method(cell_methods: str, time: str) -> str | None:
+    """Return the method of the last entry for the time dimension (CF 7.3: the outermost)."""
+    method = None
+    for names, verb in _CELL_METHOD.findall(cell_methods):
+        if {time, "time"} & {name.rstrip(":") for name in names.split()}:
+            method = verb
+    return method
+
+
+def _partial(text: str) -> str | None:
+    hits = [reason for pattern, reason in _PARTIAL if pattern.search(text)]
+    # "daytime and nighttime" is the whole day again.
+    if "night only" in hits and _DAYLIGHT in hits:
+        hits = [hit for hit in hits if hit not in ("night only", _DAYLIGHT)]
+    return hits[0] if hits else None
+
+
+def match_variable(facts: Iterable[Facts], wanted: Variable, schema: Schema) -> list[Match]:
+    """All variables that fit `wanted` by its standard names or aliases.
+
+    Parameters
+    ----------
+    facts : iterable of Facts
+        Variables of the right dimensions.
+    wanted : Variable
+        A token or ingredient.
+    schema : Schema
+        Where `wanted` comes from; tells which names belong to others.
+    """
+    matches = []
+    for variable in facts:
+        if not variable.numeric or variable.has_time != (wanted.kind == "forcing"):
+            continue
+        if _contradiction(variable, wanted, schema) is not None:
+            continue
+        found = _by_standard_name(variable, wanted, schema) or _by_alias(variable, wanted)
+        if found is not None:
+            matches.append(found)
+    return matches
+
+
+def match_target(facts: Iterable[Facts], target: Target) -> list[Match]:
+    """All variables that are observations of `target`."""
+    matches = []
+    for variable in facts:
+        if not variable.numeric or not variable.has_time or variable.method in _EXTREMES:
+            continue
+        if variable.standard_name in {name.name for name in target.standard_names}:
+            matches.append(Match(variable=variable, rank=Rank.NAME, rule="standard_name"))
+            continue
+        for alias in target.aliases:
+            if variable.name == alias.name and variable.standard_name is None:
+                matches.append(
+                    Match(
+                        variable=variable,
+                        rank=Rank.ALIAS,
+                        rule=f"alias ({alias.source})",
+                        units=alias.units,
+                    )
+                )
+    return matches
+
+
+def best(token: str, matches: list[Match]) -> Match | None:
+    """Return the strongest of `matches`, or None; AmbiguousMatchError if two are equally strong."""
+    if not matches:
+        return None
+    rank = min(match.rank for match in matches)
+    strongest = [match for match in matches if match.rank == rank]
+    if len(strongest) == 1:
+        return strongest[0]
+    names = [match.variable.name for match in strongest]
+    raise AmbiguousMatchError(
+        "several variables fit this token equally well",
+        variable=token,
+        found=" and ".join(
+            f"{match.variable.name!r} by {match.rule}" for match in strongest
+        ),
+        expected="one variable",
+        fix=f"rename={{{names[0]!r}: {token!r}}}, or drop the others: ds.drop_vars({names[1:]!r})",
+    )
+
+
+def _methods(wanted: Variable) -> set[str]:
+    return {name.cell_method for name in wanted.standard_names if name.cell_method is not None}
+
+
+def _contradiction(variable: Facts, wanted: Variable, schema: Schema) -> str | None:
+    """Why `variable` cannot be `wanted` whatever it is called, or None."""
+    if wanted.kind == "forcing":
+        if wanted.daylight and variable.partial != _DAYLIGHT:
+            return "not said to cover daylight hours only"
+        if not wanted.daylight and variable.partial is not None:
+            return variable.partial
+    methods = _methods(wanted)
+    if variable.method is not None:
+        allowed = methods | ({"mean", "sum"} if not methods & _EXTREMES else set())
+        if variable.method not in allowed:
+            return f"time: {variable.method}"
+    own = {name.name for name in wanted.standard_names}
+    if variable.standard_name is not None and variable.standard_name not in own:
+        others = {
+            name.name
+            for other in (*schema.tokens, *schema.ingredients, *schema.targets)
+            for name in other.standard_names
+        }
+        if variable.standard_name in others:
+            return f"standard_name {variable.standard_name!r}"
+    return None
+
+
+def _by_standard_name(variable: Facts, wanted: Variable, schema: Schema) -> Match | None:
+    names = [name for name in wanted.standard_names if name.name == variable.standard_name]
+    if not names:
+        return None
+    methods = {name.cell_method for name in names}
+    if variable.method is not None and variable.method in methods:
+        return Match(
+            variable=variable,
+            rank=Rank.NAME_AND_METHOD,
+            rule=f"standard_name, time: {variable.method}",
+        )
+    if variable.method is None and (methods & {None, "mean", "sum"}):
+        if variable.name in _alias_names_of_siblings(wanted, schema):
+            return None
+        return Match(variable=variable, rank=Rank.NAME, rule="standard_name")
+    if variable.method is not None and None in methods:
+        return Match(variable=variable, rank=Rank.NAME, rule="standard_name")
+    return None
+
+
+def _alias_names_of_siblings(wanted: Variable, schema: Schema) -> set[str]:
+    """Names that belong to other tokens of the same kind and standard name, e.g. ``tasmax``."""
+    own = {name.name for name in wanted.standard_names}
+    return {
+        alias.name
+        for other in (*schema.tokens, *schema.ingredients)
+        if other.name != wanted.name
+        and other.kind == wanted.kind
+        and own & {name.name for name in other.standard_names}
+        for alias in other.aliases
+    }
+
+
+def _by_alias(variable: Facts, wanted: Variable) -> Match | None:
+    for alias in wanted.aliases:
+        if alias.name == variable.name:
+            return Match(
+                variable=variable,
+                rank=Rank.ALIAS,
+                rule=f"alias ({alias.source})",
+                units=alias.units,
+            )
+    return None
+
+
+def explain_unused(
+    variable: Facts, *, schema: Schema, dims: tuple[str, ...] | None, taken: Mapping[str, str]
+) -> str:
+    """Say in a few words why `variable` is not used."""
+    for target in schema.targets:
+        if variable.name in target.leaking:
+            return f"computed from {target.name}"
+        if match_target([variable], target):
+            return f"target {target.name}"
+    if dims is not None and not set(variable.dims) <= set(dims):
+        return f"on {', '.join(variable.dims)}: not the sites of the forcings"
+    if not variable.numeric:
+        return "not a quantity"
+    for wanted in (*schema.tokens, *schema.ingredients):
+        named = any(alias.name == variable.name for alias in wanted.aliases) or any(
+            name.name == variable.standard_name for name in wanted.standard_names
+        )
+        if not named or variable.has_time != (wanted.kind == "forcing"):
+            continue
+        if wanted.daylight and variable.partial is None:
+            continue
+        reason = _contradiction(variable, wanted, schema)
+        if reason is not None:
+            return f"not {wanted.name}: {reason}"
+        if wanted.name in taken:
+            return f"{wanted.name} taken from {taken[wanted.name]}"
+        return f"ingredient {wanted.name}, not needed"
+    return "no token"

@@ -1,0 +1,237 @@
+"""Units: from what a variable says to what a token needs, as one affine map `scale * x + offset`.
+
+The registry is private: pint's application registry, which other packages share, stays as it is.
+Three conversions go beyond pint: a water mass per area is a depth (1000 kg m-3), an amount over a
+day is a rate (only if the cell methods say that it is a sum), and a discharge is a depth per day
+once the catchment area is known (`Conversion` of the target, see `xstefa.binding`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pint
+import xarray as xr
+
+from xstefa.errors import UnitsError
+
+__all__ = ["Conversion", "conversion", "same_kind"]
+
+_EXPONENT = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
+_SCALED = re.compile(r"^([0-9.]+(?:[eE][+-]?[0-9]+)?)\s+(\S.*)$")
+
+# Spellings in real files that neither UDUNITS nor pint reads, or that pint reads as something else
+# ("mb" would be a millibarn). Compared after lower-casing, so only unambiguous ones.
+_SPELLINGS = {
+    "": "1",
+    "-": "1",
+    "~": "1",
+    "(0 - 1)": "1",
+    "0-1": "1",
+    "none": "1",
+    "unitless": "1",
+    "dimensionless": "1",
+    "fraction": "1",
+    "index": "1",
+    "mb": "mbar",
+    "deg c": "degC",
+    "degrees c": "degC",
+    "degree c": "degC",
+    "deg k": "K",
+    "degrees k": "K",
+    "degrees f": "degF",
+    "m of water equivalent": "m",
+    "m of water": "m",
+    "percentage": "percent",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversion:
+    """The affine map from found to used units.
+
+    Parameters
+    ----------
+    scale, offset : float
+        ``used = scale * found + offset``.
+    found, used : str
+        Units before and after, as text.
+    note : str, optional
+        What the map relies on beyond the units, e.g. the density of water.
+    """
+
+    found: str
+    used: str
+    scale: float = 1.0
+    offset: float = 0.0
+    note: str | None = None
+
+    def __call__(self, array: xr.DataArray) -> xr.DataArray:
+        """Return `array` in the used units as float32; lazy where the input is a dask array."""
+        if array.dtype.kind == "m":
+            # xarray may decode units like "days" to timedeltas; they count in seconds here.
+            array = array / np.timedelta64(1, "s")
+        result = array.astype(np.float32, copy=False)
+        if self.scale != 1.0:
+            result = result * np.float32(self.scale)
+        if self.offset != 0.0:
+            result = result + np.float32(self.offset)
+        return result
+
+
+@cache
+def _registry() -> pint.UnitRegistry:
+    # Definitions follow UDUNITS/CF as cf_xarray.units does; that module is not imported because
+    # importing it replaces pint's application registry.
+    registry = pint.UnitRegistry(
+        autoconvert_offset_to_baseunit=True,
+        preprocessors=[
+            lambda text: _EXPONENT.sub("**", text),
+            lambda text: text.replace("%", "percent"),
+        ],
+        cache_folder=None,
+    )
+    registry.define("percent = 0.01 = %")
+    registry.define("year = 365.25 * day = yr")
+    registry.define("@alias degC = C = deg_C = Celsius = degrees_Celsius = degreesC = degree_C")
+    registry.define("@alias degK = deg_K = degreesK")
+    registry.define("@alias degF = deg_F = degrees_F")
+    registry.define("@alias day = d = dy")
+    registry.define("@alias hour = h = hr")
+    registry.define("person = [] = people = persons = inhabitants")
+    registry.define("USD = [currency]")
+    return registry
+
+
+@cache
+def _parse(text: str) -> tuple[float, pint.Unit]:
+    """Return (factor, unit) of a units string, e.g. ``"0.1 degC"`` → (0.1, degC)."""
+    cleaned = text.strip()
+    cleaned = _SPELLINGS.get(cleaned.lower(), cleaned)
+    factor = 1.0
+    if scaled := _SCALED.match(cleaned):
+        factor, cleaned = float(scaled[1]), _SPELLINGS.get(scaled[2].lower(), scaled[2])
+    if cleaned == "1":
+        return factor, _registry().dimensionless
+    try:
+        return factor, _registry().parse_units(cleaned)
+    except Exception as error:  # pint raises several unrelated types on text it cannot read
+        raise UnitsError("cannot read these units", found=repr(text)) from error
+
+
+def _is_angle(unit: pint.Unit) -> bool:
+    # Pint counts radians as dimensionless; a slope in degrees is not a slope in metres per metre.
+    return "radian" in dict(_registry().get_root_units(unit)[1]._units)
+
+
+def _affine(found: str, used: str, *, multiply: str | None = None) -> tuple[float, float] | None:
+    """Scale and offset from `found` (times the quantity `multiply`) to `used`, or None."""
+    registry = _registry()
+    factor, unit = _parse(found)
+    target_factor, target = _parse(used)
+    by = registry.Quantity(multiply) if multiply is not None else registry.Quantity(1.0)
+    if _is_angle(unit) != _is_angle(target):
+        return None
+    try:
+        if multiply is None:
+            zero = registry.Quantity(0.0, unit).to(target).magnitude
+            one = registry.Quantity(1.0, unit).to(target).magnitude
+        else:
+            zero = 0.0
+            one = (registry.Quantity(1.0, unit) * by).to(target).magnitude
+    except (pint.DimensionalityError, pint.OffsetUnitCalculusError):
+        return None
+    # Rounded to 12 digits: pint's chains leave 0.9999999999999999 where 1 is meant.
+    scale = float(f"{factor * (one - zero) / target_factor:.12g}")
+    return scale, float(f"{zero / target_factor:.12g}")
+
+
+def conversion(
+    found: str, used: str, *, variable: str, time_method: str | None = None
+) -> Conversion:
+    """Find the map from the units of a variable to the units of its token.
+
+    Parameters
+    ----------
+    found, used : str
+        Units of the variable and of the token.
+    variable : str
+        Name of the variable, for the message.
+    time_method : str, optional
+        The variable's time cell method; ``"sum"`` lets an amount be read as a daily rate.
+
+    Returns
+    -------
+    Conversion
+
+    Raises
+    ------
+    UnitsError
+        If the units cannot be read or converted, or are an amount without a stated interval.
+    """
+    try:
+        direct = _affine(found, used)
+        water = None if direct or not _is_water(used) else _affine(found, used, multiply="0.001 m**3 / kg")
+    except UnitsError as error:
+        raise UnitsError(
+            error.message,
+            variable=variable,
+            found=error.found,
+            expected=f"units convertible to {used!r}",
+            fix=f"ds[{variable!r}].attrs['units'] = {used!r}   # or what they really are",
+        ) from error
+    if direct is not None:
+        return Conversion(found=found, used=used, scale=direct[0], offset=direct[1])
+    if water is not None:
+        return Conversion(found=found, used=used, scale=water[0], note="water at 1000 kg m-3")
+
+    amount, note = None, "daily sum"
+    if _is_rate(used):
+        amount = _affine(found, used, multiply="1 / day")
+    if amount is None and _is_water(used):
+        amount = _affine(found, used, multiply="0.001 m**3 / kg / day")
+        note = "daily sum, water at 1000 kg m-3"
+    if amount is not None and time_method == "sum":
+        return Conversion(found=found, used=used, scale=amount[0], note=note)
+    if amount is not None:
+        raise UnitsError(
+            "an amount without the interval over which it was collected",
+            variable=variable,
+            found=f"units {found!r} and no time: sum cell method",
+            expected=f"a rate such as {used!r}",
+            fix=(
+                f"if each value is the sum of its day, ds[{variable!r}].attrs['cell_methods'] = "
+                "'time: sum'; if it accumulates since an earlier hour (ERA5-Land) or covers "
+                "another interval (monthly, hourly mean of a day), make daily sums first"
+            ),
+        )
+    raise UnitsError(
+        "cannot convert these units",
+        variable=variable,
+        found=repr(found),
+        expected=f"units convertible to {used!r}",
+        fix=(
+            f"correct ds[{variable!r}].attrs['units'], or leave the variable out with "
+            f"ds.drop_vars({variable!r})"
+        ),
+    )
+
+
+def same_kind(found: str, used: str) -> bool:
+    """Whether `found` converts to `used` without further knowledge."""
+    try:
+        return _affine(found, used) is not None
+    except UnitsError:
+        return False
+
+
+def _is_rate(used: str) -> bool:
+    return _parse(used)[1].dimensionality.get("[time]", 0) < 0
+
+
+def _is_water(used: str) -> bool:
+    # Depths of water are in millimetres throughout the schema; speeds and heights never are.
+    return used.startswith("mm")
