@@ -136,6 +136,12 @@ class Target:
     aliases: tuple[Alias, ...] = ()
     leaking: tuple[str, ...] = ()
 
+    @property
+    def aliases_text(self) -> tuple[str, ...]:
+        """Standard names and aliases under which observations are found, for messages."""
+        names = (f"standard_name {name.name}" for name in self.standard_names)
+        return (*names, *(alias.name for alias in self.aliases))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
@@ -193,6 +199,16 @@ class Schema:
     @property
     def static_names(self) -> tuple[str, ...]:
         """Names of the static tokens, in the order a network reads them."""
+        return tuple(variable.name for variable in self.statics)
+
+    @property
+    def forcing_names(self) -> tuple[str, ...]:
+        """Names of the forcings in model order."""
+        return tuple(variable.name for variable in self.forcings)
+
+    @property
+    def static_names(self) -> tuple[str, ...]:
+        """Names of the statics in model order."""
         return tuple(variable.name for variable in self.statics)
 
     def target(self, name: str) -> Target:
