@@ -27,6 +27,8 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
+# numpydoc brings autosummary along; nothing here uses it.
+autosummary_generate = False
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 autodoc_typehints = "none"  # the docstrings state the types, with shapes and units

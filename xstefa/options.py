@@ -24,10 +24,13 @@ _DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
 
 
 class OptionValues(TypedDict, total=False):
-    """Names and types of the settings, as keywords of :class:`set_options`."""
+    """Names and types of the settings, as keywords of :class:`set_options`.
+
+    Wider than in :class:`Options`, which checks and narrows: values come from command lines too.
+    """
 
     device: str | None
-    precision: Precision | None
+    precision: str | None
     batch_size: int | None
     progress: bool | None
     cache_dir: str | os.PathLike[str] | None
