@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 
 import dask.array as da
@@ -85,8 +84,8 @@ def _attributes(key: EngineKey, dataset: xr.Dataset) -> dict[str, str]:
 
     target = key.model.target
     assert target is not None
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    line = f"{now} xstefa {__version__}: {target.name} predicted by {key.model.name}"
+    # No time of day: the same prediction planned twice is the same to dask.
+    line = f"xstefa {__version__}: {target.name} predicted by {key.model.name}"
     previous = dataset.attrs.get("history")
     return {
         "standard_name": target.standard_name,

@@ -32,6 +32,7 @@ def pretrain_encoder(
     name: str,
     provenance: Mapping[str, Any],
     every: Callable[[int, Model], None] | None = None,
+    interval: int = 1000,
 ) -> tuple[Model, Progress]:
     """Train encoder and decoder to reconstruct masked groups of variables (appendix A.2).
 
@@ -91,5 +92,6 @@ def pretrain_encoder(
         every=None
         if every is None
         else lambda step: every(step, create_model(spec, network.state_dict())),
+        interval=interval,
     )
     return create_model(spec, network.state_dict()), progress
