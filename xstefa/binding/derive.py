@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 __all__ = ["DAY_OF_YEAR", "DERIVATIONS", "LATITUDE", "Derivation"]
 
-Array: TypeAlias = NDArray[np.float32]
+Array: TypeAlias = NDArray[np.floating]
 
 LATITUDE = "latitude"
 DAY_OF_YEAR = "day of year"
@@ -79,7 +79,7 @@ def humidity_from_dewpoint(dewpoint: Array, temperature: Array) -> Array:
 
 
 def humidity_from_specific(specific: Array, temperature: Array, pressure: Array) -> Array:
-    """Relative humidity [%], bounded to 0..100, with vapour pressure e = q p / (0.622 + 0.378 q)."""
+    """Relative humidity [%], bounded to 0..100; vapour pressure is q p / (0.622 + 0.378 q)."""
     vapour_pressure = specific * pressure / (_EPSILON + (1.0 - _EPSILON) * specific)
     return humidity_from_vapour_pressure(vapour_pressure, temperature)
 
@@ -89,11 +89,11 @@ def _humidity_from_specific_at(specific: Array, temperature: Array, elevation: A
 
 
 def _humidity_from_specific_at_sea_level(specific: Array, temperature: Array) -> Array:
-    return humidity_from_specific(specific, temperature, np.float32(1013.25))
+    return humidity_from_specific(specific, temperature, np.full_like(specific, 1013.25))
 
 
 def midrange(maximum: Array, minimum: Array) -> Array:
-    """Mean temperature as (maximum + minimum) / 2 (FAO-56 eq. 9)."""
+    """Daily mean as (maximum + minimum) / 2 (FAO-56 eq. 9 for temperature)."""
     return 0.5 * (maximum + minimum)
 
 
@@ -128,11 +128,9 @@ def extraterrestrial_radiation(latitude: Array, day: Array) -> Array:
     declination = 0.409 * np.sin(angle - 1.39)
     # Beyond the polar circles the sun does not set (or rise): the sunset angle is pi (or 0).
     sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(declination), -1.0, 1.0))
-    radiation = (24.0 * 60.0 / np.pi * 0.0820) * distance * (
-        sunset * np.sin(phi) * np.sin(declination)
-        + np.cos(phi) * np.cos(declination) * np.sin(sunset)
-    )
-    return np.maximum(radiation, 0.0)
+    height = sunset * np.sin(phi) * np.sin(declination)
+    height = height + np.cos(phi) * np.cos(declination) * np.sin(sunset)
+    return np.maximum(24.0 * 60.0 / np.pi * 0.0820 * distance * height, 0.0)
 
 
 def hargreaves(maximum: Array, minimum: Array, latitude: Array, day: Array) -> Array:
@@ -200,6 +198,12 @@ DERIVATIONS: tuple[Derivation, ...] = (
         parts=("specific_humidity", "temperature_mean"),
         kernel=_humidity_from_specific_at_sea_level,
         rule="from specific humidity at 1013.25 hPa (FAO-56), within 0..100",
+    ),
+    Derivation(
+        token="relative_humidity",
+        parts=("relative_humidity_max", "relative_humidity_min"),
+        kernel=midrange,
+        rule="(maximum + minimum) / 2",
     ),
     Derivation(
         token="potential_evapotranspiration",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import cftime
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -60,13 +61,17 @@ class Layout:
     calendar: str = "standard"
 
     def wrap(
-        self, data: object, *, name: str, attrs: Mapping[str, object] | None = None
+        self,
+        data: NDArray[np.generic] | da.Array,
+        *,
+        name: str,
+        attrs: Mapping[str, object] | None = None,
     ) -> xr.DataArray:
         """Label `data` with the dimensions and coordinates of the input.
 
         Parameters
         ----------
-        data : array-like or dask array
+        data : NumPy or dask array
             With one axis for each of `dims`, in that order.
         name : str
             Name of the result.
@@ -83,7 +88,7 @@ class Layout:
             If `data` does not have the shape of the layout.
         """
         sizes = {dim: self.coords.sizes[dim] for dim in self.dims if dim in self.coords.sizes}
-        shape = np.shape(data)  # type: ignore[arg-type]
+        shape = data.shape
         if len(shape) != len(self.dims) or any(
             size != sizes.get(dim, size) for dim, size in zip(self.dims, shape, strict=True)
         ):
@@ -221,18 +226,25 @@ def _check_days(days: NDArray[np.int64], time: xr.DataArray) -> None:
         )
 
 
-def make_layout(ds: xr.Dataset, template: str, time: str) -> Layout:
+def make_layout(ds: xr.Dataset, template: str | None, time: str) -> Layout | None:
     """Read the layout of `ds` off the variable `template` (normally precipitation).
+
+    Returns
+    -------
+    Layout or None
+        None without a template; the time axis is checked all the same.
 
     Raises
     ------
     LayoutError, CalendarError
         If the time axis is not a sequence of distinct, ordered days.
     """
-    array = ds[template]
-    dims = tuple(str(dim) for dim in array.dims)
     days, calendar = day_numbers(ds[time])
     _check_days(days, ds[time])
+    if template is None:
+        return None
+    array = ds[template]
+    dims = tuple(str(dim) for dim in array.dims)
     coords, grid_mapping, place = _coordinates(ds, array)
     return Layout(
         time=time,
@@ -293,12 +305,12 @@ def _coordinates(
     return cleaned, name, place
 
 
-def find_latitude(ds: xr.Dataset, dims: tuple[str, ...]) -> Hashable | None:
+def find_latitude(ds: xr.Dataset, dims: tuple[str, ...]) -> str | None:
     """Name of the latitude [degree] of the sites on `dims`, or None."""
     named = [*ds.cf.standard_names.get("latitude", []), *ds.cf.coordinates.get("latitude", [])]
     for name in [*named, "lat", "latitude"]:
         if name in ds.variables and set(map(str, ds[name].dims)) <= set(dims):
-            return name
+            return str(name)
     return None
 
 

@@ -21,7 +21,7 @@ from xstefa.schema import Schema, Target, Variable
 __all__ = ["Facts", "Match", "Rank", "best", "describe", "match_target", "match_variable"]
 
 _EXTREMES = frozenset({"maximum", "minimum", "maximum_absolute_value", "range", "median"})
-_CELL_METHOD = re.compile(r"((?:\w+:\s+)+)(\w+)")
+_CELL_METHOD = re.compile(r"((?:\w+:\s*)+)(\w+)(\s+within\s+days)?")
 
 # What a variable may say of itself that makes it another quantity than the day's value.
 _PARTIAL = (
@@ -119,11 +119,19 @@ def _optional(value: object) -> str | None:
 
 
 def _time_method(cell_methods: str, time: str) -> str | None:
-    """Return the method of the last entry for the time dimension (CF 7.3: the outermost)."""
+    """Return the method that made the day's value.
+
+    That is the one "within days" if there is one (the mean over days of daily maxima is about
+    maxima), else the last for the time dimension (CF 7.3: methods are listed as applied).
+    """
+    # Comments in parentheses may hold words followed by colons ("interval: 1 hour").
+    entries = _CELL_METHOD.findall(re.sub(r"\([^)]*\)", " ", cell_methods))
     method = None
-    for names, verb in _CELL_METHOD.findall(cell_methods):
-        if {time, "time"} & {name.rstrip(":") for name in names.split()}:
-            method = verb
+    for names, verb, within_days in entries:
+        if {time, "time"} & set(re.findall(r"\w+", names)):
+            if within_days:
+                return str(verb)
+            method = str(verb)
     return method
 
 
@@ -193,9 +201,7 @@ def best(token: str, matches: list[Match]) -> Match | None:
     raise AmbiguousMatchError(
         "several variables fit this token equally well",
         variable=token,
-        found=" and ".join(
-            f"{match.variable.name!r} by {match.rule}" for match in strongest
-        ),
+        found=" and ".join(f"{match.variable.name!r} by {match.rule}" for match in strongest),
         expected="one variable",
         fix=f"rename={{{names[0]!r}: {token!r}}}, or drop the others: ds.drop_vars({names[1:]!r})",
     )
@@ -219,12 +225,10 @@ def _contradiction(variable: Facts, wanted: Variable, schema: Schema) -> str | N
             return f"time: {variable.method}"
     own = {name.name for name in wanted.standard_names}
     if variable.standard_name is not None and variable.standard_name not in own:
-        others = {
-            name.name
-            for other in (*schema.tokens, *schema.ingredients, *schema.targets)
-            for name in other.standard_names
-        }
-        if variable.standard_name in others:
+        variables = (*schema.tokens, *schema.ingredients)
+        known = {name.name for other in variables for name in other.standard_names}
+        known |= {name.name for target in schema.targets for name in target.standard_names}
+        if variable.standard_name in known:
             return f"standard_name {variable.standard_name!r}"
     return None
 

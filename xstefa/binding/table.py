@@ -95,8 +95,11 @@ class TokenTable:
             found = [row for row in rows if row.matched]
             lines.append(f"{title} ({len(found)} of {len(rows)} tokens):")
             lines += _columns([_cells(row) for row in found])
-            absent = [row.token + (" (required)" if row.required else "") for row in rows
-                      if not row.matched]
+            absent = [
+                row.token + (" (required)" if row.required else "")
+                for row in rows
+                if not row.matched
+            ]
             if absent:
                 lines += _wrapped("missing: ", absent)
         for row in self.rows:
@@ -126,9 +129,7 @@ def _columns(table: list[tuple[str, ...]]) -> list[str]:
     widths = [min(max(len(cell) for cell in column), 34) for column in zip(*table, strict=True)]
     return [
         "    "
-        + "  ".join(
-            cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
-        ).rstrip()
+        + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
         for cells in table
     ]
 

@@ -83,10 +83,10 @@ class Conversion:
 
 
 @cache
-def _registry() -> pint.UnitRegistry:
+def _registry() -> pint.UnitRegistry[float]:
     # Definitions follow UDUNITS/CF as cf_xarray.units does; that module is not imported because
     # importing it replaces pint's application registry.
-    registry = pint.UnitRegistry(
+    registry: pint.UnitRegistry[float] = pint.UnitRegistry(
         autoconvert_offset_to_baseunit=True,
         preprocessors=[
             lambda text: _EXPONENT.sub("**", text),
@@ -174,7 +174,7 @@ def conversion(
     """
     try:
         direct = _affine(found, used)
-        water = None if direct or not _is_water(used) else _affine(found, used, multiply="0.001 m**3 / kg")
+        water = _affine(found, used, multiply="0.001 m**3 / kg") if _is_water(used) else None
     except UnitsError as error:
         raise UnitsError(
             error.message,
@@ -229,7 +229,7 @@ def same_kind(found: str, used: str) -> bool:
 
 
 def _is_rate(used: str) -> bool:
-    return _parse(used)[1].dimensionality.get("[time]", 0) < 0
+    return bool(str(_parse(used)[1].dimensionality.get("[time]", "")).startswith("-"))
 
 
 def _is_water(used: str) -> bool:

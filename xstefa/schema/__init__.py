@@ -201,16 +201,6 @@ class Schema:
         """Names of the static tokens, in the order a network reads them."""
         return tuple(variable.name for variable in self.statics)
 
-    @property
-    def forcing_names(self) -> tuple[str, ...]:
-        """Names of the forcings in model order."""
-        return tuple(variable.name for variable in self.forcings)
-
-    @property
-    def static_names(self) -> tuple[str, ...]:
-        """Names of the statics in model order."""
-        return tuple(variable.name for variable in self.statics)
-
     def target(self, name: str) -> Target:
         """Return the target called `name`; SchemaError if there is none."""
         for target in self.targets:

@@ -1,0 +1,329 @@
+"""Planning: which variable is which token, worked out from metadata alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import xarray as xr
+
+from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
+from xstefa.binding.layout import Layout, find_latitude, find_time, make_layout
+from xstefa.binding.match import (
+    Facts,
+    Match,
+    Rank,
+    best,
+    describe,
+    explain_unused,
+    match_variable,
+)
+from xstefa.binding.sources import DayOfYear, Derived, Direct, Latitude, Source, TokenSource
+from xstefa.binding.table import TokenRow, TokenTable
+from xstefa.binding.units import Conversion, conversion
+from xstefa.errors import (
+    AmbiguousMatchError,
+    LayoutError,
+    MissingTokenError,
+    SchemaError,
+    UnitsError,
+    XstefaError,
+)
+from xstefa.schema import Schema, Target, Variable
+
+__all__ = ["Plan", "conversion_for", "plan"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What was understood of a dataset; no data has been read.
+
+    Parameters
+    ----------
+    schema : Schema
+    table : TokenTable
+    layout : Layout or None
+        None if the dataset has no usable time axis or no forcing.
+    problems : tuple of XstefaError
+        What would stop `bind`; empty if all is well.
+    sources : mapping of str to Direct or Derived
+        The recipe of each token that the dataset has.
+    """
+
+    schema: Schema
+    table: TokenTable
+    layout: Layout | None
+    problems: tuple[XstefaError, ...]
+    sources: Mapping[str, TokenSource]
+
+
+def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = None) -> Plan:
+    """Work out which variables are which tokens, from metadata alone.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    schema : Schema
+    rename : mapping of str to str, optional
+        ``{dataset variable: token}``: overrules all other rules.
+
+    Returns
+    -------
+    Plan
+        With `problems` instead of exceptions for anything wrong with the dataset.
+
+    Raises
+    ------
+    MissingTokenError, SchemaError
+        If `rename` names a variable or token that does not exist.
+    """
+    renamed = _check_rename(ds, schema, rename or {})
+    problems: list[XstefaError] = []
+    time: str | None = None
+    try:
+        time = find_time(ds)
+    except LayoutError as error:
+        problems.append(error)
+    facts = describe(ds, time=time)
+    leaking = {name for target in schema.targets for name in target.leaking} - set(renamed)
+    usable = [fact for name, fact in facts.items() if name not in leaking]
+
+    layout: Layout | None = None
+    dims: tuple[str, ...] | None = None
+    if time is not None:
+        anchor = _anchor(usable, schema, renamed, problems)
+        template = anchor.name if anchor is not None else None
+        try:
+            layout = make_layout(ds, template, time)
+        except LayoutError as error:
+            problems.append(error)
+        dims = None if anchor is None else anchor.dims
+
+    resolver = _Resolver(
+        schema=schema,
+        facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
+        renamed=renamed,
+        latitude=None if dims is None else find_latitude(ds, dims),
+        problems=problems,
+    )
+    sources = {
+        variable.name: source
+        for variable in schema.tokens
+        if (source := resolver.token(variable)) is not None
+    }
+    used = {name for source in sources.values() for name in source.variables}
+    taken = {token: ", ".join(source.variables) for token, source in sources.items()}
+    unused = {
+        name: explain_unused(fact, schema=schema, dims=dims, taken=taken)
+        for name, fact in facts.items()
+        if name not in used and name in ds.data_vars
+    }
+    table = TokenTable(
+        schema=schema.name,
+        rows=tuple(_row(v, sources.get(v.name), resolver.notes) for v in schema.tokens),
+        unused=unused,
+    )
+    for variable in schema.tokens:
+        if variable.required and variable.name not in sources and not table[variable.name].note:
+            problems.append(_missing(variable, table, usable, dims, schema))
+    return Plan(
+        schema=schema, table=table, layout=layout, problems=tuple(problems), sources=sources
+    )
+
+
+def _check_rename(ds: xr.Dataset, schema: Schema, rename: Mapping[str, str]) -> dict[str, str]:
+    tokens = ", ".join(v.name for v in (*schema.tokens, *schema.ingredients))
+    owners: dict[str, str] = {}
+    for name, token in rename.items():
+        if name not in ds.variables:
+            raise MissingTokenError(
+                "rename names a variable that the dataset does not have",
+                variable=str(name),
+                expected=f"one of {', '.join(map(str, ds.data_vars))}",
+                fix="rename={variable of the dataset: token}",
+            )
+        if token not in schema:
+            raise SchemaError(
+                "rename names a token that the schema does not have",
+                variable=str(token),
+                expected=f"one of {tokens}",
+                fix="rename={variable of the dataset: token}",
+            )
+        if token in owners:
+            raise SchemaError(
+                "rename gives two variables to one token",
+                variable=token,
+                found=f"{owners[token]!r} and {name!r}",
+                expected="one variable",
+            )
+        owners[token] = name
+    return dict(rename)
+
+
+def _candidates(
+    facts: list[Facts], variable: Variable, schema: Schema, renamed: Mapping[str, str]
+) -> list[Match]:
+    """All variables that could be `variable`; a rename alone if there is one."""
+    for fact in facts:
+        if renamed.get(fact.name) == variable.name:
+            return [Match(variable=fact, rank=Rank.RENAME, rule="rename")]
+    return match_variable([f for f in facts if f.name not in renamed], variable, schema)
+
+
+def _anchor(
+    facts: list[Facts],
+    schema: Schema,
+    renamed: Mapping[str, str],
+    problems: list[XstefaError],
+) -> Facts | None:
+    """Return the variable that says what the sites are: the first forcing there is."""
+    for variable in schema.forcings:
+        matches = _candidates(facts, variable, schema, renamed)
+        if not matches:
+            continue
+        strongest = min(matches, key=lambda match: match.rank)
+        try:
+            best(variable.name, matches)
+        except AmbiguousMatchError as error:
+            rivals = [match for match in matches if match.rank == strongest.rank]
+            # Rivals on the same dimensions are the resolver's to report.
+            if len({match.variable.dims for match in rivals}) > 1:
+                problems.append(error)
+        return strongest.variable
+    return None
+
+
+class _Resolver:
+    """Finds the recipe of each token of one dataset, collecting problems."""
+
+    def __init__(
+        self,
+        *,
+        schema: Schema,
+        facts: list[Facts],
+        renamed: Mapping[str, str],
+        latitude: str | None,
+        problems: list[XstefaError],
+    ) -> None:
+        self._schema = schema
+        self._facts = facts
+        self._renamed = renamed
+        self._latitude = latitude
+        self._problems = problems
+        self._done: dict[str, TokenSource | None] = {}
+        self.notes: dict[str, str] = {}
+
+    def token(self, variable: Variable) -> TokenSource | None:
+        """Return the recipe of a token or ingredient, or None if the dataset lacks it."""
+        name = variable.name
+        if name not in self._done:
+            self._done[name] = None  # a formula that needs its own result finds nothing
+            try:
+                self._done[name] = self._direct(variable) or self._derived(variable)
+            except XstefaError as error:
+                self._problems.append(error)
+                self.notes[name] = str(error)
+        return self._done[name]
+
+    def _direct(self, variable: Variable) -> Direct | None:
+        match = best(variable.name, _candidates(self._facts, variable, self._schema, self._renamed))
+        if match is None:
+            return None
+        return Direct(wanted=variable, match=match, conversion=conversion_for(match, variable))
+
+    def _derived(self, variable: Variable) -> Derived | None:
+        broken = None
+        for derivation in DERIVATIONS:
+            if derivation.token != variable.name:
+                continue
+            parts: list[Source] = []
+            for name in derivation.parts:
+                part = self._part(name)
+                if part is None:
+                    broken = broken or (name if name in self.notes else None)
+                    break
+                parts.append(part)
+            else:
+                return Derived(derivation=derivation, parts=tuple(parts))
+        if broken is not None:
+            # The part's own problem is reported; a second complaint would only hide it.
+            self.notes[variable.name] = f"not derived, because of the problem with {broken}"
+        return None
+
+    def _part(self, name: str) -> Source | None:
+        if name == DAY_OF_YEAR:
+            return DayOfYear()
+        if name == LATITUDE:
+            return None if self._latitude is None else Latitude(name=self._latitude)
+        return self.token(self._schema[name]) if name in self._schema else None
+
+
+def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
+    """Find the conversion of a matched variable to the units of what it was matched with.
+
+    Raises
+    ------
+    UnitsError
+        If units are missing, ambiguous or impossible.
+    """
+    name = match.variable.name
+    units = match.variable.units if match.variable.units is not None else match.units
+    if units is not None:
+        return conversion(units, wanted.units, variable=name, time_method=match.variable.method)
+    if wanted.units == "1" and wanted.valid_range != (0.0, 1.0):
+        return Conversion(found="", used="1", note="no units: a pure number (CF 3.1)")
+    # A fraction without units may be a percentage, so not even CF's default decides.
+    readings = {
+        "1": "a fraction (1) or a percentage (%)",
+        "%": "a percentage (%) or a fraction (1)",
+    }
+    raise UnitsError(
+        "the variable has no units, and xstefa does not guess",
+        variable=name,
+        found=f"no units on what matches {wanted.name!r}",
+        expected=readings.get(wanted.units, f"units convertible to {wanted.units!r}"),
+        fix=f"ds[{name!r}].attrs['units'] = {wanted.units!r}   # or what they really are",
+    )
+
+
+def _row(variable: Variable, source: TokenSource | None, notes: Mapping[str, str]) -> TokenRow:
+    return TokenRow(
+        token=variable.name,
+        kind=variable.kind,
+        units=variable.units,
+        variables=() if source is None else source.variables,
+        rule="" if source is None else source.rule,
+        units_found=source.conversion.found if isinstance(source, Direct) else "",
+        required=variable.required,
+        group=variable.group,
+        note=notes.get(variable.name, ""),
+    )
+
+
+def _missing(
+    variable: Variable,
+    table: TokenTable,
+    facts: list[Facts],
+    dims: tuple[str, ...] | None,
+    schema: Schema,
+) -> MissingTokenError:
+    elsewhere = match_variable(facts, variable, schema)
+    if elsewhere and dims is not None:
+        other = elsewhere[0].variable
+        extra = [dim for dim in other.dims if dim not in dims]
+        return MissingTokenError(
+            "the variable that matches this token is not on the sites of the forcings",
+            variable=variable.name,
+            found=f"{other.name!r} on ({', '.join(other.dims)})",
+            expected=f"dimensions ({', '.join(dims)})",
+            fix=f"drop the extra dimension first, e.g. ds = ds.isel({extra[0]}=0, drop=True)",
+        )
+    names = " or ".join(dict.fromkeys(name.name for name in variable.standard_names))
+    free = [name for name, reason in table.unused.items() if reason == "no token"]
+    return MissingTokenError(
+        "the model needs this token and no variable matches it",
+        variable=variable.name,
+        found=f"no match among {', '.join(free[:12])}" if free else "no unmatched variable",
+        expected=f"standard_name {names}, or a name that xstefa knows",
+        fix=f"rename={{'<your variable>': {variable.name!r}}}",
+    )

@@ -1,0 +1,113 @@
+"""Recipes: how a token is made from the variables of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xstefa.binding.derive import Derivation
+from xstefa.binding.layout import Layout, day_of_year
+from xstefa.binding.match import Match
+from xstefa.binding.units import Conversion
+from xstefa.schema import Variable
+
+__all__ = ["DayOfYear", "Derived", "Direct", "Latitude", "Source", "TokenSource", "leaves"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Direct:
+    """A token or ingredient that is a variable of the dataset, up to units."""
+
+    wanted: Variable
+    match: Match
+    conversion: Conversion
+
+    def realise(self, ds: xr.Dataset, layout: Layout) -> xr.DataArray:
+        """Return the array in canonical units."""
+        return self.conversion(ds[self.match.variable.name])
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Variables of the dataset it needs."""
+        return (self.match.variable.name,)
+
+    @property
+    def rule(self) -> str:
+        """How it was recognised, for the token table."""
+        note = self.conversion.note
+        return self.match.rule if note is None else f"{self.match.rule}; {note}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latitude:
+    """The latitude of the sites [degrees north], a part of formulas."""
+
+    name: str
+
+    def realise(self, ds: xr.Dataset, layout: Layout) -> xr.DataArray:
+        """Return latitude over the site dimensions (or a subset)."""
+        return ds[self.name].astype(np.float32)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """None: coordinates are not listed among the variables a token comes from."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfYear:
+    """The day of the year, a part of formulas."""
+
+    def realise(self, ds: xr.Dataset, layout: Layout) -> xr.DataArray:
+        """Return the day of the year over time."""
+        return day_of_year(ds, layout.time)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """None: see `Latitude`."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Derived:
+    """A token computed from others."""
+
+    derivation: Derivation
+    parts: tuple[Source, ...]
+
+    def realise(self, ds: xr.Dataset, layout: Layout) -> xr.DataArray:
+        """Return the result of the formula, lazy if any part is."""
+        return xr.apply_ufunc(
+            self.derivation.kernel,
+            # Coordinates of the parts may differ in what does not matter (a height of 2 m).
+            *(part.realise(ds, layout).reset_coords(drop=True) for part in self.parts),
+            dask="parallelized",
+            output_dtypes=[np.float32],
+        )
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Variables of the dataset it needs: each once, in order of first use."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.variables))
+
+    @property
+    def rule(self) -> str:
+        """How it is computed, for the token table."""
+        return f"derived: {self.derivation.rule}"
+
+
+TokenSource: TypeAlias = Direct | Derived
+Source: TypeAlias = Direct | Latitude | DayOfYear | Derived
+
+
+def leaves(source: Source) -> Iterator[Direct]:
+    """Yield the variables at the ends of a recipe."""
+    if isinstance(source, Direct):
+        yield source
+    elif isinstance(source, Derived):
+        for part in source.parts:
+            yield from leaves(part)
