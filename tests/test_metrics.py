@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xstefa.errors import LayoutError
+from xstefa.errors import LayoutError, UnitsError
 from xstefa.evaluation import metrics
 
 ALL = [getattr(metrics, name) for name in metrics.__all__]
@@ -156,6 +156,21 @@ def test_different_labels_are_refused_with_the_fix() -> None:
     pred, obs = (a.assign_coords(time=np.arange(400) + k) for k, a in enumerate((pred, obs)))
     with pytest.raises(LayoutError, match=r"xr\.align\(.*inner"):
         metrics.nse(pred, obs)
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_units_are_converted_to_those_observed(metric) -> None:
+    pred, obs = runoff(1), runoff(2)
+    in_metres = (pred / 1000).assign_attrs(units="m day-1")
+    score = metric(in_metres, obs)
+    np.testing.assert_allclose(score, metric(pred, obs))
+    assert score.attrs == metric(pred, obs).attrs
+
+
+def test_units_of_another_kind_are_refused() -> None:
+    pred, obs = runoff(1).rename("streamflow").assign_attrs(units="m3 s-1"), runoff(2)
+    with pytest.raises(UnitsError, match=r"streamflow.*m3 s-1.*mm d-1"):
+        metrics.rmse(pred, obs)
 
 
 def test_missing_dimension_is_refused_and_another_is_taken() -> None:

@@ -1,9 +1,10 @@
 """Scores of predictions against observations, one number a site.
 
 The metrics of appendix E of the StefaLand paper (arXiv:2509.17942). Each function takes a predicted
-and an observed `xarray.DataArray` in the same units and reduces one dimension, by default ``time``;
-every other dimension (site, latitude, quantile, ...) is kept. Days on which either is missing are
-left out of both. A score that is not defined (no pairs, constant or zero observations where the
+and an observed `xarray.DataArray` and reduces one dimension, by default ``time``; every other
+dimension (site, latitude, quantile, ...) is kept. Where both state units and these differ, the
+prediction is converted to those of the observations. Days on which either is missing are left out
+of both. A score that is not defined (no pairs, constant or zero observations where the
 formula divides by them) is NaN, never infinite. Dask arrays stay lazy; sums are in float64.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.units import conversion
 from xstefa.errors import LayoutError
 
 __all__ = [
@@ -35,7 +37,7 @@ PERCENTILES = 100
 
 
 def _pairs(pred: xr.DataArray, obs: xr.DataArray, dim: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Both arrays in float64, on the same labels, missing wherever either is."""
+    """Both arrays in float64, same labels and units, missing wherever either is."""
     for role, array in (("prediction", pred), ("observation", obs)):
         if dim not in array.dims:
             raise LayoutError(
@@ -55,7 +57,11 @@ def _pairs(pred: xr.DataArray, obs: xr.DataArray, dim: str) -> tuple[xr.DataArra
             expected="the same coordinates in both",
             fix='keep what they share: pred, obs = xr.align(pred, obs, join="inner")',
         ) from error
+    found, used = pred.attrs.get("units"), obs.attrs.get("units")
     pred, obs = pred.astype(np.float64), obs.astype(np.float64)
+    if found is not None and used is not None and found != used:
+        to_observed = conversion(found, used, variable=str(pred.name))
+        pred = pred * to_observed.scale + to_observed.offset
     both = pred.notnull() & obs.notnull()
     return pred.where(both), obs.where(both)
 
@@ -87,7 +93,7 @@ def nse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
 
@@ -101,6 +107,8 @@ def nse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
 
     Notes
     -----
@@ -123,7 +131,7 @@ def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
 
@@ -137,6 +145,8 @@ def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
 
     Notes
     -----
@@ -174,6 +184,8 @@ def correlation(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> 
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
     """
     pred, obs = _pairs(pred, obs, dim)
     return _named(_correlation(pred, obs, dim), "correlation", "Pearson correlation", "1")
@@ -185,7 +197,7 @@ def rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Data
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
 
@@ -198,6 +210,8 @@ def rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Data
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
     """
     units = obs.attrs.get("units", "")
     pred, obs = _pairs(pred, obs, dim)
@@ -210,7 +224,7 @@ def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Da
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
 
@@ -223,6 +237,8 @@ def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Da
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
 
     References
     ----------
@@ -241,7 +257,7 @@ def mae(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
 
@@ -254,6 +270,8 @@ def mae(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
     """
     units = obs.attrs.get("units", "")
     pred, obs = _pairs(pred, obs, dim)
@@ -266,7 +284,7 @@ def pbias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Dat
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
 
@@ -280,6 +298,8 @@ def pbias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Dat
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
 
     Notes
     -----
@@ -306,7 +326,7 @@ def fhv(
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
     fraction : float
@@ -322,6 +342,8 @@ def fhv(
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
 
     References
     ----------
@@ -345,7 +367,7 @@ def flv(
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
     fraction : float
@@ -361,6 +383,8 @@ def flv(
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
 
     Notes
     -----
@@ -381,7 +405,7 @@ def fdc_rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.
     Parameters
     ----------
     pred, obs : xarray.DataArray
-        Predicted and observed values in the same units, on the same labels along `dim`.
+        Predicted and observed values, on the same labels along `dim`.
     dim : str
         Dimension to score over.
 
@@ -394,6 +418,8 @@ def fdc_rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.
     ------
     LayoutError
         If `dim` is missing from either or their labels differ.
+    UnitsError
+        If one's units cannot be converted to the other's.
 
     Notes
     -----

@@ -1,0 +1,678 @@
+"""Figures of predictions: map sequences, hydrographs, series at a site.
+
+Every function takes arrays with CF attributes, whatever their dimensions are called, and returns
+the matplotlib figure. Matplotlib is imported when a figure is made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import cf_xarray  # noqa: F401  registers the .cf accessor
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstefa.binding.units import conversion
+from xstefa.datasets import US_OUTLINE
+from xstefa.errors import LayoutError
+from xstefa.evaluation import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+    from pyproj import CRS
+
+__all__ = ["hydrograph", "series", "soil_moisture_maps"]
+
+Floats = NDArray[np.float64]
+
+# Dry sand to deep water. Lightness falls steadily from one end to the other, so the order of the
+# colours survives a grey print and colour-blind eyes.
+SOIL_MOISTURE_COLOURS = (
+    "#f7ecd6",
+    "#e6cf9f",
+    "#c3bf85",
+    "#86b096",
+    "#4a97a5",
+    "#29749f",
+    "#1d4f87",
+    "#152a58",
+)
+INK = "#262626"
+FAINT = "#8c8c8c"
+LAND = "#ececec"
+PREDICTED = "#d95f02"
+OBSERVED = "#1b1b1b"
+RAIN = "#5b8db8"
+
+
+def soil_moisture_maps(
+    da: xr.DataArray,
+    *,
+    dates: Sequence[str] | None = None,
+    outline: str | Path | None = US_OUTLINE,
+    columns: int = 3,
+    limits: tuple[float, float] | None = None,
+    cmap: str | Colormap | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw a sequence of maps with one colour scale.
+
+    Grids in longitude and latitude away from the equator and the poles are drawn in an equal-area
+    projection; grids with another coordinate reference system in their own.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        A time dimension and either two horizontal ones or one of sites with latitude and longitude.
+    dates : sequence of str, optional
+        Days to draw, for instance ``["2012-03-01", "2012-09-01"]``; by default six, evenly spread.
+    outline : path, optional
+        GeoJSON with borders in longitude and latitude; by default the states of the conterminous
+        US. None draws none.
+    columns : int
+        Maps in a row, at most.
+    limits : (float, float), optional
+        Ends of the colour scale; by default the 2nd and 98th percentile of what is drawn.
+    cmap : str or matplotlib Colormap, optional
+        By default from dry sand to deep blue, in even steps of lightness.
+    title : str, optional
+        Heading; by default the array's long name.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    LayoutError
+        If there is no time or place in the array, there are further dimensions, or it lacks a date.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LinearSegmentedColormap
+
+    time = _time_dimension(da)
+    if dates is None:
+        steps = np.linspace(0, da.sizes[time] - 1, min(6, da.sizes[time])).round().astype(int)
+    else:
+        steps = np.array([_step(da, time, date) for date in dates])
+    # One computation: days that come out of one block of a lazy prediction are predicted once.
+    shown = da.isel({time: steps}).compute()
+    panels = [shown.isel({time: panel}) for panel in range(len(steps))]
+    place = _Place.of(panels[0])
+    values = np.concatenate([panel.values[np.isfinite(panel.values)] for panel in panels])
+    low, high = limits or _round_limits(values)
+    if cmap is None:
+        cmap = LinearSegmentedColormap.from_list("soil_moisture", SOIL_MOISTURE_COLOURS)
+
+    drawn = np.isfinite(np.stack([panel.transpose(*place.dims) for panel in panels])).any(axis=0)
+    left, right, bottom, top = place.extent(drawn)
+    n_columns = min(columns, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    width = 12.0 if n_columns > 1 else 8.0
+    panel_height = width / n_columns * (top - bottom) / (right - left)
+    with _style():
+        figure, axes = plt.subplots(
+            n_rows,
+            n_columns,
+            figsize=(width, n_rows * (panel_height + 0.3) + 1.3),
+            layout="constrained",
+            squeeze=False,
+        )
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for panel, axis in zip(panels, axes.flat, strict=False):
+            if outline is not None:
+                _draw_outline(axis, place, Path(outline))
+            image = place.draw(axis, panel, cmap=cmap, limits=(low, high))
+            axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+            axis.set_title(_day(panel[time]), color=INK)
+        below, above = bool((values < low).any()), bool((values > high).any())
+        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+        bar = figure.colorbar(
+            image, ax=axes, location="bottom", shrink=0.5, aspect=36, pad=0.03, extend=extend
+        )
+        bar.outline.set_visible(False)
+        bar.set_label(_label(da))
+        figure.suptitle(
+            title or _sentence_case(str(da.attrs.get("long_name", da.name))),
+            fontsize=15,
+            fontweight="bold",
+            x=0.01,
+            ha="left",
+        )
+    return figure
+
+
+def hydrograph(
+    pred: xr.DataArray,
+    obs: xr.DataArray | None = None,
+    *,
+    precipitation: xr.DataArray | None = None,
+    period: slice | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw predicted and observed streamflow of one site, precipitation hanging from above.
+
+    Parameters
+    ----------
+    pred : xarray.DataArray
+        Predicted streamflow; time is its only dimension.
+    obs : xarray.DataArray, optional
+        Observed streamflow on the same days. NSE and KGE over all of them stand in the title.
+    precipitation : xarray.DataArray, optional
+        Precipitation on the same days.
+    period : slice, optional
+        Days to draw, for instance ``slice("1995-10", "1997-09")``; the scores stay those of all.
+    title : str, optional
+        Name of the site; by default taken from the coordinates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    LayoutError
+        If an array has other dimensions than time, or prediction and observation differ in days.
+    UnitsError
+        If prediction and observation have units of different kinds.
+    """
+    time, pred = _only_time(pred), pred.compute()
+    scores = None
+    if obs is not None:
+        obs = _in_units_of(pred, obs.compute())
+        nse = metrics.nse(pred, obs, dim=time).item()
+        kge = metrics.kge(pred, obs, dim=time).item()
+        scores = f"NSE {_number(nse)}   KGE {_number(kge)}   {_n_pairs(pred, obs)}"
+    return _site_figure(
+        pred, obs, precipitation, period=period, title=title, scores=scores, observed="line"
+    )
+
+
+def series(
+    pred: xr.DataArray,
+    obs: xr.DataArray | None = None,
+    *,
+    precipitation: xr.DataArray | None = None,
+    period: slice | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw a predicted series of one site and its observations, which may have gaps, as points.
+
+    Parameters
+    ----------
+    pred : xarray.DataArray
+        Predicted values, for instance soil moisture; time is the only dimension.
+    obs : xarray.DataArray, optional
+        Observed values on the same days. Correlation, unbiased RMSE and bias over all of them
+        stand in the title.
+    precipitation : xarray.DataArray, optional
+        Precipitation on the same days.
+    period : slice, optional
+        Days to draw, for instance ``slice("2010", "2011")``; the scores stay those of all.
+    title : str, optional
+        Name of the site; by default taken from the coordinates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    LayoutError
+        If an array has other dimensions than time, or prediction and observation differ in days.
+    UnitsError
+        If prediction and observation have units of different kinds.
+    """
+    time, pred = _only_time(pred), pred.compute()
+    scores = None
+    if obs is not None:
+        obs = _in_units_of(pred, obs.compute())
+        r = metrics.correlation(pred, obs, dim=time).item()
+        ubrmse = metrics.ubrmse(pred, obs, dim=time).item()
+        bias = (pred - obs).mean().item()
+        scores = (
+            f"r {_number(r)}   ubRMSE {ubrmse:.2g}   bias {_number(bias, '+.2g')} {_units(pred)}   "
+            f"{_n_pairs(pred, obs)}"
+        )
+    return _site_figure(
+        pred, obs, precipitation, period=period, title=title, scores=scores, observed="points"
+    )
+
+
+def _style() -> AbstractContextManager[None]:
+    """Look of all figures."""
+    import matplotlib.pyplot as plt
+
+    return plt.rc_context(
+        {
+            "font.size": 11,
+            "axes.edgecolor": FAINT,
+            "axes.labelcolor": INK,
+            "axes.linewidth": 0.8,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 12,
+            "legend.frameon": False,
+            "text.color": INK,
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "figure.dpi": 150,
+        }
+    )
+
+
+# Sites
+
+
+def _site_figure(
+    pred: xr.DataArray,
+    obs: xr.DataArray | None,
+    precipitation: xr.DataArray | None,
+    *,
+    period: slice | None,
+    title: str | None,
+    scores: str | None,
+    observed: str,
+) -> Figure:
+    """Draw one site: precipitation (if given) above, prediction and observation below."""
+    import matplotlib.pyplot as plt
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    pred = _shown(pred, period)
+    obs = None if obs is None else _shown(obs, period)
+    precipitation = None if precipitation is None else _shown(precipitation, period)
+    if pred.size == 0:
+        raise LayoutError(
+            "There are no days in this period.",
+            variable=str(pred.name),
+            found=f"period {period}",
+            expected="days of the prediction in it",
+        )
+    with _style():
+        heights = [1.0] if precipitation is None else [0.28, 1.0]
+        figure, axes = plt.subplots(
+            len(heights),
+            1,
+            figsize=(11, 3.6 * sum(heights) + 0.9),
+            height_ratios=heights,
+            sharex=True,
+            squeeze=False,
+            layout=ConstrainedLayoutEngine(h_pad=0.04, hspace=0.02),
+        )
+        main = axes[-1, 0]
+        if precipitation is not None:
+            _hang_rain(axes[0, 0], precipitation)
+        if obs is not None:
+            look = (
+                {"color": OBSERVED, "linewidth": 1.1}
+                if observed == "line"
+                else {"color": OBSERVED, "linestyle": "none", "marker": "o", "markersize": 2.6}
+            )
+            main.plot(_days(obs), obs.values, label="observed", **look)
+        main.plot(_days(pred), pred.values, color=PREDICTED, linewidth=1.3, label="predicted")
+        main.margins(x=0.005)
+        if _days(pred).dtype.kind == "M":
+            locator = AutoDateLocator(minticks=5, maxticks=12)
+            main.xaxis.set_major_locator(locator)
+            main.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+        else:
+            main.ticklabel_format(axis="x", useOffset=False)
+        if observed == "line":
+            main.set_ylim(bottom=min(0.0, float(pred.min())))
+        main.set_ylabel(_label(pred))
+        main.grid(axis="y", color=LAND, linewidth=0.8)
+        main.set_axisbelow(True)
+        if obs is not None:
+            main.legend(loc="upper right", ncols=2, borderaxespad=0.1)
+        top = axes[0, 0]
+        top.set_title(title or _site_name(pred), fontweight="bold", fontsize=14)
+        if scores is not None:
+            top.set_title(scores, loc="right", fontsize=13)
+    return figure
+
+
+def _hang_rain(axis: Axes, precipitation: xr.DataArray) -> None:
+    """Draw precipitation as bars from the top."""
+    rain = np.nan_to_num(precipitation.values)
+    axis.fill_between(_days(precipitation), rain, step="mid", color=RAIN, linewidth=0.4)
+    axis.set_ylim(max(float(rain.max()) * 1.05, 1.0), 0.0)
+    axis.set_ylabel(f"Precip.\n({_units(precipitation)})")
+    axis.spines["bottom"].set_visible(False)
+    axis.spines["top"].set_visible(True)
+    axis.tick_params(axis="x", length=0, labelbottom=False)
+    axis.locator_params(axis="y", nbins=3)
+
+
+def _shown(da: xr.DataArray, period: slice | None) -> xr.DataArray:
+    time = _only_time(da)
+    return (da if period is None else da.sel({time: period})).compute()
+
+
+def _only_time(da: xr.DataArray) -> str:
+    """Name the time dimension of a series that has no other."""
+    time = _time_dimension(da)
+    if da.ndim != 1:
+        others = {dim: 0 for dim in da.dims if dim != time}
+        raise LayoutError(
+            "This figure shows one site.",
+            variable=str(da.name),
+            found=f"dimensions {da.dims}",
+            expected=f"only {time!r}",
+            fix=f"choose one: .isel({others})",
+        )
+    return time
+
+
+def _days(da: xr.DataArray) -> NDArray[np.generic]:
+    """Time for the horizontal axis; calendars matplotlib does not know become fractional years."""
+    times = da[_time_dimension(da)]
+    if times.dtype.kind == "M":
+        return times.values
+    length = xr.DataArray(times.dt.days_in_year, dims=times.dims)
+    return (times.dt.year + (times.dt.dayofyear - 1) / length).values
+
+
+def _site_name(da: xr.DataArray) -> str:
+    """Name the site after its scalar coordinates, names before identifiers."""
+    texts = [
+        (("name" not in str(name), da[name].attrs.get("cf_role") is None), str(name), da[name])
+        for name in da.coords
+        if da[name].ndim == 0 and da[name].dtype.kind in "UOT"
+    ]
+    if not texts:
+        return _sentence_case(str(da.name))
+    _, name, value = min(texts, key=lambda item: item[:2])
+    text = str(value.item())
+    return text if "name" in name else f"{_sentence_case(name.removesuffix('_id'))} {text}"
+
+
+# Maps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Place:
+    """Where the values of a map are on the paper.
+
+    Parameters
+    ----------
+    dims : tuple of str
+        Dimensions of the values: two of a grid, or one of sites.
+    x, y : ndarray
+        In the map's coordinates: corners of the cells, shape (rows + 1, columns + 1), or points.
+    crs : pyproj.CRS, optional
+        Of the map; None if the data do not say.
+    middle : float
+        Longitude the map is centred on.
+    """
+
+    dims: tuple[str, ...]
+    x: Floats
+    y: Floats
+    crs: CRS | None
+    middle: float = 0.0
+
+    @classmethod
+    def of(cls, panel: xr.DataArray) -> _Place:
+        """Find the places of a map without time."""
+        lon, lat = _coordinate(panel, "longitude"), _coordinate(panel, "latitude")
+        if lon is not None and lat is not None:
+            place = cls._geographic(lon, lat)
+        else:
+            place = cls._projected(panel)
+        if set(place.dims) != set(panel.dims):
+            extra = {dim: 0 for dim in panel.dims if dim not in place.dims}
+            raise LayoutError(
+                "A map has two horizontal dimensions, or one of sites.",
+                variable=str(panel.name),
+                found=f"further dimensions {tuple(extra)}",
+                expected=f"only {place.dims}",
+                fix=f"choose one: .isel({extra})",
+            )
+        return place
+
+    @classmethod
+    def _geographic(cls, lon: xr.DataArray, lat: xr.DataArray) -> _Place:
+        if lon.ndim == 1 and lon.dims == lat.dims:
+            x, y = lon.values.astype(float), lat.values.astype(float)
+            dims = tuple(str(dim) for dim in lon.dims)
+        elif lon.ndim == 1 and lat.ndim == 1:
+            x, y = np.meshgrid(_edges(lon.values), _edges(lat.values))
+            dims = (str(lat.dims[0]), str(lon.dims[0]))
+        else:
+            dims = tuple(str(dim) for dim in lat.dims)
+            lon = lon.transpose(*dims)
+            x, y = (_edges(_edges(c.values, axis=0), axis=1) for c in (lon, lat))
+        crs, middle = _map_crs(x, y), float((x.min() + x.max()) / 2)
+        x, y = _to(crs, x, y)
+        return cls(dims=dims, x=x, y=y, crs=crs, middle=middle)
+
+    @classmethod
+    def _projected(cls, panel: xr.DataArray) -> _Place:
+        import rioxarray  # noqa: F401  registers the .rio accessor
+        from pyproj import CRS
+
+        try:
+            x_axis, y_axis = panel.cf["X"], panel.cf["Y"]
+        except KeyError as error:
+            raise LayoutError(
+                "Cannot see where the values are.",
+                variable=str(panel.name),
+                found=f"coordinates {tuple(panel.coords)}",
+                expected="latitude and longitude, or CF axes X and Y",
+                fix="ds['lat'].attrs['standard_name'] = 'latitude'   # and the same for longitude",
+            ) from error
+        x, y = np.meshgrid(_edges(x_axis.values), _edges(y_axis.values))
+        crs = None if panel.rio.crs is None else CRS.from_user_input(panel.rio.crs)
+        return cls(dims=(str(y_axis.dims[0]), str(x_axis.dims[0])), x=x, y=y, crs=crs)
+
+    def draw(
+        self, axis: Axes, panel: xr.DataArray, *, cmap: str | Colormap, limits: tuple[float, float]
+    ) -> ScalarMappable:
+        """Draw cells or points, return what a colour bar needs."""
+        values = np.ma.masked_invalid(panel.transpose(*self.dims).values)
+        low, high = limits
+        if len(self.dims) == 1:
+            return axis.scatter(
+                self.x,
+                self.y,
+                c=values,
+                cmap=cmap,
+                vmin=low,
+                vmax=high,
+                s=46,
+                edgecolor=INK,
+                linewidth=0.5,
+                zorder=3,
+            )
+        # As one picture in vector files: there, thousands of cells show hairlines between them.
+        return axis.pcolormesh(
+            self.x, self.y, values, cmap=cmap, vmin=low, vmax=high, rasterized=True, zorder=2
+        )
+
+    def extent(self, drawn: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+        """Left, right, bottom, top around what has values, with a margin."""
+        if len(self.dims) == 1:
+            inside, share = drawn, 0.08
+        else:
+            inside, share = np.zeros(self.x.shape, dtype=bool), 0.02
+            for rows in (slice(None, -1), slice(1, None)):
+                for cols in (slice(None, -1), slice(1, None)):
+                    inside[rows, cols] |= drawn
+        if not inside.any():
+            inside = np.ones_like(inside)
+        x, y = self.x[inside], self.y[inside]
+        margin = share * max(np.ptp(x), np.ptp(y))
+        return x.min() - margin, x.max() + margin, y.min() - margin, y.max() + margin
+
+
+def _edges(centres: NDArray[np.generic], axis: int = 0) -> Floats:
+    """Cell borders halfway between centres, extrapolated at both ends."""
+    values = np.moveaxis(np.asarray(centres, dtype=np.float64), axis, 0)
+    if len(values) == 1:
+        half = np.full_like(values, 0.5)
+        return np.moveaxis(np.concatenate([values - half, values + half]), 0, axis)
+    inner = (values[:-1] + values[1:]) / 2
+    ends = [2 * values[:1] - inner[:1], inner, 2 * values[-1:] - inner[-1:]]
+    return np.moveaxis(np.concatenate(ends), 0, axis)
+
+
+def _map_crs(lon: Floats, lat: Floats) -> CRS:
+    """Albers equal-area around a region of the middle latitudes, else a plain map."""
+    from pyproj import CRS
+
+    west, east, south, north = lon.min(), lon.max(), lat.min(), lat.max()
+    middle = (west + east) / 2
+    if east - west < 120 and north - south < 60 and 12 < abs(south + north) / 2 < 72:
+        sixth = (north - south) / 6
+        parallels = f"+lat_1={south + sixth} +lat_2={north - sixth} +lat_0={(south + north) / 2}"
+        return CRS.from_proj4(f"+proj=aea {parallels} +lon_0={middle} +datum=WGS84 +over")
+    true_scale = np.clip((south + north) / 2, -60, 60)
+    return CRS.from_proj4(f"+proj=eqc +lat_ts={true_scale} +lon_0={middle} +datum=WGS84 +over")
+
+
+def _to(crs: CRS, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+    """Longitude and latitude in the coordinates of the paper."""
+    from pyproj import Transformer
+
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(
+        lon, np.clip(lat, -90, 90)
+    )
+    return np.asarray(x), np.asarray(y)
+
+
+def _draw_outline(axis: Axes, place: _Place, path: Path) -> None:
+    """Draw borders: grey land below the values, thin lines above them."""
+    if place.crs is None:
+        return
+    for line in _lines(path):
+        # The map may count longitudes from 0 to 360, the borders from -180 to 180.
+        turns = np.round((place.middle - line[:, 0].mean()) / 360)
+        x, y = _to(place.crs, line[:, 0] + 360 * turns, line[:, 1])
+        if np.array_equal(line[0], line[-1]):
+            axis.fill(x, y, color=LAND, linewidth=0, zorder=1)
+        axis.plot(x, y, color=INK, linewidth=0.45, alpha=0.55, zorder=4)
+
+
+def _lines(path: Path) -> list[Floats]:
+    """Read the lines (longitude, latitude) of a GeoJSON file, rings of polygons included."""
+    found = []
+
+    def collect(nested: list[object]) -> None:
+        first = cast("list[list[object]]", nested)[0][0]
+        if isinstance(first, int | float):
+            found.append(np.array(nested, dtype=np.float64)[:, :2])
+        else:
+            for inner in nested:
+                collect(cast("list[object]", inner))
+
+    for feature in json.loads(path.read_text())["features"]:
+        if feature["geometry"]["type"] not in {"Point", "MultiPoint"}:
+            collect(feature["geometry"]["coordinates"])
+    return found
+
+
+def _round_limits(values: Floats) -> tuple[float, float]:
+    """2nd and 98th percentile, rounded outwards to a step of the colour bar."""
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, [2, 98])
+    step = 10.0 ** np.floor(np.log10(max(high - low, 1e-6))) / 2
+    return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
+
+
+# Labels
+
+
+def _coordinate(da: xr.DataArray, name: str) -> xr.DataArray | None:
+    """Find latitude or longitude by CF attributes, else by the usual names."""
+    keys = [*da.cf.coordinates.get(name, []), *da.cf.standard_names.get(name, []), name, name[:3]]
+    return next((da.coords[key] for key in keys if key in da.coords), None)
+
+
+def _time_dimension(da: xr.DataArray) -> str:
+    """Find the time dimension by its values, which no other dimension has."""
+    for dim in da.dims:
+        if dim in da.coords and (
+            da[dim].dtype.kind == "M" or isinstance(da.indexes[dim], xr.CFTimeIndex)
+        ):
+            return str(dim)
+    raise LayoutError(
+        "There is no time dimension.",
+        variable=str(da.name),
+        found=f"dimensions {da.dims}",
+        expected="one with dates as its coordinate",
+        fix="xr.decode_cf(ds), or open the file with decode_times=True",
+    )
+
+
+def _step(da: xr.DataArray, time: str, date: str) -> int:
+    """Find the position of a day in the array."""
+    try:
+        steps = np.atleast_1d(np.arange(da.sizes[time])[da.indexes[time].get_loc(date)])
+    except KeyError:
+        steps = np.arange(0)
+    if len(steps) != 1:
+        first, last = _day(da[time][0]), _day(da[time][-1])
+        raise LayoutError(
+            "A map shows one day.",
+            variable=str(da.name),
+            found=f"{len(steps)} days for {date!r}",
+            expected=f"a day from {first} to {last}, written like '2012-03-01'",
+        )
+    return int(steps[0])
+
+
+def _day(time: xr.DataArray) -> str:
+    return f"{int(time.dt.day)} {time.dt.strftime('%B %Y').item()}"
+
+
+def _units(da: xr.DataArray) -> str:
+    """Units as they are printed: m3 m-3 becomes m³ m⁻³."""
+    units = str(da.attrs.get("units", ""))
+    if units == "1":
+        return ""
+    units = re.sub(r"\bdegC\b", "°C", units)
+    superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return re.sub(r"(?<=[A-Za-z])-?\d+", lambda power: power[0].translate(superscripts), units)
+
+
+def _label(da: xr.DataArray) -> str:
+    name = _sentence_case(str(da.name if da.name is not None else da.attrs.get("long_name", "")))
+    return f"{name} ({_units(da)})" if _units(da) else name
+
+
+def _sentence_case(text: str) -> str:
+    text = text.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    """Two decimals unless told otherwise, a real minus sign, a dash where there is no number."""
+    return format(value, form).replace("-", "−") if np.isfinite(value) else "–"
+
+
+def _n_pairs(pred: xr.DataArray, obs: xr.DataArray) -> str:
+    return f"({int((pred.notnull() & obs.notnull()).sum()):,} days)"
+
+
+def _in_units_of(pred: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
+    """Convert the observations to the units of the prediction, where both state theirs."""
+    found, used = obs.attrs.get("units"), pred.attrs.get("units")
+    if found is None or used is None or found == used:
+        return obs
+    return conversion(found, used, variable=str(obs.name))(obs).assign_attrs(units=used)
