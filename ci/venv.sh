@@ -45,8 +45,10 @@ xstefa_venv() {
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
     cd "$root" || exit 1
 
-    # Of no use: half made (interrupted before pip was in), or moved here from another folder.
-    if [ -d .venv ] && [ "$(.venv/bin/python -c 'import pip, sys; print(sys.prefix)' 2>/dev/null)" != "$root/.venv" ]; then
+    # Of no use: half made (interrupted before pip was in), or moved here from another folder, whose
+    # path its scripts keep.
+    if [ -d .venv ] && ! { .venv/bin/python -c 'import pip' 2>/dev/null &&
+        [ "$(cat .venv/.made-in 2>/dev/null || echo "$root")" = "$root" ]; }; then
         echo "xstefa: the .venv found here does not work; making it again"
         rm -rf .venv
     fi
@@ -57,6 +59,7 @@ xstefa_venv() {
             rm -rf .venv
             xstefa_fail "$python could not make a virtual environment (on Debian: apt-get install python3-venv)"
         }
+        printf '%s\n' "$root" >.venv/.made-in
     fi
 
     # The stamp changes with what decides the installation, and exists only after a success.
