@@ -87,8 +87,7 @@ def _attributes(key: EngineKey, dataset: xr.Dataset) -> dict[str, str]:
     # No time of day: the same prediction planned twice is the same to dask.
     line = f"xstefa {__version__}: {target.name} predicted by {key.model.name}"
     previous = dataset.attrs.get("history")
-    return {
-        "standard_name": target.standard_name,
+    attrs = {
         "long_name": target.long_name,
         "units": target.units,
         "cell_methods": target.cell_methods,
@@ -99,3 +98,5 @@ def _attributes(key: EngineKey, dataset: xr.Dataset) -> dict[str, str]:
         "xstefa_version": __version__,
         "history": f"{line}\n{previous}" if previous else line,
     }
+    # Specific discharge has no CF standard name.
+    return attrs | ({"standard_name": target.standard_name} if target.standard_name else {})
