@@ -8,6 +8,7 @@ from xstefa.datasets import open_sample
 from xstefa.errors import XstefaError
 from xstefa.inference.store import to_zarr
 from xstefa.model.checkpoint import Model, list_models, load_model
+from xstefa.model.published import import_published
 from xstefa.options import set_options
 from xstefa.schema import load_schema
 
@@ -17,6 +18,7 @@ __all__ = [
     "Model",
     "XstefaError",
     "__version__",
+    "import_published",
     "list_models",
     "load_model",
     "load_schema",

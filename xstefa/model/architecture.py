@@ -19,6 +19,7 @@ class EncoderSize:
     positions: int = 1000
     activation: str = "relu"
     static_masked_as: str = "vector"
+    static_masked_rows: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +38,14 @@ class Architecture:
     """What a network is made of.
 
     Without an encoder the head is the plain LSTM baseline; without a head the network only
-    represents and, with a decoder, reconstructs.
+    represents and, with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM.
     """
 
     forcings: int
     statics: int
     encoder: EncoderSize | None = None
     decoder: bool = False
+    recurrent: bool = True
     head: HeadSize | None = None
 
     def to_dict(self) -> dict[str, Any]:

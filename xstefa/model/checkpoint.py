@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from xstefa.model.network import StefaLand
+    from xstefa.model.tensors import A, M
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -81,10 +82,13 @@ class ModelSpec:
                 expected=f"format {FORMAT}",
                 fix="load it with the xstefa version that wrote it, or upgrade xstefa",
             )
+        schema = Schema.from_dict(content.pop("schema"))
+        # The text is sorted by name; networks read variables in the order of the schema.
+        scaler = Scaler.from_dict(content.pop("scaler")).ordered(schema)
         return cls(
             architecture=Architecture.from_dict(content.pop("architecture")),
-            schema=Schema.from_dict(content.pop("schema")),
-            scaler=Scaler.from_dict(content.pop("scaler")),
+            schema=schema,
+            scaler=scaler,
             windows=WindowPolicy(**content.pop("windows")),
             **content,
         )
@@ -173,6 +177,80 @@ class Model:
         weights = {name: value.to(torch.float32) for name, value in load_file(self.path).items()}
         network.load_state_dict(weights, strict=True)
         return network.eval()
+
+    def encode(
+        self,
+        x: A,
+        c: A,
+        mask_x: M | None = None,
+        mask_c: M | None = None,
+        *,
+        published_static_mask: bool = False,
+    ) -> tuple[A, A]:
+        """Represent windows of standardised values: the tensor-level door to the encoder.
+
+        Parameters
+        ----------
+        x : ndarray or Tensor of float, shape (B, T, C)
+            Forcings, variables as in ``model.schema.forcing_names``, each ``(x - mean) / std`` as
+            in ``model.spec.scaler``. NaN is missing.
+        c : ndarray or Tensor of float, shape (B, S)
+            Site attributes, as in ``model.schema.static_names``. NaN is missing.
+        mask_x, mask_c : ndarray or Tensor of bool, optional
+            Shapes of `x` and `c`; True hides a known value, which is then as good as missing.
+        published_static_mask : bool
+            Reproduce a bug of the released code in models imported from it: the value that stands
+            for a hidden static variable depends on the row of the batch. By default row 0 stands
+            for all, so that no answer depends on its neighbours.
+
+        Returns
+        -------
+        days : ndarray or Tensor, shape (B, T, d)
+        site : ndarray or Tensor, shape (B, d)
+            Of the kind of `x` (a tensor stays on its device), in single precision, and finite
+            whatever is missing. The released code only does this in its masking mode and else
+            returns NaN for every window with a missing value.
+
+        Raises
+        ------
+        ModelError
+            If a shape does not fit, or the model has no encoder.
+        """
+        from xstefa.model import tensors
+
+        return tensors.encode(
+            self, x, c, mask_x, mask_c, published_static_mask=published_static_mask
+        )
+
+    def reconstruct(
+        self,
+        x: A,
+        c: A,
+        mask_x: M | None = None,
+        mask_c: M | None = None,
+        *,
+        published_static_mask: bool = False,
+    ) -> tuple[A, A]:
+        """Reconstruct every variable, hidden or not, from what is known.
+
+        Parameters are those of `encode`.
+
+        Returns
+        -------
+        x : ndarray or Tensor, shape (B, T, C)
+        c : ndarray or Tensor, shape (B, S)
+            Standardised values.
+
+        Raises
+        ------
+        ModelError
+            If a shape does not fit, or the model has no decoder.
+        """
+        from xstefa.model import tensors
+
+        return tensors.reconstruct(
+            self, x, c, mask_x, mask_c, published_static_mask=published_static_mask
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Model:
         """Copy the model to `path`, with its card beside it as Markdown.

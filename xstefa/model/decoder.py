@@ -49,24 +49,31 @@ class Decoder(nn.Module):
     width : int
         Token length.
     recurrent : bool
-        Whether there is an LSTM (published checkpoints may have none).
+        Whether there are the LSTM and its LayerNorm; without, the variables are projected from the
+        representation itself, as published checkpoints without decoder layers do.
     """
 
     def __init__(
-        self, *, forcings: int, statics: int, width: int = 256, hidden: int = 64, recurrent: bool = True
+        self,
+        *,
+        forcings: int,
+        statics: int,
+        width: int = 256,
+        hidden: int = 64,
+        recurrent: bool = True,
     ) -> None:
         super().__init__()
         self.lstm = nn.LSTM(width, width, batch_first=True) if recurrent else None
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if recurrent else None
         self.project_forcing = VariableProjection(variables=forcings, width=width, hidden=hidden)
         self.project_static = VariableProjection(variables=statics, width=width, hidden=hidden)
 
     def forward(self, encoded: Representation) -> Reconstruction:
         """Reconstruct every variable from the encoder's representation."""
         tokens = torch.cat([encoded.days, encoded.site.unsqueeze(1)], dim=1)
-        if self.lstm is not None:
+        if self.lstm is not None and self.norm is not None:
             tokens, _ = self.lstm(tokens)
-        tokens = self.norm(tokens)
+            tokens = self.norm(tokens)
         return Reconstruction(
             forcing=self.project_forcing(tokens[:, :-1]), static=self.project_static(tokens[:, -1])
         )

@@ -28,10 +28,19 @@ class VariableEmbedding(nn.Module):
         What a masked value becomes: a learned vector (the paper, and the dynamic variables of the
         published weights), or a learned scalar that is then embedded like a value (the static
         variables of the published weights).
+    masked_rows : int
+        Rows of the table of learned scalars. Only row 0 counts; published weights carry 1000, and
+        their code takes the row by the sample's place in the batch, see `forward`.
     """
 
     def __init__(
-        self, *, variables: int, width: int, hidden: int = 64, masked_as: str = "vector"
+        self,
+        *,
+        variables: int,
+        width: int,
+        hidden: int = 64,
+        masked_as: str = "vector",
+        masked_rows: int = 1,
     ) -> None:
         super().__init__()
         if masked_as not in ("vector", "scalar"):
@@ -42,10 +51,12 @@ class VariableEmbedding(nn.Module):
         bound = hidden**-0.5
         self.weight2 = nn.Parameter(torch.empty(variables, hidden, width).uniform_(-bound, bound))
         self.bias2 = nn.Parameter(torch.empty(variables, width).uniform_(-bound, bound))
-        shape = (variables, width) if masked_as == "vector" else (variables,)
+        shape = (variables, width) if masked_as == "vector" else (masked_rows, variables)
         self.masked = nn.Parameter(torch.randn(shape) * 0.02)
 
-    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, values: Tensor, mask: Tensor | None = None, *, published_rows: bool = False
+    ) -> Tensor:
         """Sum the variables' embeddings.
 
         Parameters
@@ -54,6 +65,10 @@ class VariableEmbedding(nn.Module):
             Standardised values; NaN where missing.
         mask : Tensor of bool, shape (..., V), optional
             True where a known value is to be hidden.
+        published_rows : bool
+            With ``masked_as="scalar"``: give row ``i`` of a batch, ``values`` of shape (B, V), the
+            scalars of row ``i`` of the table, as the released code does. The answer then depends
+            on the order of the batch; it serves comparison with that code only.
 
         Returns
         -------
@@ -61,7 +76,8 @@ class VariableEmbedding(nn.Module):
         """
         hide = values.isnan() if mask is None else values.isnan() | mask
         if self.masked_as == "scalar":
-            values = torch.where(hide, self.masked, values)
+            masked = self.masked[: len(values)] if published_rows else self.masked[0]
+            values = torch.where(hide, masked, values)
             hidden = nn.functional.gelu(values.unsqueeze(-1) * self.weight1 + self.bias1)
             return hidden.flatten(-2) @ self.weight2.flatten(0, 1) + self.bias2.sum(0)
         keep = (~hide).to(self.weight1.dtype)

@@ -70,6 +70,7 @@ class Encoder(nn.Module):
     activation : {"relu", "gelu"}
         The published weights use ReLU where the paper writes GELU.
     static_masked_as : {"vector", "scalar"}
+    static_masked_rows : int
         See `VariableEmbedding`.
     dropout : float
         Applied while training. Not on attention weights: dropout there costs 1.5 times the step.
@@ -88,13 +89,18 @@ class Encoder(nn.Module):
         positions: int = 1000,
         activation: str = "relu",
         static_masked_as: str = "vector",
+        static_masked_rows: int = 1,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.width = width
         self.embed_forcing = VariableEmbedding(variables=forcings, width=width, hidden=hidden)
         self.embed_static = VariableEmbedding(
-            variables=statics, width=width, hidden=hidden, masked_as=static_masked_as
+            variables=statics,
+            width=width,
+            hidden=hidden,
+            masked_as=static_masked_as,
+            masked_rows=static_masked_rows,
         )
         self.position = nn.Parameter(torch.randn(positions, width) * 0.02)
         self.layers = nn.ModuleList(
@@ -116,6 +122,8 @@ class Encoder(nn.Module):
         static: Tensor,
         mask_forcing: Tensor | None = None,
         mask_static: Tensor | None = None,
+        *,
+        published_static_mask: bool = False,
     ) -> Representation:
         """Encode windows.
 
@@ -127,6 +135,9 @@ class Encoder(nn.Module):
             Standardised site attributes; NaN where missing.
         mask_forcing, mask_static : Tensor of bool, optional
             True where a known value is to be hidden.
+        published_static_mask : bool
+            Take masked static values by batch row as the released code does, see
+            `VariableEmbedding.forward`.
 
         Returns
         -------
@@ -134,7 +145,7 @@ class Encoder(nn.Module):
             Days (B, T, d) and site (B, d), after the projection that equation (13) names enc-proj.
         """
         days = self.embed_forcing(forcing, mask_forcing)
-        site = self.embed_static(static, mask_static)
+        site = self.embed_static(static, mask_static, published_rows=published_static_mask)
         tokens = torch.cat([days, site.unsqueeze(1)], dim=1)
         length = tokens.shape[1]
         if length > len(self.position):

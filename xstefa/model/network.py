@@ -34,7 +34,9 @@ class StefaLand(nn.Module):
             width = size.width
             self.encoder = Encoder(**counts, **asdict(size))
             if architecture.decoder:
-                self.decoder = Decoder(**counts, width=width, hidden=size.hidden)
+                self.decoder = Decoder(
+                    **counts, width=width, hidden=size.hidden, recurrent=architecture.recurrent
+                )
         members: list[ResConn] = []
         if architecture.head is not None:
             head = asdict(architecture.head)

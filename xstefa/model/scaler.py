@@ -80,6 +80,13 @@ class Scaler:
             },
         )
 
+    def ordered(self, schema: Schema) -> Scaler:
+        """Return the same moments in the order in which the schema stacks its tokens."""
+        return Scaler(
+            forcings={name: self.forcings[name] for name in schema.forcing_names},
+            statics={name: self.statics[name] for name in schema.static_names},
+        )
+
     def to_dict(self) -> dict[str, dict[str, dict[str, float | str]]]:
         """Return a JSON-able form."""
         return {

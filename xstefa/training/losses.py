@@ -46,13 +46,14 @@ def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor, *, spin_up: 
     """Squared error after the spin-up, each site weighted.
 
     With ``weight = 1 / (std + 0.1)**2`` of the site's observations this is the basin-averaged NSE
-    loss of Kratzert et al. (2019), doi:10.5194/hess-23-5089-2019, equation (1).
+    loss of Kratzert et al. (2019), doi:10.5194/hess-23-5089-2019, equation (1), and of the released
+    code (MaskedNSE).
 
     Parameters
     ----------
-    predicted, target : Tensor, shape (B, T)
+    predicted, target : Tensor, shape (B, T) or (B, T, K)
         Same unit; target NaN where missing.
-    weight : Tensor, shape (B,)
+    weight : Tensor, shape (B,) or (B, K)
     spin_up : int
         Days at the start of the window that do not count.
     """

@@ -1,0 +1,268 @@
+"""Bring the authors' checkpoints: one file in, an ordinary `Model` out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xstefa.errors import ModelError
+from xstefa.inference.windows import WindowPolicy
+from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.published_layout import Layout
+from xstefa.model.scaler import Moments, Scaler
+from xstefa.schema import Alias, Schema, Variable, load_schema
+from xstefa.schema import Kind as TokenKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Of a variable that no schema knows, in a file that says nothing about units.
+UNKNOWN_UNITS = "unknown"
+ANY_VALUE = (-1e30, 1e30)
+
+
+def import_published(
+    path: str | os.PathLike[str],
+    scaler: Scaler | None = None,
+    *,
+    heads: int = 4,
+    units: Mapping[str, str] | None = None,
+    schema: Schema | None = None,
+) -> Model:
+    """Import a StefaLand checkpoint as the authors' training script wrote it.
+
+    Variables, sizes and layers are recovered from the keys and shapes. The result is an ordinary
+    model in xstefa's cache folder: keep it with ``Model.save(path)``.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``.pt`` file: a dictionary with the weights under ``model_state_dict``, or the weights
+        themselves; keys with or without ``module.``. Read with ``weights_only=True``: nothing in
+        the file is executed.
+    scaler : Scaler, optional
+        Mean and standard deviation of every variable, under the checkpoint's names or the tokens'.
+        They are not in the file. Without them the model's scaler is the identity and its
+        provenance says so: tensors must come standardised.
+    heads : int
+        Attention heads; not recoverable from the weights.
+    units : mapping of str to str, optional
+        Units of variables that the schema does not know. Unknown ones keep the model from reading
+        datasets with that variable, not from tensor-level use.
+    schema : Schema, optional
+        Whose aliases turn the checkpoint's names into tokens; by default ``"stefaland"``. Names that
+        it does not know, or that would share a token, stay as they are.
+
+    Returns
+    -------
+    Model
+        A foundation model: `Model.encode` and `Model.reconstruct`. How each name was read is in
+        ``model.spec.provenance["variables"]``.
+
+    Raises
+    ------
+    ModelError
+        If the file is no such checkpoint, holds objects beside tensors and numbers, or its tensors
+        are missing, left over or misshapen (all listed); if `scaler` or `units` name other
+        variables than the checkpoint.
+
+    Examples
+    --------
+    >>> from xstefa.model.scaler import Moments, Scaler
+    >>> model = xstefa.import_published(
+    ...     "stefaland.pt", Scaler(forcings={"prcp": Moments(mean=3.2, std=7.1)}, statics={...})
+    ... )  # doctest: +SKIP
+    """
+    import torch
+
+    path = Path(path)
+    content = read_checkpoint(path)
+    tensors = weights_of(content)
+    layout = Layout.recover({k: tuple(v.shape) for k, v in tensors.items()}, heads=heads)
+    state = layout.state(tensors)
+    known = schema or load_schema()
+    given = dict(units or {})
+    forcings = _tokens(layout.forcings, known.forcings, "forcing", given, path)
+    statics = _tokens(layout.statics, known.statics, "static", given, path)
+    if given:
+        raise ModelError(
+            variable=", ".join(given),
+            found="units for names that are not unknown variables of the checkpoint",
+            expected="only variables that the schema does not know",
+            fix="leave them out; a token's units are those of the schema",
+        )
+    names = {
+        name: token.name
+        for name, token in zip(
+            (*layout.forcings, *layout.statics), (*forcings, *statics), strict=True
+        )
+    }
+    size = layout.architecture.encoder
+    assert size is not None
+    epoch = content.get("epoch")
+    spec = ModelSpec(
+        name=path.stem,
+        target=None,
+        support="any",
+        architecture=layout.architecture,
+        schema=replace(
+            known,
+            name=f"{known.name} as in {path.name}",
+            forcings=forcings,
+            statics=statics,
+            # What the checkpoint reads as a variable is no longer a mere part of one.
+            ingredients=tuple(v for v in known.ingredients if v.name not in names.values()),
+        ),
+        scaler=_scaler(scaler, forcings, statics, {v: k for k, v in names.items()}),
+        windows=_windows(size.positions - 1),
+        provenance={
+            "imported_from": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "torch": torch.__version__,
+            "epoch": int(epoch) if isinstance(epoch, int | np.integer) else None,
+            "variables": names,
+            "units_unknown": [t.name for t in (*forcings, *statics) if t.units == UNKNOWN_UNITS],
+            "scaler": "given" if scaler else "identity: none was given, and the file holds none",
+            "heads": f"{heads}: as given, not recoverable from the file",
+        },
+        card=f"# {path.stem}\n\nImported from the published checkpoint `{path.name}`; "
+        "see `Model.spec.provenance`.\n",
+    )
+    return create_model(spec, state)
+
+
+def read_checkpoint(path: Path) -> dict[str, object]:
+    """Read a ``torch.save`` dictionary of tensors and numbers; execute nothing in it."""
+    import pickle
+
+    import torch
+
+    if not path.is_file():
+        raise ModelError(
+            variable=str(path),
+            found="no such file",
+            expected="the authors' .pt checkpoint",
+            fix="check the path",
+        )
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelError(
+            variable=str(path),
+            found=f"a file that cannot be read safely ({str(error).splitlines()[0]})",
+            expected="a torch.save file of tensors and numbers only",
+            fix="save it again with nothing but its model_state_dict; a file that needs "
+            "weights_only=False can run any code",
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ModelError(
+            variable=str(path),
+            found=f"a {type(content).__name__}",
+            expected="a dictionary with model_state_dict",
+            fix="save the state dictionary, not the module",
+        )
+    return dict(content)
+
+
+def weights_of(content: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint, without the prefix that data-parallel training adds."""
+    import torch
+
+    weights = content.get("model_state_dict", content)
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in weights.values()
+    ):
+        raise ModelError(
+            variable="model_state_dict",
+            found="no mapping of names to tensors",
+            expected="the weights under model_state_dict, or nothing but weights",
+            fix="give the authors' checkpoint as their training script wrote it",
+        )
+    return {str(key).removeprefix("module."): value for key, value in weights.items()}
+
+
+def _numpy_scalars() -> list[object]:
+    """Return what a pickled numpy number refers to, under the paths of numpy 1 and 2."""
+    scalar = np.float64(0).__reduce__()[0]
+    names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
+    return [np.dtype, *dtypes, *((scalar, name) for name in names)]
+
+
+def _tokens(
+    names: Sequence[str],
+    known: Sequence[Variable],
+    kind: TokenKind,
+    units: dict[str, str],
+    path: Path,
+) -> tuple[Variable, ...]:
+    """Return the token of each name; takes what it uses out of `units`."""
+    by_name = {v.name: v for v in known}
+    by_alias = {alias.name: v for v in known for alias in v.aliases}
+    found = [by_name.get(name) or by_alias.get(name) for name in names]
+    tokens = []
+    for name, token in zip(names, found, strict=True):
+        if token is not None and found.count(token) == 1:
+            tokens.append(token)
+        else:
+            tokens.append(
+                Variable(
+                    name=name,
+                    kind=kind,
+                    units=units.pop(name, UNKNOWN_UNITS),
+                    long_name=name,
+                    valid_range=ANY_VALUE,
+                    aliases=(Alias(name=name, source=path.name),),
+                )
+            )
+    return tuple(tokens)
+
+
+def _scaler(
+    given: Scaler | None,
+    forcings: Sequence[Variable],
+    statics: Sequence[Variable],
+    published: Mapping[str, str],
+) -> Scaler:
+    """Put the given moments into the network's order, under the tokens' names."""
+    if given is None:
+        identity = Moments(mean=0.0, std=1.0)
+        return Scaler(
+            forcings={v.name: identity for v in forcings},
+            statics={v.name: identity for v in statics},
+        )
+
+    def ordered(moments: Mapping[str, Moments], tokens: Sequence[Variable]) -> dict[str, Moments]:
+        left = dict(moments)
+        found, missing = {}, []
+        for token in tokens:
+            name = token.name if token.name in left else published[token.name]
+            if name in left:
+                found[token.name] = left.pop(name)
+            else:
+                missing.append(name)
+        if missing or left:
+            raise ModelError(
+                variable="scaler",
+                found=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(left) or 'none'}",
+                expected="mean and std of " + ", ".join(published[t.name] for t in tokens),
+                fix="give every variable of the checkpoint its moments, and no other",
+            )
+        return found
+
+    return Scaler(
+        forcings=ordered(given.forcings, forcings), statics=ordered(given.statics, statics)
+    )
+
+
+def _windows(longest: int) -> WindowPolicy:
+    """Return windows of a year, as in the authors' pretraining, or what the table allows."""
+    length = min(365, longest)
+    return WindowPolicy(length=length, spin_up=length // 3, blend=2 * (length // 24))

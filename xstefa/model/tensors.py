@@ -1,0 +1,118 @@
+"""Arrays in, arrays out: the network without datasets, units or windows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xstefa.errors import ModelError
+from xstefa.model.checkpoint import Model
+from xstefa.model.encoder import Encoder, Representation
+from xstefa.model.network import StefaLand
+
+A = TypeVar("A", Tensor, NDArray[np.float32])
+M = TypeVar("M", Tensor, NDArray[np.bool_])
+
+
+def encode(
+    model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, *, published_static_mask: bool
+) -> tuple[A, A]:
+    """Encode windows; see `Model.encode`."""
+    encoded = _encoded(model, x, c, mask_x, mask_c, published_static_mask)
+    return _like(encoded.days, x), _like(encoded.site, x)
+
+
+def reconstruct(
+    model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, *, published_static_mask: bool
+) -> tuple[A, A]:
+    """Reconstruct windows; see `Model.reconstruct`."""
+    device = x.device if isinstance(x, Tensor) else torch.device("cpu")
+    decoder = _network(model, device).decoder
+    if decoder is None:
+        raise ModelError(
+            variable=model.name,
+            found="a model without the pretraining decoder",
+            expected="a foundation model",
+            fix="use the model that it was fine-tuned from",
+        )
+    encoded = _encoded(model, x, c, mask_x, mask_c, published_static_mask)
+    with torch.inference_mode():
+        found = decoder(encoded)
+    return _like(found.forcing, x), _like(found.static, x)
+
+
+@lru_cache(maxsize=4)
+def _network(model: Model, device: torch.device) -> StefaLand:
+    return model.network().to(device)
+
+
+def _encoded(
+    model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, published_static_mask: bool
+) -> Representation:
+    forcing, static = torch.as_tensor(x), torch.as_tensor(c)
+    hide_forcing = None if mask_x is None else torch.as_tensor(mask_x)
+    hide_static = None if mask_c is None else torch.as_tensor(mask_c)
+    encoder = _network(model, forcing.device).encoder
+    if encoder is None:
+        raise ModelError(
+            variable=model.name,
+            found="a model without an encoder",
+            expected="a StefaLand model",
+            fix="choose one of xstefa.list_models() that is no baseline",
+        )
+    _check(model, encoder, forcing, static, hide_forcing, hide_static)
+    if published_static_mask and len(static) > len(encoder.embed_static.masked):
+        raise ModelError(
+            variable="published_static_mask",
+            found=f"a batch of {len(static)} rows",
+            expected=f"at most {len(encoder.embed_static.masked)}: the table has a row per sample",
+            fix="call it with smaller batches",
+        )
+    with torch.inference_mode():
+        return encoder(
+            forcing.to(torch.float32),
+            static.to(torch.float32),
+            hide_forcing,
+            hide_static,
+            published_static_mask=published_static_mask,
+        )
+
+
+def _check(
+    model: Model,
+    encoder: Encoder,
+    x: Tensor,
+    c: Tensor,
+    mask_x: Tensor | None,
+    mask_c: Tensor | None,
+) -> None:
+    """Compare shapes and kinds with what the model reads."""
+    forcings, statics = len(model.schema.forcings), len(model.schema.statics)
+    longest = len(encoder.position) - 1
+    problem = None
+    if x.ndim != 3 or x.shape[2] != forcings or x.shape[1] > longest:
+        problem = "x", tuple(x.shape), f"(B, T, {forcings}) with T at most {longest}"
+    elif c.shape != (len(x), statics):
+        problem = "c", tuple(c.shape), str((len(x), statics))
+    elif mask_x is not None and (mask_x.shape != x.shape or mask_x.dtype != torch.bool):
+        problem = "mask_x", (tuple(mask_x.shape), mask_x.dtype), f"{tuple(x.shape)} of bool"
+    elif mask_c is not None and (mask_c.shape != c.shape or mask_c.dtype != torch.bool):
+        problem = "mask_c", (tuple(mask_c.shape), mask_c.dtype), f"{tuple(c.shape)} of bool"
+    if problem is not None:
+        name, found, expected = problem
+        raise ModelError(
+            "this shape does not fit the model",
+            variable=name,
+            found=str(found),
+            expected=expected,
+            fix="order variables as in model.schema.forcing_names and model.schema.static_names",
+        )
+
+
+def _like(tensor: Tensor, example: A) -> A:
+    return tensor if isinstance(example, Tensor) else tensor.numpy()
