@@ -18,7 +18,9 @@ def test_moments_keep_the_order_of_the_schema() -> None:
         architecture=Architecture(forcings=len(schema.forcings), statics=len(schema.statics)),
         schema=schema,
         scaler=Scaler(
-            forcings={v.name: Moments(mean=float(i), std=1.0) for i, v in enumerate(schema.forcings)},
+            forcings={
+                v.name: Moments(mean=float(i), std=1.0) for i, v in enumerate(schema.forcings)
+            },
             statics={v.name: Moments(mean=float(i), std=1.0) for i, v in enumerate(schema.statics)},
         ),
         windows=WindowPolicy(),

@@ -283,9 +283,7 @@ class Model:
         return f"<xstefa.Model {spec.name!r} ({parts}) {self.content_hash[:12]}>"
 
 
-def create_model(
-    spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool = False
-) -> Model:
+def create_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool = False) -> Model:
     """Write a model into the cache folder under its content hash.
 
     Parameters

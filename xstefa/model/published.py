@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -56,8 +56,8 @@ def import_published(
         Units of variables that the schema does not know. Unknown ones keep the model from reading
         datasets with that variable, not from tensor-level use.
     schema : Schema, optional
-        Whose aliases turn the checkpoint's names into tokens; by default ``"stefaland"``. Names that
-        it does not know, or that would share a token, stay as they are.
+        Whose aliases turn the checkpoint's names into tokens; by default ``"stefaland"``. Names
+        that it does not know, or that would share a token, stay as they are.
 
     Returns
     -------
@@ -188,11 +188,12 @@ def weights_of(content: Mapping[str, object]) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in weights.items()}
 
 
-def _numpy_scalars() -> list[object]:
+def _numpy_scalars() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
     """Return what a pickled numpy number refers to, under the paths of numpy 1 and 2."""
-    scalar = np.float64(0).__reduce__()[0]
+    scalar = cast(Callable[..., object], np.float64(0).__reduce__()[0])
     names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]
-    dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
+    codes = np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"
+    dtypes = {type(np.dtype(code)) for code in codes}
     return [np.dtype, *dtypes, *((scalar, name) for name in names)]
 
 
@@ -251,7 +252,8 @@ def _scaler(
         if missing or left:
             raise ModelError(
                 variable="scaler",
-                found=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(left) or 'none'}",
+                found=f"missing: {', '.join(missing) or 'none'}; "
+                f"unknown: {', '.join(left) or 'none'}",
                 expected="mean and std of " + ", ".join(published[t.name] for t in tokens),
                 fix="give every variable of the checkpoint its moments, and no other",
             )

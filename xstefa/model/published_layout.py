@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Shape: TypeAlias = tuple[int, ...]
+Arrange: TypeAlias = "Callable[[Tensor], Tensor]"
 
 POSITIONS = "positional_encoding.position_embedding"
 MASKED_STATICS = "static_embedding.masked_values"
@@ -28,8 +29,26 @@ FORCING_SECTIONS = tuple(
     f"time_series_{part}.embeddings{i}." for part in ("embedding", "projection") for i in (1, 2)
 )
 STATIC_SECTIONS = tuple(
-    f"static_{part}.numerical_embeddings{i}." for part in ("embedding", "projection") for i in (1, 2)
+    f"static_{part}.numerical_embeddings{i}."
+    for part in ("embedding", "projection")
+    for i in (1, 2)
 )
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _column(weight: Tensor) -> Tensor:
+    return weight[:, 0]
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    return weight.T
+
+
+def _only(weight: Tensor) -> Tensor:
+    return weight[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +72,7 @@ class Slot:
     shape: Shape
     own: str
     row: int | None = None
-    arrange: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    arrange: Arrange = _same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +114,9 @@ class Layout:
                 expected="a divisor of the width, as in the training configuration",
                 fix="import_published(path, heads=...)",
             )
-        layers = [int(m[1]) for key in shapes if (m := re.match(rf"{re.escape(LAYER)}(\d+)\.", key))]
+        layers = [
+            int(m[1]) for key in shapes if (m := re.match(rf"{re.escape(LAYER)}(\d+)\.", key))
+        ]
         masked = shapes.get(MASKED_STATICS, (1,))
         architecture = Architecture(
             forcings=len(forcings),
@@ -201,20 +222,8 @@ def _rows(shapes: Mapping[str, Shape], begin: str, end: str) -> int:
     return next((shape[0] for shape in found if shape), 0)
 
 
-def _column(weight: Tensor) -> Tensor:
-    return weight[:, 0]
-
-
-def _transposed(weight: Tensor) -> Tensor:
-    return weight.T
-
-
-def _only(weight: Tensor) -> Tensor:
-    return weight[0]
-
-
 def _linear(
-    published: str, own: str, number: str, shape: Shape, row: int, arrange: Callable[[Tensor], Tensor]
+    published: str, own: str, number: str, shape: Shape, row: int, arrange: Arrange
 ) -> Iterator[Slot]:
     """Yield weight and bias of one variable's linear layer."""
     yield Slot(
@@ -224,12 +233,13 @@ def _linear(
         row=row,
         arrange=arrange,
     )
-    bias = Slot(
-        published=f"{published}.bias", shape=shape[:1], own=f"{own}.bias{number}", row=row
-    )
-    # Our last layer yields one number a variable, theirs a vector of length one.
-    yield bias if arrange is not _only else Slot(
-        published=bias.published, shape=bias.shape, own=bias.own, row=row, arrange=_only
+    yield Slot(
+        published=f"{published}.bias",
+        shape=shape[:1],
+        own=f"{own}.bias{number}",
+        row=row,
+        # A layer with one output: a number in ours, a vector of length one in theirs.
+        arrange=_only if arrange is _only else _same,
     )
 
 
@@ -242,9 +252,7 @@ def _pair(published: str, own: str, shape: Shape) -> Iterator[Slot]:
 def _layer(published: str, own: str, d: int, feedforward: int) -> Iterator[Slot]:
     """Yield a `torch.nn.TransformerEncoderLayer`."""
     attention = f"{published}.self_attn.in_proj_"
-    yield Slot(
-        published=f"{attention}weight", shape=(3 * d, d), own=f"{own}.project_in.weight"
-    )
+    yield Slot(published=f"{attention}weight", shape=(3 * d, d), own=f"{own}.project_in.weight")
     yield Slot(published=f"{attention}bias", shape=(3 * d,), own=f"{own}.project_in.bias")
     yield from _pair(f"{published}.self_attn.out_proj", f"{own}.project_out", (d, d))
     yield from _pair(f"{published}.linear1", f"{own}.linear1", (feedforward, d))

@@ -35,9 +35,7 @@ class Moments:
         known = FORWARD[transform](values[np.isfinite(values)].astype(np.float64))
         if not known.size:
             return cls(mean=0.0, std=1.0, transform=transform)
-        return cls(
-            mean=float(known.mean()), std=float(known.std()) or 1.0, transform=transform
-        )
+        return cls(mean=float(known.mean()), std=float(known.std()) or 1.0, transform=transform)
 
     def standardise(self, values: Array) -> Array:
         """Return ``(transform(x) - mean) / std`` in single precision."""
@@ -46,9 +44,7 @@ class Moments:
 
     def restore(self, values: Array) -> Array:
         """Return physical values from standardised ones."""
-        restored = INVERSE[self.transform](
-            values * np.float32(self.std) + np.float32(self.mean)
-        )
+        restored = INVERSE[self.transform](values * np.float32(self.std) + np.float32(self.mean))
         return np.asarray(restored, dtype=np.float32)
 
 

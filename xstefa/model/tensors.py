@@ -94,24 +94,27 @@ def _check(
     """Compare shapes and kinds with what the model reads."""
     forcings, statics = len(model.schema.forcings), len(model.schema.statics)
     longest = len(encoder.position) - 1
-    problem = None
-    if x.ndim != 3 or x.shape[2] != forcings or x.shape[1] > longest:
-        problem = "x", tuple(x.shape), f"(B, T, {forcings}) with T at most {longest}"
-    elif c.shape != (len(x), statics):
-        problem = "c", tuple(c.shape), str((len(x), statics))
-    elif mask_x is not None and (mask_x.shape != x.shape or mask_x.dtype != torch.bool):
-        problem = "mask_x", (tuple(mask_x.shape), mask_x.dtype), f"{tuple(x.shape)} of bool"
-    elif mask_c is not None and (mask_c.shape != c.shape or mask_c.dtype != torch.bool):
-        problem = "mask_c", (tuple(mask_c.shape), mask_c.dtype), f"{tuple(c.shape)} of bool"
-    if problem is not None:
-        name, found, expected = problem
-        raise ModelError(
-            "this shape does not fit the model",
-            variable=name,
-            found=str(found),
-            expected=expected,
-            fix="order variables as in model.schema.forcing_names and model.schema.static_names",
-        )
+    expected = {
+        "x": (x, f"(B, T, {forcings}) with T at most {longest}"),
+        "c": (c, f"({len(x)}, {statics})"),
+        "mask_x": (mask_x, f"{tuple(x.shape)} of bool"),
+        "mask_c": (mask_c, f"{tuple(c.shape)} of bool"),
+    }
+    fits = {
+        "x": x.ndim == 3 and x.shape[2] == forcings and x.shape[1] <= longest,
+        "c": c.shape == (len(x), statics),
+        "mask_x": mask_x is None or (mask_x.shape == x.shape and mask_x.dtype == torch.bool),
+        "mask_c": mask_c is None or (mask_c.shape == c.shape and mask_c.dtype == torch.bool),
+    }
+    for name, (tensor, wanted) in expected.items():
+        if not fits[name] and tensor is not None:
+            raise ModelError(
+                "this shape does not fit the model",
+                variable=name,
+                found=f"{tuple(tensor.shape)} of {tensor.dtype}".replace("torch.", ""),
+                expected=wanted,
+                fix="order variables as model.schema.forcing_names and model.schema.static_names",
+            )
 
 
 def _like(tensor: Tensor, example: A) -> A:
