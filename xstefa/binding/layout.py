@@ -60,6 +60,11 @@ class Layout:
     grid_mapping_in: Literal["attrs", "encoding"] = "attrs"
     calendar: str = "standard"
 
+    def __str__(self) -> str:
+        kind = {"grid": "grid", "point": "points"}[self.support]
+        calendar = "" if self.calendar == "standard" else f" ({self.calendar})"
+        return f"{kind} ({', '.join(self.dims)}), {self.days.size} days{calendar}"
+
     def wrap(
         self,
         data: NDArray[np.generic] | da.Array,

@@ -291,18 +291,18 @@ def explain_unused(
         return f"on {', '.join(variable.dims)}: not the sites of the forcings"
     if not variable.numeric:
         return "not a quantity"
-    for wanted in (*schema.tokens, *schema.ingredients):
+    variables = (*schema.tokens, *schema.ingredients)
+    for wanted in variables:
+        if match_variable([variable], wanted, schema):
+            if wanted.name in taken:
+                return f"{wanted.name} taken from {taken[wanted.name]}"
+            return f"{wanted.name} not needed, or has a problem"
+    for wanted in variables:
         named = any(alias.name == variable.name for alias in wanted.aliases) or any(
             name.name == variable.standard_name for name in wanted.standard_names
         )
-        if not named or variable.has_time != (wanted.kind == "forcing"):
-            continue
-        if wanted.daylight and variable.partial is None:
-            continue
-        reason = _contradiction(variable, wanted, schema)
-        if reason is not None:
-            return f"not {wanted.name}: {reason}"
-        if wanted.name in taken:
-            return f"{wanted.name} taken from {taken[wanted.name]}"
-        return f"ingredient {wanted.name}, not needed"
+        if named and variable.has_time == (wanted.kind == "forcing") and not wanted.daylight:
+            reason = _contradiction(variable, wanted, schema)
+            if reason is not None:
+                return f"not {wanted.name}: {reason}"
     return "no token"

@@ -118,14 +118,17 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         for name, fact in facts.items()
         if name not in used and name in ds.data_vars
     }
+    rows = tuple(_row(v, sources.get(v.name), resolver.notes) for v in schema.tokens)
+    for variable in schema.tokens:
+        if variable.required and variable.name not in sources | resolver.notes:
+            problems.append(_missing(variable, unused, usable, dims, schema))
     table = TokenTable(
         schema=schema.name,
-        rows=tuple(_row(v, sources.get(v.name), resolver.notes) for v in schema.tokens),
+        rows=rows,
         unused=unused,
+        layout="" if layout is None else str(layout),
+        problems=tuple(map(str, problems)),
     )
-    for variable in schema.tokens:
-        if variable.required and variable.name not in sources and not table[variable.name].note:
-            problems.append(_missing(variable, table, usable, dims, schema))
     return Plan(
         schema=schema, table=table, layout=layout, problems=tuple(problems), sources=sources
     )
@@ -302,7 +305,7 @@ def _row(variable: Variable, source: TokenSource | None, notes: Mapping[str, str
 
 def _missing(
     variable: Variable,
-    table: TokenTable,
+    unused: Mapping[str, str],
     facts: list[Facts],
     dims: tuple[str, ...] | None,
     schema: Schema,
@@ -319,7 +322,7 @@ def _missing(
             fix=f"drop the extra dimension first, e.g. ds = ds.isel({extra[0]}=0, drop=True)",
         )
     names = " or ".join(dict.fromkeys(name.name for name in variable.standard_names))
-    free = [name for name, reason in table.unused.items() if reason == "no token"]
+    free = [name for name, reason in unused.items() if reason == "no token"]
     return MissingTokenError(
         "the model needs this token and no variable matches it",
         variable=variable.name,

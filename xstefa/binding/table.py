@@ -10,6 +10,9 @@ import pandas as pd
 
 __all__ = ["TokenRow", "TokenTable"]
 
+_WIDTH = 100  # of text lines that are wrapped
+_KINDS = (("forcing", "Forcings"), ("static", "Statics"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenRow:
@@ -28,7 +31,7 @@ class TokenRow:
     required : bool
     group : str, optional
     note : str
-        What else a reader should know, e.g. a problem.
+        The problem that keeps it from being used, if there is one.
     """
 
     token: str
@@ -46,6 +49,14 @@ class TokenRow:
         """Whether the dataset has this token."""
         return bool(self.variables)
 
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """Token, variables, units and rule as the representations show them."""
+        units = self.units
+        if self.units_found not in ("", self.units):
+            units = f"{self.units_found} → {self.units}"
+        return self.token, ", ".join(self.variables), units, self.rule
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TokenTable:
@@ -59,11 +70,17 @@ class TokenTable:
         In schema order, one for each token.
     unused : mapping of str to str
         Variables that are not used, and why.
+    layout : str
+        Sites and days in a few words.
+    problems : tuple of str
+        What would stop a prediction, each with its fix.
     """
 
     schema: str
     rows: tuple[TokenRow, ...]
     unused: Mapping[str, str] = field(default_factory=dict)
+    layout: str = ""
+    problems: tuple[str, ...] = ()
 
     def __getitem__(self, token: str) -> TokenRow:
         for row in self.rows:
@@ -89,57 +106,114 @@ class TokenTable:
         return frame[columns]
 
     def __repr__(self) -> str:
-        lines = [f"<xstefa.TokenTable> schema {self.schema!r}"]
-        for kind, title in (("forcing", "Forcings"), ("static", "Statics")):
-            rows = [row for row in self.rows if row.kind == kind]
-            found = [row for row in rows if row.matched]
-            lines.append(f"{title} ({len(found)} of {len(rows)} tokens):")
-            lines += _columns([_cells(row) for row in found])
-            absent = [
-                row.token + (" (required)" if row.required else "")
-                for row in rows
-                if not row.matched
-            ]
+        lines = [f"<xstefa.TokenTable> {self._heading}"]
+        for kind, title in _KINDS:
+            found, absent = self._split(kind)
+            lines.append(f"{title}: {len(found)} of {len(found) + len(absent)} tokens")
+            lines += _aligned([row.cells for row in found])
             if absent:
-                lines += _wrapped("missing: ", absent)
-        for row in self.rows:
-            if row.note:
-                lines.append(f"  ! {row.token}: {row.note}")
+                lines += _wrapped("missing: ", [_absent(row) for row in absent])
+        if self.problems:
+            lines.append(f"Problems: {len(self.problems)}")
+            lines += [f"    {problem}" for problem in self.problems]
         if self.unused:
-            lines.append(f"Unused ({len(self.unused)} variables):")
-            by_reason: dict[str, list[str]] = {}
-            for name, reason in self.unused.items():
-                by_reason.setdefault(reason, []).append(name)
-            for reason, names in by_reason.items():
+            lines.append(f"Unused: {len(self.unused)} variables")
+            for reason, names in self._unused_by_reason().items():
                 lines += _wrapped(f"{reason}: ", names)
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+        sections = []
+        for kind, title in _KINDS:
+            found, absent = self._split(kind)
+            body = _html_table([row.cells for row in found]) if found else ""
+            if absent:
+                names = ", ".join(_absent(row) for row in absent)
+                body += f"<p class='xstefa-missing'>missing: {escape(names)}</p>"
+            heading = f"{title} <span>{len(found)} of {len(found) + len(absent)} tokens</span>"
+            sections.append(_html_section(heading, body, is_open=True))
+        if self.problems:
+            items = "".join(f"<li>{escape(problem)}</li>" for problem in self.problems)
+            heading = f"Problems <span>{len(self.problems)}</span>"
+            sections.append(_html_section(heading, f"<ul>{items}</ul>", is_open=True))
+        if self.unused:
+            items = "".join(
+                f"<li>{escape(reason)}: <code>{escape(', '.join(names))}</code></li>"
+                for reason, names in self._unused_by_reason().items()
+            )
+            heading = f"Unused <span>{len(self.unused)} variables</span>"
+            sections.append(_html_section(heading, f"<ul>{items}</ul>", is_open=False))
+        title = f"<div class='xstefa-head'>xstefa.TokenTable {escape(self._heading)}</div>"
+        # The text inside <pre> is what shows where style sheets are stripped (untrusted notebooks),
+        # as in xarray's own representation.
+        return (
+            f"<div>{_STYLE}<pre class='xstefa-text'>{escape(repr(self))}</pre>"
+            f"<div class='xstefa-table' style='display:none'>{title}{''.join(sections)}</div></div>"
+        )
+
+    @property
+    def _heading(self) -> str:
+        return f"schema {self.schema!r}" + (f", {self.layout}" if self.layout else "")
+
+    def _split(self, kind: str) -> tuple[list[TokenRow], list[TokenRow]]:
+        rows = [row for row in self.rows if row.kind == kind]
+        return [row for row in rows if row.matched], [row for row in rows if not row.matched]
+
+    def _unused_by_reason(self) -> dict[str, list[str]]:
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.unused.items():
+            reasons.setdefault(reason, []).append(name)
+        return reasons
 
 
-def _cells(row: TokenRow) -> tuple[str, str, str, str]:
-    units = row.units if row.units_found in ("", row.units) else f"{row.units_found} → {row.units}"
-    return row.token, ", ".join(row.variables), units, row.rule
+def _absent(row: TokenRow) -> str:
+    return f"{row.token} (required)" if row.required else row.token
 
 
-def _columns(table: list[tuple[str, ...]]) -> list[str]:
+def _aligned(table: list[tuple[str, ...]]) -> list[str]:
     if not table:
         return []
-    widths = [min(max(len(cell) for cell in column), 34) for column in zip(*table, strict=True)]
-    return [
-        "    "
-        + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in table
-    ]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    return ["    " + "  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
 
 
-def _wrapped(head: str, names: list[str], width: int = 100) -> list[str]:
-    lines, line = [], f"  {head}"
+def _wrapped(head: str, names: list[str]) -> list[str]:
+    lines, line = [], f"    {head}"
     for index, name in enumerate(names):
         word = name + (", " if index < len(names) - 1 else "")
-        if len(line) + len(word) > width:
+        if len(line) + len(word) > _WIDTH:
             lines.append(line.rstrip())
-            line = " " * 6
+            line = " " * 8
         line += word
     return [*lines, line]
+
+
+def _html_section(heading: str, body: str, *, is_open: bool) -> str:
+    state = " open" if is_open else ""
+    return f"<details{state}><summary>{heading}</summary>{body}</details>"
+
+
+def _html_table(table: list[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in ("token", "variable", "units", "rule"))
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in table
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+# Colours come from the notebook's theme where it has one, so that dark themes work.
+_STYLE = """<style>
+.xstefa-text { display: none; }
+.xstefa-table { display: block !important; font-size: 13px; line-height: 1.5;
+  color: var(--jp-content-font-color0, inherit); max-width: 1000px; }
+.xstefa-table .xstefa-head { padding: 4px 0; border-bottom: 1px solid #8884; }
+.xstefa-table summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
+.xstefa-table summary span { font-weight: 400; opacity: 0.65; }
+.xstefa-table table { border-collapse: collapse; margin: 0 0 4px 16px; }
+.xstefa-table th, .xstefa-table td { text-align: left; padding: 1px 14px 1px 0;
+  background: none; border: none; vertical-align: top; }
+.xstefa-table th { font-weight: 400; opacity: 0.65; }
+.xstefa-table td:first-child { font-weight: 600; }
+.xstefa-table p, .xstefa-table ul { margin: 0 0 4px 16px; padding: 0 0 0 16px; }
+.xstefa-table p { padding: 0; opacity: 0.65; }
+</style>"""

@@ -1,0 +1,289 @@
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xstefa.binding import bind, plan
+from xstefa.errors import (
+    AmbiguousMatchError,
+    BindingErrors,
+    LayoutError,
+    MissingTokenError,
+    RangeError,
+    UnitsError,
+    XstefaError,
+)
+
+
+def tokens(binding):
+    return {**binding.forcing, **binding.static}
+
+
+def no_compute(*args, **kwargs):
+    raise AssertionError("data was read")
+
+
+def test_tokens_are_float32_in_canonical_units(basins, schema):
+    basins["hot"] = (basins["hot"].astype(np.float64) + 273.15).assign_attrs(
+        basins["hot"].attrs, units="K"
+    )
+    binding = bind(basins, schema)
+    for name, array in tokens(binding).items():
+        assert array.dtype == np.float32
+        assert array.name == name
+        assert array.attrs["units"] == schema[name].units
+    assert float(binding.forcing["temperature_max"].max()) < 21
+    assert binding.forcing["precipitation"].dims == ("site", "time")
+    assert binding.static["elevation"].dims == ("site",)
+
+
+def test_derived_tokens_have_the_values_of_their_formulas(basins, schema):
+    binding = bind(basins, schema)
+    np.testing.assert_allclose(
+        binding.forcing["temperature_mean"], (basins["hot"] + basins["cold"]) / 2, rtol=1e-6
+    )
+    assert binding.table["potential_evapotranspiration"].rule == "derived: Hargreaves-Samani 1985"
+
+
+def test_binding_reads_nothing_of_lazily_opened_files(basins, schema, tmp_path):
+    basins.to_netcdf(tmp_path / "basins.nc")
+    with xr.open_dataset(tmp_path / "basins.nc") as ds:
+        repr(plan(ds, schema).table)
+        bind(ds, schema)
+        assert not any(ds[name].variable._in_memory for name in ds.data_vars)
+
+
+def test_taking_tokens_out_of_chunked_data_computes_nothing(basins, schema):
+    with dask.config.set(scheduler=no_compute):
+        binding = bind(basins.chunk(site=1, time=5), schema)
+        arrays = tokens(binding)
+        binding.observed("streamflow")
+    assert all(array.chunks is not None for array in arrays.values())
+    assert arrays["temperature_mean"].chunks == ((1, 1, 1), (5, 5))
+    assert arrays["potential_evapotranspiration"].chunks == ((1, 1, 1), (5, 5))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(site=st.integers(1, 3), time=st.integers(1, 10), seed=st.integers(0, 100))
+def test_chunks_and_order_of_variables_do_not_matter(basins, schema, site, time, seed):
+    names = list(basins.data_vars)
+    np.random.default_rng(seed).shuffle(names)
+    shuffled = basins[names].chunk(site=site, time=time)
+    expected, found = tokens(bind(basins, schema)), tokens(bind(shuffled, schema))
+    assert list(expected) == list(found)
+    for name, array in expected.items():
+        xr.testing.assert_identical(array, found[name].compute())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    sites=st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True),
+    start=st.integers(0, 5),
+    length=st.integers(1, 5),
+)
+def test_selecting_before_and_after_is_the_same(basins, schema, sites, start, length):
+    pick = {"site": sites, "time": slice(start, start + length)}
+    before = tokens(bind(basins.isel(pick), schema))
+    for name, array in tokens(bind(basins, schema)).items():
+        picked = array.isel({dim: pick[dim] for dim in array.dims})
+        xr.testing.assert_identical(before[name], picked)
+
+
+def test_a_single_site_without_site_dimension(basins, schema):
+    binding = bind(basins.isel(site=0), schema)
+    assert binding.layout.site_dims == ()
+    assert binding.forcing["potential_evapotranspiration"].dims == ("time",)
+    assert binding.static["elevation"].dims == ()
+
+
+def test_forcings_may_lack_dimensions_that_precipitation_has(basins, schema):
+    ds = basins.assign(hot=basins["hot"].isel(site=0, drop=True))
+    binding = bind(ds, schema)
+    assert binding.forcing["temperature_max"].dims == ("time",)
+    assert binding.forcing["temperature_mean"].dims == ("site", "time")
+
+
+# ---- observations of targets
+
+
+def test_streamflow_in_cubic_metres_is_divided_by_area(basins, schema, series):
+    ds = basins.assign(
+        q=series(standard_name="water_volume_transport_in_river_channel", units="m3 s-1"),
+        area=("site", np.array([100.0, 200.0, 400.0], np.float32), {"units": "km2"}),
+    )
+    found = bind(ds, schema).observed("streamflow")
+    np.testing.assert_allclose(found, ds["q"] * 86.4 / ds["area"], rtol=1e-6)
+    assert found.attrs["units"] == "mm d-1"
+    with pytest.raises(UnitsError, match=r"catchment area[\s\S]*km2"):
+        bind(ds.drop_vars("area"), schema).observed("streamflow")
+
+
+def test_the_shallowest_soil_moisture_is_taken(basins, schema):
+    data = np.stack([np.full((3, 10), 0.1), np.full((3, 10), 0.4)], axis=-1)
+    attrs = {"units": "m3 m-3", "standard_name": "volume_fraction_of_condensed_water_in_soil"}
+    ds = basins.assign(swc=(("site", "time", "depth"), data.astype(np.float32), attrs))
+    assert float(bind(ds, schema).observed("soil_moisture").max()) == pytest.approx(0.1)
+    deeper_first = ds.assign_coords(depth=[0.5, 0.05])
+    assert float(bind(deeper_first, schema).observed("soil_moisture").min()) == pytest.approx(0.4)
+
+
+def test_targets_elsewhere_or_absent_are_none(basins, schema, series):
+    assert bind(basins, schema).observed("soil_moisture") is None
+    ds = basins.assign(
+        discharge=series(dims=("gauge", "time"), units="m3 s-1", sites=2),
+        swc=(("site", "time", "member"), np.ones((3, 10, 2)), {"units": "m3 m-3"}),
+    )
+    assert bind(ds, schema).observed("streamflow") is None
+    assert bind(ds, schema).observed("soil_moisture") is None
+
+
+def test_static_soil_moisture_is_neither_token_nor_observation(basins, schema):
+    ds = basins.assign(soil_moisture=("site", np.ones(3, np.float32), {"units": "m3 m-3"}))
+    binding = bind(ds, schema)
+    assert "soil_moisture" in binding.table.unused
+    assert binding.observed("soil_moisture") is None
+
+
+# ---- ranges
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "units", "looks_like"),
+    [
+        ("hot", 290.0, "degC", "K"),
+        ("hot", 85.0, "degC", "degF"),
+        ("fapar", 60.0, "1", "%"),
+        ("ps", 101325.0, "hPa", "Pa"),
+        ("ps", 101.3, "hPa", "kPa"),
+        ("rsds", 1.5e7, "W m-2", "J m-2 d-1"),
+        ("area", 5e8, "km2", "m2"),
+        ("vp", 1500.0, "hPa", None),
+    ],
+)
+def test_values_that_cannot_be_in_their_units_are_refused(
+    basins, schema, series, name, values, units, looks_like
+):
+    attrs = {"units": units} | (basins[name].attrs if name in basins else {})
+    if name == "area":
+        ds = basins.assign(area=("site", np.full(3, values), attrs))
+    else:
+        ds = basins.assign({name: series(low=values, high=values, **attrs)})
+    with pytest.raises(RangeError) as caught:
+        bind(ds, schema).check_ranges()
+    assert caught.value.variable == name
+    if looks_like is not None:
+        assert f"look like {looks_like}" in caught.value.fix
+        ds[name].attrs["units"] = looks_like
+        bind(ds, schema).check_ranges()
+
+
+def test_spikes_and_missing_values_are_weather_not_labels(basins, schema):
+    basins["hot"][0, :5] = np.nan
+    bind(basins, schema).check_ranges()
+    bind(basins.where(False).assign_attrs(basins.attrs), schema).check_ranges()
+
+
+# ---- errors: each names the variable, what was found and the fix
+
+
+def without(name, *attrs):
+    def change(ds):
+        for attr in attrs:
+            del ds[name].attrs[attr]
+        return ds
+
+    return change
+
+
+def with_units(name, units, **attrs):
+    def change(ds):
+        ds[name].attrs.update(units=units, **attrs)
+        return ds
+
+    return change
+
+
+BAD = [
+    (lambda ds: ds.drop_vars("pr"), MissingTokenError, "precipitation", "rename"),
+    (lambda ds: ds.drop_vars("hot"), MissingTokenError, "temperature_mean", "rename"),
+    (without("pr", "units"), UnitsError, "pr", "attrs['units']"),
+    (without("elevation", "units"), UnitsError, "elevation", "attrs['units']"),
+    (with_units("pr", "mm"), UnitsError, "pr", "cell_methods"),
+    (with_units("pr", "kg m-2", cell_methods="time: mean"), UnitsError, "pr", "cell_methods"),
+    (with_units("pr", "volt"), UnitsError, "pr", "drop_vars"),
+    (with_units("pr", "wet"), UnitsError, "pr", "attrs['units']"),
+    (with_units("hot", "m s-1"), UnitsError, "hot", "drop_vars"),
+    (with_units("elevation", "degC"), UnitsError, "elevation", "drop_vars"),
+    (
+        lambda ds: ds.assign(pr2=ds["pr"]),
+        AmbiguousMatchError,
+        "precipitation",
+        "rename={'pr': 'precipitation'}",
+    ),
+    (
+        lambda ds: ds.assign(elev=ds["elevation"]),
+        AmbiguousMatchError,
+        "elevation",
+        "rename={'elevation': 'elevation'}",
+    ),
+    (
+        lambda ds: ds.assign(pr2=ds["pr"].rename(site="gauge").drop_vars(["lat", "lon"])),
+        AmbiguousMatchError,
+        "precipitation",
+        "rename",
+    ),
+    (
+        lambda ds: ds.assign(forest_fraction=("site", np.ones(3))),
+        UnitsError,
+        "forest_fraction",
+        "attrs['units']",
+    ),
+    (
+        lambda ds: ds.assign(slope=("site", np.ones(3), {"units": "degree"})),
+        UnitsError,
+        "slope",
+        "slope",
+    ),
+    (
+        lambda ds: ds.drop_vars(["hot", "cold"]).assign(
+            tas=ds["hot"].drop_attrs().assign_attrs(units="degC").expand_dims(height=[2.0])
+        ),
+        MissingTokenError,
+        "temperature_mean",
+        "isel(height=0, drop=True)",
+    ),
+    (lambda ds: ds.drop_dims("time"), LayoutError, None, "time"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "variable", "fix"), BAD)
+def test_bad_datasets_are_refused_by_name_with_the_fix(
+    basins, schema, change, error, variable, fix
+):
+    with pytest.raises(XstefaError) as caught:
+        bind(change(basins), schema)
+    problems = getattr(caught.value, "problems", (caught.value,))
+    mine = [problem for problem in problems if isinstance(problem, error)]
+    assert mine, problems
+    assert mine[0].variable == variable
+    assert fix in mine[0].fix
+    assert mine[0].found or mine[0].expected
+
+
+def test_all_problems_are_reported_together_and_each_once(basins, schema):
+    ds = without("pr", "units")(basins)
+    ds = with_units("hot", "mm")(ds)
+    with pytest.raises(BindingErrors) as caught:
+        bind(ds, schema)
+    # temperature_mean needs "hot": its absence is the same problem, not a third one.
+    assert [problem.variable for problem in caught.value.problems] == ["pr", "hot"]
+    note = plan(ds, schema).table["temperature_mean"].note
+    assert "temperature_max" in note
+
+
+def test_a_plan_raises_nothing_for_a_bad_dataset(schema):
+    understood = plan(xr.Dataset(), schema)
+    assert understood.table.matched == ()
+    assert {type(problem) for problem in understood.problems} == {LayoutError, MissingTokenError}

@@ -1,0 +1,118 @@
+import json
+
+import pytest
+
+from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
+from xstefa.binding.units import conversion
+from xstefa.errors import SchemaError
+from xstefa.schema import Schema, load_schema
+
+SCHEMA = load_schema()
+
+MINIMAL = """
+name = "small"
+version = "1"
+[[forcing]]
+name = "precipitation"
+units = "mm d-1"
+long_name = "precipitation"
+valid_range = [0, 2000]
+"""
+
+
+def test_tokens_come_in_the_order_models_stack_them():
+    assert SCHEMA.forcing_names[:3] == ("precipitation", "temperature_max", "temperature_min")
+    assert len(SCHEMA.forcings) == 13
+    assert SCHEMA.static_names[0] == "elevation"
+    assert [v.name for v in SCHEMA.forcings if v.required] == ["precipitation", "temperature_mean"]
+
+
+def test_round_trip_through_json_keeps_content_and_fingerprint():
+    again = Schema.from_dict(json.loads(json.dumps(SCHEMA.to_dict())))
+    assert again == SCHEMA
+    assert again.fingerprint == SCHEMA.fingerprint
+
+
+def test_fingerprint_follows_content():
+    content = SCHEMA.to_dict()
+    content["version"] = "other"
+    assert Schema.from_dict(content).fingerprint != SCHEMA.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["forcing", "static"])
+def test_no_name_belongs_to_two_tokens_of_a_kind(kind):
+    owners: dict[str, str] = {}
+    for variable in (*SCHEMA.tokens, *SCHEMA.ingredients):
+        for alias in variable.aliases if variable.kind == kind else ():
+            assert owners.setdefault(alias.name, variable.name) == variable.name, alias.name
+
+
+def test_every_alias_says_where_it_comes_from_and_converts():
+    for variable in (*SCHEMA.tokens, *SCHEMA.ingredients, *SCHEMA.targets):
+        for alias in variable.aliases:
+            assert alias.source
+            if alias.units is not None:
+                conversion(alias.units, variable.units, variable=alias.name)
+
+
+def test_derivations_use_what_the_schema_knows():
+    for derivation in DERIVATIONS:
+        for name in (derivation.token, *derivation.parts):
+            assert name in SCHEMA or name in (LATITUDE, DAY_OF_YEAR)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["aridity_index", "seasonality", "ssr", "pev", "Rainf_tavg", "q_mean", "runoff_ratio"],
+)
+def test_look_alikes_are_no_aliases(name):
+    variables = (*SCHEMA.tokens, *SCHEMA.ingredients)
+    assert name not in {alias.name for variable in variables for alias in variable.aliases}
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(SchemaError, match="precipitation"):
+        SCHEMA["rain"]
+    with pytest.raises(SchemaError, match="soil_moisture"):
+        SCHEMA.target("snow")
+    with pytest.raises(SchemaError, match="stefaland"):
+        load_schema("stefasea")
+
+
+def test_a_schema_is_read_from_a_path(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(MINIMAL)
+    assert load_schema(path).forcing_names == ("precipitation",)
+    assert load_schema(str(path)) == load_schema(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[[forcing]]", "[[forcings]]"), "unknown section"),
+        (('version = "1"', ""), "version"),
+        (('units = "mm d-1"', ""), "units"),
+        (('units = "mm d-1"', 'units = "mm d-1"\ncolour = "blue"'), "colour"),
+        (("[0, 2000]", "[0]"), "two numbers"),
+        (("valid_range", 'transform = "sqrt"\nvalid_range'), "transform"),
+        (("valid_range", 'kind = "dynamic"\nvalid_range'), "kind"),
+        (("valid_range", 'aliases = "pr"\nvalid_range'), "array"),
+        (("name = ", "name ="), None),
+        (('name = "small"', "name = small"), "TOML"),
+    ],
+)
+def test_a_malformed_schema_says_what_is_wrong(tmp_path, change, message):
+    path = tmp_path / "small.toml"
+    path.write_text(MINIMAL.replace(*change))
+    if message is None:
+        load_schema(path)
+        return
+    with pytest.raises(SchemaError, match=message):
+        load_schema(path)
+
+
+def test_a_token_listed_twice_is_refused():
+    content = SCHEMA.to_dict()
+    content["static"] = [*content["static"], content["forcing"][0]]
+    with pytest.raises(SchemaError, match="twice"):
+        Schema.from_dict(content)
