@@ -1,0 +1,368 @@
+"""Small datasets with the names, units and attributes that real sources use."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from xstefa.binding import bind, plan
+from xstefa.errors import BindingErrors, UnitsError
+
+DAYS = 5
+
+
+def grid(variables, *, time="time", calendar=None):
+    """Make a (time, lat, lon) dataset of {name: (value, attrs)}."""
+    days = (
+        pd.date_range("2001-01-01", periods=DAYS)
+        if calendar is None
+        else xr.date_range("2001-01-01", periods=DAYS, calendar=calendar, use_cftime=True)
+    )
+    return xr.Dataset(
+        {
+            name: ((time, "lat", "lon"), np.full((DAYS, 2, 3), value, np.float32), attrs)
+            for name, (value, attrs) in variables.items()
+        },
+        coords={
+            time: days,
+            "lat": ("lat", [50.0, 40.0], {"standard_name": "latitude", "units": "degrees_north"}),
+            "lon": ("lon", [0.0, 1, 2], {"standard_name": "longitude", "units": "degrees_east"}),
+        },
+    )
+
+
+def basins(variables, statics=(), *, time="time"):
+    """Make a (basin, time) dataset of {name: (value, attrs)}."""
+    dims = ("basin", time)
+    return xr.Dataset(
+        {n: (dims, np.full((2, DAYS), v, np.float32), a) for n, (v, a) in variables.items()}
+        | {n: ("basin", np.full(2, v, np.float32), a) for n, (v, a) in dict(statics).items()},
+        coords={time: pd.date_range("2001-01-01", periods=DAYS), "lat": ("basin", [40.0, 41.0])},
+    )
+
+
+def check(ds, schema, expected):
+    """Compare {token: (variables, value)}; nothing may be out of range."""
+    binding = bind(ds, schema)
+    binding.check_ranges()
+    tokens = {**binding.forcing, **binding.static}
+    for token, (variables, value) in expected.items():
+        assert binding.table[token].variables == variables
+        if value is not None:
+            np.testing.assert_allclose(tokens[token], value, rtol=1e-3)
+    return binding
+
+
+def test_cmip6(schema):
+    mean, high = "area: time: mean", "area: mean time: maximum"
+    ds = grid(
+        {
+            "pr": (3e-5, {"standard_name": "precipitation_flux", "units": "kg m-2 s-1",
+                          "cell_methods": mean}),
+            "tas": (290.0, {"standard_name": "air_temperature", "units": "K",
+                            "cell_methods": mean}),
+            "tasmax": (295.0, {"standard_name": "air_temperature", "units": "K",
+                               "cell_methods": high}),
+            "tasmin": (285.0, {"standard_name": "air_temperature", "units": "K",
+                               "cell_methods": "area: mean time: minimum"}),
+            "hurs": (70.0, {"standard_name": "relative_humidity", "units": "%",
+                            "cell_methods": mean}),
+            "huss": (0.01, {"standard_name": "specific_humidity", "units": "1",
+                            "cell_methods": mean}),
+            "rsds": (200.0, {"standard_name": "surface_downwelling_shortwave_flux_in_air",
+                             "units": "W m-2", "cell_methods": mean}),
+            "rlds": (300.0, {"standard_name": "surface_downwelling_longwave_flux_in_air",
+                             "units": "W m-2", "cell_methods": mean}),
+            "sfcWind": (3.0, {"standard_name": "wind_speed", "units": "m s-1",
+                              "cell_methods": mean}),
+            "ps": (101000.0, {"standard_name": "surface_air_pressure", "units": "Pa",
+                              "cell_methods": mean}),
+            "prc": (1e-5, {"standard_name": "convective_precipitation_flux",
+                           "units": "kg m-2 s-1", "cell_methods": mean}),
+        },
+        calendar="noleap",
+    ).assign_coords(height=2.0)  # fmt: skip
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("pr",), 2.592),
+            "temperature_max": (("tasmax",), 21.85),
+            "temperature_mean": (("tas",), 16.85),
+            "relative_humidity": (("hurs",), 70.0),
+            "surface_pressure": (("ps",), 1010.0),
+            "potential_evapotranspiration": (("tasmax", "tasmin"), None),
+        },
+    )
+    assert set(binding.table.unused) == {"prc", "huss"}
+    assert binding.layout.calendar == "noleap"
+
+
+def test_gridmet(schema):
+    mean = "time: mean(interval: 24 hours)"
+    ds = grid(
+        {
+            "precipitation_amount": (2.0, {"units": "mm", "standard_name": "precipitation_amount",
+                                           "cell_methods": "time: sum(interval: 24 hours)"}),
+            "tmmx": (300.0, {"units": "K", "standard_name": "air_temperature",
+                             "cell_methods": "time: maximum(interval: 24 hours)"}),
+            "tmmn": (280.0, {"units": "K", "standard_name": "air_temperature",
+                             "cell_methods": "time: minimum(interval: 24 hours)"}),
+            "srad": (200.0, {"units": "W m-2", "cell_methods": mean,
+                             "standard_name": "surface_downwelling_shortwave_flux_in_air"}),
+            "rmax": (90.0, {"units": "%", "standard_name": "relative_humidity",
+                            "cell_methods": "time: maximum(interval: 24 hours)"}),
+            "rmin": (30.0, {"units": "%", "standard_name": "relative_humidity",
+                            "cell_methods": "time: minimum(interval: 24 hours)"}),
+            "wind_speed": (3.0, {"units": "m/s", "standard_name": "wind_speed",
+                                 "cell_methods": mean}),
+            "potential_evapotranspiration": (4.0, {
+                "units": "mm", "standard_name": "potential_evapotranspiration",
+                "cell_methods": "time: sum(interval: 24 hours)"}),
+        },
+        time="day",
+    )  # fmt: skip
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("precipitation_amount",), 2.0),
+            "temperature_max": (("tmmx",), 26.85),
+            "temperature_mean": (("tmmx", "tmmn"), 16.85),
+            "shortwave_down": (("srad",), 200.0),
+            "relative_humidity": (("rmax", "rmin"), 60.0),
+            "potential_evapotranspiration": (("potential_evapotranspiration",), 4.0),
+        },
+    )
+
+
+def test_daymet(schema):
+    mean = "area: mean time: mean"
+    ds = grid(
+        {
+            "prcp": (2.0, {"long_name": "daily total precipitation", "units": "mm/day",
+                           "cell_methods": "area: mean time: sum"}),
+            "tmax": (20.0, {"long_name": "daily maximum temperature", "units": "degrees C",
+                            "cell_methods": "area: mean time: maximum"}),
+            "tmin": (10.0, {"long_name": "daily minimum temperature", "units": "degrees C",
+                            "cell_methods": "area: mean time: minimum"}),
+            "srad": (400.0, {"long_name": "daylight average incident shortwave radiation",
+                             "units": "W/m2", "cell_methods": mean}),
+            "vp": (1000.0, {"long_name": "daily average vapor pressure", "units": "Pa",
+                            "cell_methods": mean}),
+            "dayl": (43200.0, {"long_name": "daylength", "units": "s", "cell_methods": mean}),
+            "swe": (0.0, {"long_name": "snow water equivalent", "units": "kg/m2"}),
+        }
+    )  # fmt: skip
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("prcp",), 2.0),
+            "shortwave_down": (("srad", "dayl"), 200.0),
+            "relative_humidity": (("vp", "tmax", "tmin"), 58.65),
+        },
+    )
+
+
+def test_caravan_without_units_in_its_files(schema):
+    ds = basins(
+        {
+            "total_precipitation_sum": (2.0, {}),
+            "temperature_2m_mean": (15.0, {}),
+            "temperature_2m_max": (20.0, {}),
+            "temperature_2m_min": (10.0, {}),
+            "dewpoint_temperature_2m_mean": (10.0, {}),
+            "surface_net_solar_radiation_mean": (150.0, {}),
+            "surface_pressure_mean": (100.0, {}),
+            "u_component_of_wind_10m_mean": (3.0, {}),
+            "v_component_of_wind_10m_mean": (4.0, {}),
+            "potential_evaporation_sum_ERA5_LAND": (9.0, {}),
+            "potential_evaporation_sum_FAO_PENMAN_MONTEITH": (4.0, {}),
+            "streamflow": (1.0, {"units": "mm d-1"}),
+        },
+        {
+            "area": (500.0, {"units": "km2"}),
+            "tmp_dc_syr": (123.0, {}),
+            "slp_dg_sav": (100.0, {}),
+            "snd_pc_sav": (40.0, {}),
+            "for_pc_sse": (40.0, {}),
+            "seasonality": (1.0, {}),
+        },
+        time="date",
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("total_precipitation_sum",), 2.0),
+            "temperature_mean": (("temperature_2m_mean",), 15.0),
+            "surface_pressure": (("surface_pressure_mean",), 1000.0),
+            "wind_speed": (
+                ("u_component_of_wind_10m_mean", "v_component_of_wind_10m_mean"),
+                5.0,
+            ),
+            "potential_evapotranspiration": (
+                ("potential_evaporation_sum_FAO_PENMAN_MONTEITH",),
+                4.0,
+            ),
+            "t_mean": (("tmp_dc_syr",), 12.3),
+            "slope": (("slp_dg_sav",), 0.17633),
+            "sand": (("snd_pc_sav",), 40.0),
+            "forest_fraction": (("for_pc_sse",), 0.4),
+        },
+    )
+    assert "shortwave_down" in binding.table.missing
+    assert "p_seasonality" in binding.table.missing
+    assert float(binding.observed("streamflow").mean()) == 1.0
+
+
+def test_camels_us_text_columns(schema):
+    ds = basins(
+        {
+            "PRCP(mm/day)": (2.0, {}),
+            "Tmax(C)": (20.0, {}),
+            "Tmin(C)": (10.0, {}),
+            "Vp(Pa)": (1000.0, {}),
+            "QObs(mm/d)": (1.0, {}),
+        },
+        {"geol_porostiy": (0.1, {"units": "1"})},
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("PRCP(mm/day)",), 2.0),
+            "temperature_mean": (("Tmax(C)", "Tmin(C)"), 15.0),
+            "relative_humidity": (("Vp(Pa)", "Tmax(C)", "Tmin(C)"), 58.65),
+            "geol_porosity": (("geol_porostiy",), 0.1),
+        },
+    )
+    assert float(binding.observed("streamflow").mean()) == 1.0
+
+
+def test_camels_gb(schema):
+    ds = basins(
+        {
+            "precipitation": (2.0, {"units": "mm d-1"}),
+            "temperature": (10.0, {"units": "degC"}),
+            "pet": (1.0, {"units": "mm d-1"}),
+            "windspeed": (4.0, {"units": "m s-1"}),
+            "humidity": (6.0, {"units": "g kg-1"}),
+            "discharge_spec": (1.0, {"units": "mm d-1"}),
+        },
+        {
+            "dpsbar": (100.0, {}),
+            "inwater_perc": (2.0, {}),
+            "elev_mean": (100.0, {"units": "m"}),
+        },
+    )
+    check(
+        ds,
+        schema,
+        {
+            "temperature_mean": (("temperature",), 10.0),
+            "slope": (("dpsbar",), 0.1),
+            "water_fraction": (("inwater_perc",), 0.02),
+        },
+    )
+
+
+def test_fluxnet_2015(schema):
+    ds = basins(
+        {
+            "P_F": (2.0, {}),
+            "TA_F": (15.0, {}),
+            "SW_IN_F": (200.0, {}),
+            "LW_IN_F": (300.0, {}),
+            "VPD_F": (5.0, {}),
+            "PA_F": (98.0, {}),
+            "WS_F": (3.0, {}),
+            "SWC_F_MDS_1": (25.0, {}),
+        }
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("P_F",), 2.0),
+            "surface_pressure": (("PA_F",), 980.0),
+            "relative_humidity": (("VPD_F", "TA_F"), 70.67),
+        },
+    )
+    assert float(binding.observed("soil_moisture").mean()) == pytest.approx(0.25)
+
+
+ERA5 = {
+    "tp": (0.002, {"long_name": "Total precipitation", "units": "m"}),
+    "t2m": (288.0, {"long_name": "2 metre temperature", "units": "K"}),
+    "d2m": (283.0, {"long_name": "2 metre dewpoint temperature", "units": "K"}),
+    "sp": (1e5, {"standard_name": "surface_air_pressure", "units": "Pa"}),
+    "u10": (3.0, {"units": "m s**-1"}),
+    "v10": (4.0, {"units": "m s**-1"}),
+    "ssrd": (1.728e7, {"standard_name": "surface_downwelling_shortwave_flux_in_air",
+                       "units": "J m**-2"}),
+    "strd": (2.592e7, {"units": "J m**-2"}),
+    "pev": (-0.003, {"units": "m"}),
+}  # fmt: skip
+
+
+def test_era5_accumulations_are_refused_until_they_say_that_they_are_daily_sums(schema):
+    ds = grid(ERA5)
+    with pytest.raises(BindingErrors) as caught:
+        bind(ds, schema)
+    assert [type(problem) for problem in caught.value.problems] == [UnitsError] * 3
+    assert {problem.variable for problem in caught.value.problems} == {"tp", "ssrd", "strd"}
+
+    for name in ("tp", "ssrd", "strd"):
+        ds[name].attrs["cell_methods"] = "time: sum"
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("tp",), 2.0),
+            "temperature_mean": (("t2m",), 14.85),
+            "relative_humidity": (("d2m", "t2m"), 71.98),
+            "shortwave_down": (("ssrd",), 200.0),
+            "longwave_down": (("strd",), 300.0),
+            "wind_speed": (("u10", "v10"), 5.0),
+            "potential_evapotranspiration": (("t2m",), None),
+        },
+    )
+
+
+def test_nldas_2_daily_means(schema):
+    ds = grid(
+        {
+            "Rainf": (2.0, {"units": "kg m-2 d-1"}),
+            "Tair": (288.0, {"units": "K"}),
+            "Qair": (0.008, {"units": "kg kg-1"}),
+            "PSurf": (1e5, {"units": "Pa"}),
+            "SWdown": (200.0, {"units": "W m-2"}),
+            "LWdown": (300.0, {"units": "W m-2"}),
+            "Wind_E": (3.0, {"units": "m s-1"}),
+            "Wind_N": (4.0, {"units": "m s-1"}),
+        }
+    )
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("Rainf",), 2.0),
+            "relative_humidity": (("Qair", "Tair", "PSurf"), 75.78),
+            "wind_speed": (("Wind_E", "Wind_N"), 5.0),
+        },
+    )
+
+
+def test_gldas_2_daily(schema):
+    ds = grid(
+        {
+            "Rainf_f_tavg": (2.3148e-5, {"units": "kg m-2 s-1"}),
+            "Rainf_tavg": (1e-5, {"units": "kg m-2 s-1"}),
+            "Tair_f_tavg": (288.0, {"units": "K"}),
+            "Wind_f_tavg": (4.0, {"units": "m s-1"}),
+        }
+    )
+    assert "Rainf_tavg" in plan(ds, schema).table.unused
+    check(ds, schema, {"precipitation": (("Rainf_f_tavg",), 2.0)})
