@@ -65,6 +65,7 @@ class Task:
     sources: dict[str, float]
     head: HeadSize
     schedule: Schedule
+    token_dropout: float = 0.1
 
 
 TASKS = {
@@ -74,6 +75,7 @@ TASKS = {
         sources={"camels": 0.75, "mopex": 0.25},
         head=HeadSize(hidden=256, link="softplus", members=1, scale=2.0),
         schedule=Schedule(steps=3000, batch_size=128, learning_rate=1e-3, seed=1),
+        token_dropout=0.03,
     ),
     "soil-moisture-grid": Task(
         target="soil_moisture",
@@ -216,6 +218,7 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
             schedule=schedule,
             shares=list(shares.values()),
             weights=weights,
+            token_dropout=task.token_dropout,
             name=name,
             provenance=provenance(schedule, shares),
             every=lambda step, model: report(step, model, {first: held[first]}),

@@ -24,6 +24,7 @@ def test_moments_keep_the_order_of_the_schema() -> None:
             statics={v.name: Moments(mean=float(i), std=1.0) for i, v in enumerate(schema.statics)},
         ),
         windows=WindowPolicy(),
+        tokens=(),
     )
     read = ModelSpec.from_json(spec.to_json())
     assert read == spec

@@ -43,8 +43,9 @@ def predict_lazily(
     """
     schema = key.model.schema
     sites = layout.site_dims
-    forcings = {name: array for name, array in forcing.items() if name in schema.forcing_names}
-    statics = {name: array for name, array in static.items() if name in schema.static_names}
+    known = key.model.spec.tokens
+    forcings = {name: array for name, array in forcing.items() if name in known}
+    statics = {name: array for name, array in static.items() if name in known}
     template = _widest(forcings, layout)
     tiles = _tiles(template, layout, tokens=len(schema.forcings), block_bytes=block_bytes)
 

@@ -43,6 +43,9 @@ class ModelSpec:
     support : {"grid", "point", "any"}
         Spatial support of the observations it was trained on. A target that several bundled models
         predict is served by the one whose support is that of the dataset.
+    tokens : tuple of str
+        Tokens that its training data had. Others of the schema are hidden from it: weights that
+        no training value ever reached would answer with noise.
     """
 
     name: str
@@ -52,6 +55,7 @@ class ModelSpec:
     schema: Schema
     scaler: Scaler
     windows: WindowPolicy
+    tokens: tuple[str, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     card: str = ""
 
@@ -66,6 +70,7 @@ class ModelSpec:
             "schema": self.schema.to_dict(),
             "scaler": self.scaler.to_dict(),
             "windows": asdict(self.windows),
+            "tokens": list(self.tokens),
             "provenance": dict(self.provenance),
             "card": self.card,
         }
@@ -90,6 +95,7 @@ class ModelSpec:
             schema=schema,
             scaler=scaler,
             windows=WindowPolicy(**content.pop("windows")),
+            tokens=tuple(content.pop("tokens")),
             **content,
         )
 

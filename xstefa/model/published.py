@@ -121,6 +121,7 @@ def import_published(
         ),
         scaler=_scaler(scaler, forcings, statics, {v: k for k, v in names.items()}),
         windows=_windows(size.positions - 1),
+        tokens=tuple(v.name for v in (*forcings, *statics)),
         provenance={
             "imported_from": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

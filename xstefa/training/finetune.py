@@ -16,7 +16,7 @@ from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.network import StefaLand
 from xstefa.training.losses import weighted_mse
 from xstefa.training.loop import Progress, Schedule, fit
-from xstefa.training.samples import Batch, Record, draw
+from xstefa.training.samples import Batch, Record, draw, known_tokens
 
 
 def variance_weights(record: Record, *, floor: float = 0.1) -> Floats:
@@ -40,6 +40,7 @@ def train_head(
     schedule: Schedule,
     shares: Sequence[float],
     weights: Sequence[Floats],
+    token_dropout: float = 0.0,
     name: str,
     provenance: Mapping[str, Any],
     every: Callable[[int, Model], None] | None = None,
@@ -57,6 +58,9 @@ def train_head(
         False trains the plain LSTM baseline on the same inputs.
     weights : sequence of ndarray, shape (site,)
         Loss weight of every site of every record.
+    token_dropout : float
+        Probability with which each token that is not required is hidden from a window, so that
+        the head also serves datasets with fewer tokens.
 
     Returns
     -------
@@ -84,12 +88,25 @@ def train_head(
         schema=spec.schema,
         scaler=spec.scaler,
         windows=windows,
+        tokens=known_tokens(spec.schema, records),
         provenance=provenance,
     )
+
+    generator = torch.Generator().manual_seed(schedule.seed)
+    optional = [
+        torch.tensor([not variable.required for variable in variables])
+        for variables in (spec.schema.forcings, spec.schema.statics)
+    ]
+
+    def hide(tokens: Tensor, may_hide: Tensor) -> Tensor:
+        drawn = torch.rand((len(tokens), len(may_hide)), generator=generator) < token_dropout
+        drawn = (drawn & may_hide).view(len(tokens), *(1,) * (tokens.ndim - 2), -1)
+        return tokens.masked_fill(drawn, torch.nan)
 
     def loss(batch: Batch) -> Tensor:
         assert batch.target is not None and batch.weight is not None
         forcing, static = torch.from_numpy(batch.forcing), torch.from_numpy(batch.static)
+        forcing, static = hide(forcing, optional[0]), hide(static, optional[1])
         observed, weight = torch.from_numpy(batch.target), torch.from_numpy(batch.weight)
         days = None
         if network.encoder is not None:

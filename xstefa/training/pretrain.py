@@ -17,7 +17,7 @@ from xstefa.model.scaler import Scaler
 from xstefa.schema import Schema
 from xstefa.training.losses import masked_mse
 from xstefa.training.loop import Progress, Schedule, fit
-from xstefa.training.samples import Batch, Record, draw
+from xstefa.training.samples import Batch, Record, draw, known_tokens
 
 
 def pretrain_encoder(
@@ -64,6 +64,7 @@ def pretrain_encoder(
         schema=schema,
         scaler=scaler,
         windows=windows,
+        tokens=known_tokens(schema, records),
         provenance=provenance,
     )
 

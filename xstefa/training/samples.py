@@ -111,6 +111,15 @@ class Record:
         return replace(self, forcing=forcing, static=static)
 
 
+def known_tokens(schema: Schema, records: Sequence[Record]) -> tuple[str, ...]:
+    """Return the tokens that any site of any record provides."""
+    forcing = [np.isfinite(r.forcing).any(axis=(0, 1)) for r in records]
+    static = [np.isfinite(r.static).any(axis=0) for r in records]
+    known = np.concatenate([np.any(forcing, axis=0), np.any(static, axis=0)])
+    names = (*schema.forcing_names, *schema.static_names)
+    return tuple(name for name, have in zip(names, known, strict=True) if have)
+
+
 def fit_scaler(schema: Schema, records: Sequence[Record]) -> Scaler:
     """Fit the moments over all days and sites of the training records."""
     forcing = np.concatenate([r.forcing.reshape(-1, r.forcing.shape[-1]) for r in records])
