@@ -210,8 +210,8 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
         model, progress = train_head(
             records,
             foundation=load_model(out / "stefaland-pretrain.safetensors"),
-            with_encoder=not baseline,
-            head=task.head,
+            encoder="none" if baseline else "frozen",
+            head=replace(task.head, kind="lstm") if baseline else task.head,
             target=task.target,
             support=task.support,
             windows=WINDOWS,

@@ -24,21 +24,45 @@ class EncoderSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadSize:
-    """Keyword arguments of `xstefa.model.heads.ResConn`; `members` heads are averaged."""
+    """How the representation becomes a target.
 
+    Attributes
+    ----------
+    kind : str
+        A name of `xstefa.model.heads.HEADS`.
+    hidden : int
+        Size of its LSTM.
+    link : {"identity", "softplus", "logistic"}
+        Maps the linear output into the target's range.
+    kernel : int
+        Days seen by the convolution of resconn.
+    members : int
+        Heads whose answers are averaged.
+    scale, offset : float
+        The target in its canonical unit is ``scale * output + offset``.
+    outputs : int
+        Targets predicted at once; more than one only for ``kind="released"``.
+    dropout : float
+        Before the last layer, while training.
+    """
+
+    kind: str = "resconn"
     hidden: int = 256
     link: str = "identity"
     kernel: int = 5
     members: int = 1
     scale: float = 1.0
+    offset: float = 0.0
+    outputs: int = 1
+    dropout: float = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """What a network is made of.
 
-    Without an encoder the head is the plain LSTM baseline; without a head the network only
-    represents and, with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM.
+    Without an encoder the head can only be a baseline; without a head the network only represents
+    and, with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM.
     """
 
     forcings: int
@@ -59,5 +83,7 @@ class Architecture:
         if parts["encoder"] is not None:
             parts["encoder"] = EncoderSize(**parts["encoder"])
         if parts["head"] is not None:
-            parts["head"] = HeadSize(**parts["head"])
+            # Files older than the choice of heads have none to say: with an encoder it is resconn.
+            kind = "lstm" if parts["encoder"] is None else "resconn"
+            parts["head"] = HeadSize(**({"kind": kind} | parts["head"]))
         return cls(**parts)

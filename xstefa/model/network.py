@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from xstefa.model.architecture import Architecture
 from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder
-from xstefa.model.heads import ResConn
+from xstefa.model.heads import build_head
 
 
 class StefaLand(nn.Module):
@@ -24,25 +24,44 @@ class StefaLand(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        counts = {"forcings": architecture.forcings, "statics": architecture.statics}
+        forcings, statics = architecture.forcings, architecture.statics
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
-        self.scale = 1.0
         width = 0
         if architecture.encoder is not None:
             size = architecture.encoder
             width = size.width
-            self.encoder = Encoder(**counts, **asdict(size))
+            self.encoder = Encoder(forcings=forcings, statics=statics, **asdict(size))
             if architecture.decoder:
                 self.decoder = Decoder(
-                    **counts, width=width, hidden=size.hidden, recurrent=architecture.recurrent
+                    forcings=forcings,
+                    statics=statics,
+                    width=width,
+                    hidden=size.hidden,
+                    recurrent=architecture.recurrent,
                 )
-        members: list[ResConn] = []
-        if architecture.head is not None:
-            head = asdict(architecture.head)
-            self.scale = head.pop("scale")
-            members = [ResConn(**counts, width=width, **head) for _ in range(head.pop("members"))]
-        self.heads = nn.ModuleList(members)
+        head = architecture.head
+        self.scale = 1.0 if head is None else head.scale
+        self.offset = 0.0 if head is None else head.offset
+        self.hides_target = head is not None and head.kind == "direct"
+        members = [] if head is None else [head] * head.members
+        self.heads = nn.ModuleList(
+            build_head(member, forcings=forcings, statics=statics, width=width)
+            for member in members
+        )
+
+    def represent(self, forcing: Tensor, static: Tensor) -> Tensor | None:
+        """Return what the heads read of the encoder, shape (B, T, d); None without an encoder.
+
+        For heads of kind "direct" the last forcing is the target, and is hidden.
+        """
+        if self.encoder is None:
+            return None
+        mask = None
+        if self.hides_target:
+            mask = torch.zeros_like(forcing, dtype=torch.bool)
+            mask[..., -1] = True
+        return self.encoder(forcing, static, mask).days
 
     def forward(self, forcing: Tensor, static: Tensor) -> Tensor:
         """Predict the target in its canonical unit, shape (B, T): the mean of the heads.
@@ -53,6 +72,6 @@ class StefaLand(nn.Module):
         static : Tensor, shape (B, S)
             Standardised; NaN where missing.
         """
-        days = None if self.encoder is None else self.encoder(forcing, static).days
+        days = self.represent(forcing, static)
         members = [head(forcing, static, days) for head in self.heads]
-        return torch.stack(members).mean(0) * self.scale
+        return torch.stack(members).mean(0) * self.scale + self.offset

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,16 @@ from xstefa.schema import Schema
 Array = NDArray[np.float32]
 
 # Strictly positive quantities over several orders of magnitude; the floor keeps log(0) away.
-FORWARD = {
+FORWARD: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "identity": lambda x: x,
     "log": lambda x: np.log(np.maximum(x, 1e-6)),
     "log1p": lambda x: np.log1p(np.maximum(x, 0)),
 }
-INVERSE = {"identity": lambda z: z, "log": np.exp, "log1p": np.expm1}
+INVERSE: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "identity": lambda z: z,
+    "log": np.exp,
+    "log1p": np.expm1,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,9 @@ from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.network import StefaLand
-from xstefa.training.losses import weighted_mse
+from xstefa.model.variants import EncoderUse
 from xstefa.training.loop import Progress, Schedule, fit
+from xstefa.training.losses import weighted_mse
 from xstefa.training.samples import Batch, Record, draw, known_tokens
 
 
@@ -32,7 +33,7 @@ def train_head(
     records: Sequence[Record],
     *,
     foundation: Model,
-    with_encoder: bool = True,
+    encoder: EncoderUse = "frozen",
     head: HeadSize,
     target: str,
     support: str,
@@ -54,8 +55,9 @@ def train_head(
         Training sites only, with their target.
     foundation : Model
         Gives the encoder, the schema and the scaler.
-    with_encoder : bool
-        False trains the plain LSTM baseline on the same inputs.
+    encoder : {"frozen", "tuned", "scratch", "none"}
+        Keep the pretrained encoder as it is, train it on, train it from random weights, or leave it
+        out; `xstefa.model.variants` names the combinations with heads that the paper compares.
     weights : sequence of ndarray, shape (site,)
         Loss weight of every site of every record.
     token_dropout : float
@@ -72,14 +74,14 @@ def train_head(
         spec.architecture,
         decoder=False,
         head=head,
-        encoder=spec.architecture.encoder if with_encoder else None,
+        encoder=None if encoder == "none" else spec.architecture.encoder,
     )
     network = StefaLand(architecture)
-    if network.encoder is not None:
+    if network.encoder is not None and encoder != "scratch":
         pretrained = foundation.network().encoder
         assert pretrained is not None
         network.encoder.load_state_dict(pretrained.state_dict())
-        network.encoder.requires_grad_(False)
+        network.encoder.requires_grad_(encoder == "tuned")
     spec = ModelSpec(
         name=name,
         target=target,
@@ -108,17 +110,16 @@ def train_head(
         forcing, static = torch.from_numpy(batch.forcing), torch.from_numpy(batch.static)
         forcing, static = hide(forcing, optional[0]), hide(static, optional[1])
         observed, weight = torch.from_numpy(batch.target), torch.from_numpy(batch.weight)
-        days = None
-        if network.encoder is not None:
+        if network.encoder is not None and encoder == "frozen":
             # Frozen means frozen: no gradient, and no dropout either.
             network.encoder.eval()
-            with torch.no_grad():
-                days = network.encoder(forcing, static).days
+        with torch.set_grad_enabled(encoder != "frozen"):
+            days = network.represent(forcing, static)
         # Each member has its own dropout and sees every batch; they differ by initialisation.
         return torch.stack(
             [
                 weighted_mse(
-                    member(forcing, static, days).float() * network.scale,
+                    member(forcing, static, days).float() * network.scale + network.offset,
                     observed,
                     weight,
                     spin_up=windows.spin_up,

@@ -1,0 +1,39 @@
+"""The ablation "direct": the target is one more input variable, and is reconstructed."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from xstefa.model.decoder import VariableProjection
+from xstefa.model.heads.recurrent import linked
+
+
+class Direct(nn.Module):
+    """The pretraining decoder for one variable, equations (13)-(16): the target.
+
+    The encoder knows the target as its last forcing. In pretraining it is masked like others; when
+    it is to be predicted the network hides it on all days (`xstefa.model.network.StefaLand`), and
+    this decodes it. The LSTM runs forward in time, so the site token, which comes last, is not
+    needed.
+
+    Parameters
+    ----------
+    width : int
+        Length of the encoder's tokens.
+    inner : int
+        Hidden units of the projection.
+    link : {"identity", "softplus", "logistic"}
+        Maps the projection into the target's range.
+    """
+
+    def __init__(self, *, width: int, inner: int = 64, link: str = "identity") -> None:
+        super().__init__()
+        self.link = link
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.project = VariableProjection(variables=1, width=width, hidden=inner)
+
+    def forward(self, forcing: Tensor, static: Tensor, days: Tensor) -> Tensor:
+        """Predict the target, shape (B, T), from the representation (B, T, d)."""
+        tokens, _ = self.lstm(days)
+        return linked(self.project(self.norm(tokens)).squeeze(-1), self.link)
