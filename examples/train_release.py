@@ -66,6 +66,7 @@ class Task:
     head: HeadSize
     schedule: Schedule
     token_dropout: float = 0.1
+    centred: float = 0.7
 
 
 TASKS = {
@@ -76,6 +77,7 @@ TASKS = {
         head=HeadSize(hidden=256, link="softplus", members=1, scale=2.0),
         schedule=Schedule(steps=3000, batch_size=128, learning_rate=1e-3, seed=1),
         token_dropout=0.03,
+        centred=0.0,
     ),
     "soil-moisture-grid": Task(
         target="soil_moisture",
@@ -219,6 +221,7 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
             shares=list(shares.values()),
             weights=weights,
             token_dropout=task.token_dropout,
+            centred=task.centred,
             name=name,
             provenance=provenance(schedule, shares),
             every=lambda step, model: report(step, model, {first: held[first]}),

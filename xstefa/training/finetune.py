@@ -42,6 +42,7 @@ def train_head(
     shares: Sequence[float],
     weights: Sequence[Floats],
     token_dropout: float = 0.0,
+    centred: float = 0.0,
     name: str,
     provenance: Mapping[str, Any],
     every: Callable[[int, Model], None] | None = None,
@@ -63,6 +64,8 @@ def train_head(
     token_dropout : float
         Probability with which each token that is not required is hidden from a window, so that
         the head also serves datasets with fewer tokens.
+    centred : float
+        Share of the loss that forgives a constant error; see `weighted_mse`.
 
     Returns
     -------
@@ -123,6 +126,7 @@ def train_head(
                     observed,
                     weight,
                     spin_up=windows.spin_up,
+                    centred=centred,
                 )
                 for member in network.heads
             ]
