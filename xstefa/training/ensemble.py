@@ -1,0 +1,64 @@
+"""Several heads on one encoder, averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from xstefa.errors import ModelError
+from xstefa.model.checkpoint import Model, create_model
+
+
+def ensemble(models: Sequence[Model], *, name: str) -> Model:
+    """Join models that differ in their heads only into one whose answer is the heads' mean.
+
+    Parameters
+    ----------
+    models : sequence of Model
+        Trained on the same frozen encoder, for instance with different seeds.
+    name : str
+        Name of the joint model.
+
+    Raises
+    ------
+    ModelError
+        If encoder, schema, scaler, windows or target differ.
+    """
+    first, *others = (model.spec for model in models)
+    for other in others:
+        for part in ("target", "support", "schema", "scaler", "windows", "tokens"):
+            if getattr(other, part) != getattr(first, part):
+                raise ModelError(
+                    variable=part,
+                    found=f"{other.name!r} differs from {first.name!r}",
+                    expected="models that differ in their heads only",
+                    fix="train them on the same foundation model and sites",
+                )
+    states = [model.network().state_dict() for model in models]
+    joint = {key: value for key, value in states[0].items() if not key.startswith("heads.")}
+    members = 0
+    for model, state in zip(models, states, strict=True):
+        for key, value in state.items():
+            if not key.startswith("heads."):
+                if not torch.equal(value, joint[key]):
+                    raise ModelError(
+                        variable=key,
+                        found=f"other values in {model.name!r} than in {first.name!r}",
+                        expected="one frozen encoder",
+                        fix="train them on the same foundation model",
+                    )
+                continue
+            _, number, rest = key.split(".", 2)
+            joint[f"heads.{members + int(number)}.{rest}"] = value
+        head = model.spec.architecture.head
+        assert head is not None
+        members += head.members
+    assert first.architecture.head is not None
+    architecture = replace(
+        first.architecture, head=replace(first.architecture.head, members=members)
+    )
+    provenance = {**first.provenance, "members": [model.content_hash for model in models]}
+    spec = replace(first, name=name, architecture=architecture, provenance=provenance)
+    return create_model(spec, joint)
