@@ -172,6 +172,60 @@ def checkpoint() -> dict[str, object]:
     return read_checkpoint(GOLDEN / "golden_a.pt")
 
 
+@pytest.fixture(scope="module", params=["finetune", "lstm_only"])
+def finetuned(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, xstefa.Model, dict[str, np.ndarray]]:
+    kind = request.param
+    with np.load(GOLDEN / "golden_ft_a.npz") as file:
+        known = dict(file)
+    names = tuple(
+        tuple(str(n) for n in known[f"{what}_variables"]) for what in ("dynamic", "static")
+    )
+    with xstefa.set_options(cache_dir=tmp_path_factory.mktemp("cache")):
+        model = xstefa.import_published(
+            GOLDEN / f"golden_ft_a_{kind}.pt", variables=names if kind == "lstm_only" else None
+        )
+    return kind, model, known
+
+
+@pytest.mark.parametrize("case", ["clean", "nan"])
+def test_finetuning_script(
+    finetuned: tuple[str, xstefa.Model, dict[str, np.ndarray]], case: str
+) -> None:
+    kind, model, known = finetuned
+    count = len(known["dynamic_variables"])
+    inputs = known[f"{case}/xc_nn_norm"]
+    x, c = inputs[..., :count], inputs[:, 0, count:]
+    stages: dict[str, torch.Tensor] = {}
+
+    def record(name: str, part: int | None = None):
+        return lambda module, args, output: stages.__setitem__(
+            name, output if part is None else output[part]
+        )
+
+    network = model.network()
+    head = network.heads[0]
+    head.before.register_forward_hook(record("pre_lstm"))
+    head.lstm.register_forward_hook(record("lstm_out", 0))
+    head.after.register_forward_hook(record("post_lstm"))
+    if kind == "finetune":
+        head.adapter.register_forward_hook(record("adapter"))
+        network.encoder.project.register_forward_hook(record("encoder_hidden"))
+    filled = [
+        np.where(np.isnan(v), known[f"{case}/fill_{n}"], v).astype(np.float32)
+        for v, n in ((x, "dynamic"), (c, "static"))
+    ]
+    with torch.no_grad():
+        network(*map(torch.from_numpy, filled))
+    names = {k.rpartition("/")[2] for k in known if k.startswith(f"{case}/{kind}/")}
+    assert names == {*stages, "output_TBN"}
+    for name, found in stages.items():
+        close(found, known[f"{case}/{kind}/{name}"])
+    output = model.estimate(x, c, published_fill=True)
+    close(output.swapaxes(0, 1), known[f"{case}/{kind}/output_TBN"])
+
+
 def test_losses(network: StefaLand, golden: dict[str, np.ndarray]) -> None:
     x, c, mask_x, mask_c = tensors(golden, "masked")
     with torch.no_grad():

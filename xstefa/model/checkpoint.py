@@ -258,6 +258,33 @@ class Model:
             self, x, c, mask_x, mask_c, published_static_mask=published_static_mask
         )
 
+    def estimate(self, x: A, c: A, *, published_fill: bool = False) -> A:
+        """Run encoder and heads on windows of standardised values.
+
+        Parameters
+        ----------
+        x : ndarray or Tensor of float, shape (B, T, C)
+        c : ndarray or Tensor of float, shape (B, S)
+            As for `encode`. NaN is missing.
+        published_fill : bool
+            Fill missing forcings with one median over the whole batch, and missing statics with
+            another, as the authors' fine-tuning scripts do. The answer then depends on the batch;
+            it serves comparison with those scripts only.
+
+        Returns
+        -------
+        ndarray or Tensor, shape (B, T), or (B, T, K) for a head with K targets
+            In the target's unit, of the kind of `x`.
+
+        Raises
+        ------
+        ModelError
+            If a shape does not fit, or the model has no head.
+        """
+        from xstefa.model import tensors
+
+        return tensors.estimate(self, x, c, published_fill=published_fill)
+
     def save(self, path: str | os.PathLike[str]) -> Model:
         """Copy the model to `path`, with its card beside it as Markdown.
 

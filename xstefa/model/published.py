@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from xstefa.errors import ModelError
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.published_finetuned import MARK, FinetunedLayout
 from xstefa.model.published_layout import Layout
 from xstefa.model.scaler import Moments, Scaler
 from xstefa.schema import Alias, Schema, Variable, load_schema
@@ -34,11 +36,13 @@ def import_published(
     heads: int = 4,
     units: Mapping[str, str] | None = None,
     schema: Schema | None = None,
+    variables: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Model:
-    """Import a StefaLand checkpoint as the authors' training script wrote it.
+    """Import a StefaLand checkpoint as the authors' training scripts write it.
 
     Variables, sizes and layers are recovered from the keys and shapes. The result is an ordinary
-    model in xstefa's cache folder: keep it with ``Model.save(path)``.
+    model in xstefa's cache folder: keep it with ``Model.save(path)``. Checkpoints of pretraining,
+    of fine-tuning and of the fine-tuning script's LSTM baseline are told apart by their keys.
 
     Parameters
     ----------
@@ -58,11 +62,14 @@ def import_published(
     schema : Schema, optional
         Whose aliases turn the checkpoint's names into tokens; by default ``"stefaland"``. Names
         that it does not know, or that would share a token, stay as they are.
+    variables : (sequence of str, sequence of str), optional
+        Names of forcings and statics, in order, for the LSTM baseline, whose file has none.
 
     Returns
     -------
     Model
-        A foundation model: `Model.encode` and `Model.reconstruct`. How each name was read is in
+        A foundation model: `Model.encode` and `Model.reconstruct`; of fine-tuned ones and of the
+        baseline also `Model.estimate`. How each name was read is in
         ``model.spec.provenance["variables"]``.
 
     Raises
@@ -84,7 +91,13 @@ def import_published(
     path = Path(path)
     content = read_checkpoint(path)
     tensors = weights_of(content)
-    layout = Layout.recover({k: tuple(v.shape) for k, v in tensors.items()}, heads=heads)
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    layout: Layout | FinetunedLayout
+    if MARK in shapes:
+        names = None if variables is None else (tuple(variables[0]), tuple(variables[1]))
+        layout = FinetunedLayout.recover(shapes, heads=heads, variables=names)
+    else:
+        layout = Layout.recover(shapes, heads=heads)
     state = layout.state(tensors)
     known = schema or load_schema()
     given = dict(units or {})
@@ -97,14 +110,13 @@ def import_published(
             expected="only variables that the schema does not know",
             fix="leave them out; a token's units are those of the schema",
         )
-    names = {
+    read_as = {
         name: token.name
         for name, token in zip(
             (*layout.forcings, *layout.statics), (*forcings, *statics), strict=True
         )
     }
     size = layout.architecture.encoder
-    assert size is not None
     epoch = content.get("epoch")
     spec = ModelSpec(
         name=path.stem,
@@ -117,17 +129,17 @@ def import_published(
             forcings=forcings,
             statics=statics,
             # What the checkpoint reads as a variable is no longer a mere part of one.
-            ingredients=tuple(v for v in known.ingredients if v.name not in names.values()),
+            ingredients=tuple(v for v in known.ingredients if v.name not in read_as.values()),
         ),
-        scaler=_scaler(scaler, forcings, statics, {v: k for k, v in names.items()}),
-        windows=_windows(size.positions - 1),
+        scaler=_scaler(scaler, forcings, statics, {v: k for k, v in read_as.items()}),
+        windows=_windows(365 if size is None else size.positions - 1),
         tokens=tuple(v.name for v in (*forcings, *statics)),
         provenance={
             "imported_from": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "torch": torch.__version__,
             "epoch": int(epoch) if isinstance(epoch, int | np.integer) else None,
-            "variables": names,
+            "variables": read_as,
             "units_unknown": [t.name for t in (*forcings, *statics) if t.units == UNKNOWN_UNITS],
             "scaler": "given" if scaler else "identity: none was given, and the file holds none",
             "heads": f"{heads}: as given, not recoverable from the file",
@@ -173,7 +185,7 @@ def read_checkpoint(path: Path) -> dict[str, object]:
 
 
 def weights_of(content: Mapping[str, object]) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint, without the prefix that data-parallel training adds."""
+    """Return the weights of a checkpoint, without the prefix ``module.``."""
     import torch
 
     weights = content.get("model_state_dict", content)
@@ -186,7 +198,11 @@ def weights_of(content: Mapping[str, object]) -> dict[str, Tensor]:
             expected="the weights under model_state_dict, or nothing but weights",
             fix="give the authors' checkpoint as their training script wrote it",
         )
-    return {str(key).removeprefix("module."): value for key, value in weights.items()}
+    # Data-parallel training prefixes the whole network, or the pretrained one inside it.
+    return {
+        re.sub(r"^(pretrained_model\.)?module\.", r"\1", str(key)): value
+        for key, value in weights.items()
+    }
 
 
 def _numpy_scalars() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:

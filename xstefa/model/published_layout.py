@@ -166,10 +166,10 @@ class Layout:
                 yield from _linear(f"{project2}{name}", own, "2", (1, hidden), row, _only)
         for i in range(size.layers):
             yield from _layer(f"{LAYER}{i}", f"encoder.layers.{i}", d, size.feedforward)
-        yield from _pair("encoder_norm", "encoder.norm", (d,))
-        yield from _pair("enc_2_dec_embedding", "encoder.project", (d, d))
+        yield from pair("encoder_norm", "encoder.norm", (d,))
+        yield from pair("enc_2_dec_embedding", "encoder.project", (d, d))
         if self.architecture.recurrent:
-            yield from _pair("decoder_norm", "decoder.norm", (d,))
+            yield from pair("decoder_norm", "decoder.norm", (d,))
             for gate in ("ih", "hh"):
                 for part, shape in (("weight", (4 * d, d)), ("bias", (4 * d,))):
                     name = f"{part}_{gate}_l0"
@@ -190,19 +190,25 @@ class Layout:
         ModelError
             If tensors are missing, left over or misshapen; all are listed.
         """
-        import torch
+        return rearranged(tensors, list(self.slots()), self.unused)
 
-        slots = list(self.slots())
-        _require_exact(tensors, slots, self.unused)
-        state: dict[str, Tensor] = {}
-        stacks: dict[str, list[Tensor]] = {}
-        for slot in slots:
-            value = slot.arrange(tensors[slot.published].to(torch.float32))
-            if slot.row is None:
-                state[slot.own] = value
-            else:
-                stacks.setdefault(slot.own, []).append(value)
-        return state | {own: torch.stack(rows) for own, rows in stacks.items()}
+
+def rearranged(
+    tensors: Mapping[str, Tensor], slots: Sequence[Slot], unused: frozenset[str]
+) -> dict[str, Tensor]:
+    """Put tensors into their places; ModelError lists all that are missing, extra or misshapen."""
+    import torch
+
+    _require_exact(tensors, slots, unused)
+    state: dict[str, Tensor] = {}
+    stacks: dict[str, list[Tensor]] = {}
+    for slot in slots:
+        value = slot.arrange(tensors[slot.published].to(torch.float32))
+        if slot.row is None:
+            state[slot.own] = value
+        else:
+            stacks.setdefault(slot.own, []).append(value)
+    return state | {own: torch.stack(rows) for own, rows in stacks.items()}
 
 
 def _variables(shapes: Mapping[str, Shape], sections: Sequence[str]) -> tuple[str, ...]:
@@ -243,7 +249,7 @@ def _linear(
     )
 
 
-def _pair(published: str, own: str, shape: Shape) -> Iterator[Slot]:
+def pair(published: str, own: str, shape: Shape) -> Iterator[Slot]:
     """Yield weight and bias of a layer that we keep as it is."""
     yield Slot(published=f"{published}.weight", shape=shape, own=f"{own}.weight")
     yield Slot(published=f"{published}.bias", shape=shape[:1], own=f"{own}.bias")
@@ -254,11 +260,11 @@ def _layer(published: str, own: str, d: int, feedforward: int) -> Iterator[Slot]
     attention = f"{published}.self_attn.in_proj_"
     yield Slot(published=f"{attention}weight", shape=(3 * d, d), own=f"{own}.project_in.weight")
     yield Slot(published=f"{attention}bias", shape=(3 * d,), own=f"{own}.project_in.bias")
-    yield from _pair(f"{published}.self_attn.out_proj", f"{own}.project_out", (d, d))
-    yield from _pair(f"{published}.linear1", f"{own}.linear1", (feedforward, d))
-    yield from _pair(f"{published}.linear2", f"{own}.linear2", (d, feedforward))
-    yield from _pair(f"{published}.norm1", f"{own}.norm1", (d,))
-    yield from _pair(f"{published}.norm2", f"{own}.norm2", (d,))
+    yield from pair(f"{published}.self_attn.out_proj", f"{own}.project_out", (d, d))
+    yield from pair(f"{published}.linear1", f"{own}.linear1", (feedforward, d))
+    yield from pair(f"{published}.linear2", f"{own}.linear2", (d, feedforward))
+    yield from pair(f"{published}.norm1", f"{own}.norm1", (d,))
+    yield from pair(f"{published}.norm2", f"{own}.norm2", (d,))
 
 
 def _require_exact(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TypeVar
 
@@ -41,9 +42,28 @@ def reconstruct(
             fix="use the model that it was fine-tuned from",
         )
     encoded = _encoded(model, x, c, mask_x, mask_c, published_static_mask)
-    with torch.inference_mode():
+    with torch.no_grad():
         found = decoder(encoded)
     return _like(found.forcing, x), _like(found.static, x)
+
+
+def estimate(model: Model, x: A, c: A, *, published_fill: bool) -> A:
+    """Run encoder and heads; see `Model.estimate`."""
+    forcing, static = torch.as_tensor(x), torch.as_tensor(c)
+    network = _network(model, forcing.device)
+    if not len(network.heads):
+        raise ModelError(
+            variable=model.name,
+            found="a foundation model, which predicts nothing by itself",
+            expected="a model with a head",
+            fix="fine-tune it, or choose one of xstefa.list_models()",
+        )
+    _check(model, network.encoder, forcing, static, None, None)
+    if published_fill:
+        forcing = torch.where(forcing.isnan(), forcing.nanmedian(), forcing)
+        static = torch.where(static.isnan(), static.nanmedian(), static)
+    with torch.no_grad():
+        return _like(network(forcing.to(torch.float32), static.to(torch.float32)), x)
 
 
 @lru_cache(maxsize=4)
@@ -73,7 +93,7 @@ def _encoded(
             expected=f"at most {len(encoder.embed_static.masked)}: the table has a row per sample",
             fix="call it with smaller batches",
         )
-    with torch.inference_mode():
+    with torch.no_grad():
         return encoder(
             forcing.to(torch.float32),
             static.to(torch.float32),
@@ -85,7 +105,7 @@ def _encoded(
 
 def _check(
     model: Model,
-    encoder: Encoder,
+    encoder: Encoder | None,
     x: Tensor,
     c: Tensor,
     mask_x: Tensor | None,
@@ -93,9 +113,10 @@ def _check(
 ) -> None:
     """Compare shapes and kinds with what the model reads."""
     forcings, statics = len(model.schema.forcings), len(model.schema.statics)
-    longest = len(encoder.position) - 1
+    longest = math.inf if encoder is None else len(encoder.position) - 1
+    limit = "" if encoder is None else f" with T at most {longest}"
     expected = {
-        "x": (x, f"(B, T, {forcings}) with T at most {longest}"),
+        "x": (x, f"(B, T, {forcings}){limit}"),
         "c": (c, f"({len(x)}, {statics})"),
         "mask_x": (mask_x, f"{tuple(x.shape)} of bool"),
         "mask_c": (mask_c, f"{tuple(c.shape)} of bool"),

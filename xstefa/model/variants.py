@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from xstefa.errors import ModelError
+from xstefa.model.architecture import HeadSize
+from xstefa.model.checkpoint import ModelSpec
 from xstefa.schema import Schema, Target, Variable
 
 EncoderUse: TypeAlias = Literal["frozen", "tuned", "scratch", "none"]
@@ -44,6 +47,29 @@ VARIANTS: dict[str, Variant] = {
     # baseline
     "lstm": Variant(head="lstm", encoder="none"),
 }
+
+
+def direct_size(size: HeadSize, *, spec: ModelSpec, target: str) -> HeadSize:
+    """Return the head of kind "direct" that continues a foundation model's own decoder.
+
+    Raises
+    ------
+    ModelError
+        If the model was not pretrained with the target as its last forcing and a decoder LSTM.
+    """
+    encoder, architecture = spec.architecture.encoder, spec.architecture
+    recurrent = architecture.decoder and architecture.recurrent
+    if encoder is None or not recurrent or spec.schema.forcing_names[-1] != target:
+        raise ModelError(
+            variable=spec.name,
+            found="a model whose last forcing is " + spec.schema.forcing_names[-1],
+            expected=f"a foundation model pretrained with {target} as its last forcing",
+            fix="pretrain on with_target_as_input(schema, target), or choose another head",
+        )
+    moments = spec.scaler.forcings[target]
+    return replace(
+        size, hidden=encoder.hidden, link="identity", scale=moments.std, offset=moments.mean
+    )
 
 
 def with_target_as_input(schema: Schema, target: Target) -> Schema:

@@ -50,7 +50,7 @@ def _linear(size: HeadSize, n: Counts) -> nn.Module:
 
 
 def _direct(size: HeadSize, n: Counts) -> nn.Module:
-    return Direct(width=n["width"], link=size.link)
+    return Direct(width=n["width"], inner=size.hidden, link=size.link)
 
 
 def _lstm(size: HeadSize, n: Counts) -> nn.Module:

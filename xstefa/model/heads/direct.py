@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from xstefa.model.decoder import VariableProjection
+from xstefa.model.decoder import Decoder, VariableProjection
 from xstefa.model.heads.recurrent import linked
 
 
@@ -21,7 +21,7 @@ class Direct(nn.Module):
     width : int
         Length of the encoder's tokens.
     inner : int
-        Hidden units of the projection.
+        Hidden units of the projection, as in the encoder's embedding.
     link : {"identity", "softplus", "logistic"}
         Maps the projection into the target's range.
     """
@@ -32,6 +32,14 @@ class Direct(nn.Module):
         self.lstm = nn.LSTM(width, width, batch_first=True)
         self.norm = nn.LayerNorm(width)
         self.project = VariableProjection(variables=1, width=width, hidden=inner)
+
+    def start_from(self, decoder: Decoder) -> None:
+        """Take over what the pretrained decoder knows of its last forcing."""
+        assert decoder.lstm is not None and decoder.norm is not None
+        self.lstm.load_state_dict(decoder.lstm.state_dict())
+        self.norm.load_state_dict(decoder.norm.state_dict())
+        rows = {k: v[-1:] for k, v in decoder.project_forcing.state_dict().items()}
+        self.project.load_state_dict(rows)
 
     def forward(self, forcing: Tensor, static: Tensor, days: Tensor) -> Tensor:
         """Predict the target, shape (B, T), from the representation (B, T, d)."""

@@ -1,0 +1,182 @@
+"""Heads, adapters and ablations: one interface, by name, and what each may look at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import xstefa
+from xstefa.errors import OptionError
+from xstefa.inference.windows import WindowPolicy
+from xstefa.model.adapters import ADAPTERS
+from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
+from xstefa.model.heads import HEADS, build_head
+from xstefa.model.network import StefaLand
+from xstefa.model.variants import VARIANTS, with_target_as_input
+from xstefa.schema import load_schema
+from xstefa.training.finetune import train_head
+from xstefa.training.loop import Schedule
+from xstefa.training.pretrain import pretrain_encoder
+from xstefa.training.samples import Record, fit_scaler
+
+ENCODER = EncoderSize(width=16, layers=1, heads=2, feedforward=16, hidden=8, positions=60)
+C, S, DAYS = 3, 4, 40
+
+
+def network(kind: str, **size: object) -> StefaLand:
+    torch.manual_seed(0)
+    architecture = Architecture(
+        forcings=C,
+        statics=S,
+        encoder=None if kind == "lstm" else ENCODER,
+        head=HeadSize(kind=kind, hidden=8, **size),
+    )
+    return StefaLand(architecture).eval()
+
+
+def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(5, DAYS, C, generator=generator)
+    c = torch.randn(5, S, generator=generator)
+    x[0, 3, 1] = c[1, 2] = torch.nan
+    return x, c
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_shape_gaps_and_gradients(kind: str) -> None:
+    model = network(kind)
+    predicted = model(*batch())
+    assert predicted.shape == (5, DAYS)
+    assert predicted.isfinite().all()
+    predicted.sum().backward()
+    missing = [n for n, p in model.heads.named_parameters() if p.grad is None]
+    # Fills of inputs that a head does not read have nothing to learn.
+    assert all(name.partition(".")[2].startswith("fill_") for name in missing)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_rows_and_members(kind: str) -> None:
+    model = network(kind)
+    x, c = batch()
+    order = torch.tensor([3, 1, 4, 0, 2])
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, c)[order], model(x[order], c[order]))
+        several = network(kind, members=2, scale=2.0, offset=1.0)
+        days = several.represent(x, c)
+        parts = [head(x, c, days) for head in several.heads]
+    assert not torch.equal(parts[0], parts[1])
+    with torch.no_grad():
+        torch.testing.assert_close(several(x, c), (parts[0] + parts[1]) + 1.0)
+
+
+@pytest.mark.parametrize("kind", [k for k in HEADS if k != "direct"])
+def test_no_head_sees_the_future_of_its_own_inputs(kind: str) -> None:
+    model = network(kind)
+    x, c = batch()
+    days = None if model.encoder is None else torch.randn(5, DAYS, ENCODER.width)
+    later = x.clone()
+    later[:, 20:] += 1.0
+    with torch.no_grad():
+        before, after = (model.heads[0](v, c, days) for v in (x, later))
+    torch.testing.assert_close(before[:, :20], after[:, :20])
+    reads_inputs = kind not in ("no_adapter", "linear")
+    # The bottleneck starts as the identity.
+    assert (not torch.equal(before, after)) == (reads_inputs and kind != "bottleneck")
+
+
+def test_direct_hides_the_target() -> None:
+    model = network("direct")
+    x, c = batch()
+    other = x.clone()
+    other[..., -1] += 5.0
+    with torch.no_grad():
+        assert torch.equal(model(x, c), model(other, c))
+
+
+def test_wrong_names() -> None:
+    with pytest.raises(OptionError, match="resconn"):
+        build_head(HeadSize(kind="resnet"), forcings=C, statics=S, width=8)
+    with pytest.raises(OptionError, match="without an encoder"):
+        build_head(HeadSize(kind="linear"), forcings=C, statics=S, width=0)
+
+
+def test_variants_name_heads() -> None:
+    assert {v.head for v in VARIANTS.values()} == set(HEADS)
+    assert set(ADAPTERS) <= set(VARIANTS)
+
+
+def test_files_older_than_the_choice_of_heads() -> None:
+    for encoder, kind in ((ENCODER, "resconn"), (None, "lstm")):
+        new = Architecture(
+            forcings=C, statics=S, encoder=encoder, head=HeadSize(kind=kind, hidden=8)
+        )
+        old = new.to_dict()
+        for key in ("kind", "offset", "outputs", "dropout"):
+            del old["head"][key]
+        assert Architecture.from_dict(old) == new
+
+
+@pytest.fixture(scope="module")
+def trained_on() -> tuple[xstefa.Model, Record, WindowPolicy]:
+    schema = load_schema()
+    schema = with_target_as_input(
+        replace(schema, forcings=schema.forcings[:2], statics=schema.statics[:S]),
+        schema.target("streamflow"),
+    )
+    random = np.random.default_rng(0)
+    forcing = random.gamma(1.0, 2.0, (6, 120, C)).astype("f4")
+    record = Record(
+        ids=np.array([f"site {i}" for i in range(6)]),
+        first_day=0,
+        forcing=forcing,
+        static=random.normal(size=(6, S)).astype("f4"),
+    )
+    windows = WindowPolicy(length=DAYS, spin_up=10, blend=4)
+    model, _ = pretrain_encoder(
+        [record],
+        schema=schema,
+        scaler=fit_scaler(schema, [record]),
+        size=ENCODER,
+        windows=windows,
+        schedule=Schedule(steps=3, batch_size=4, precision="fp32"),
+        shares=[1.0],
+        name="tiny",
+        provenance={},
+    )
+    return model, replace(record, target=forcing[..., 0] * 0.5), windows
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_trains(
+    name: str, trained_on: tuple[xstefa.Model, Record, WindowPolicy]
+) -> None:
+    foundation, record, windows = trained_on
+    variant = VARIANTS[name]
+    model, progress = train_head(
+        [record],
+        foundation=foundation,
+        encoder=variant.encoder,
+        head=HeadSize(kind=variant.head, hidden=8),
+        target="streamflow",
+        support="any",
+        windows=windows,
+        schedule=Schedule(steps=3, batch_size=4, precision="fp32"),
+        shares=[1.0],
+        weights=[np.ones(6, dtype="f4")],
+        name=name,
+        provenance={},
+    )
+    assert np.isfinite(progress.losses).all()
+    assert model.target.name == "streamflow"
+    built = model.network()
+    pretrained = foundation.network().encoder.state_dict()
+    if variant.encoder == "none":
+        assert built.encoder is None
+    else:
+        unchanged = all(
+            torch.equal(v, pretrained[k]) for k, v in built.encoder.state_dict().items()
+        )
+        assert unchanged == (variant.encoder == "frozen")
