@@ -63,8 +63,8 @@ class StefaLand(nn.Module):
             mask[..., -1] = True
         return self.encoder(forcing, static, mask).days
 
-    def forward(self, forcing: Tensor, static: Tensor) -> Tensor:
-        """Predict the target in its canonical unit, shape (B, T): the mean of the heads.
+    def members(self, forcing: Tensor, static: Tensor) -> Tensor:
+        """Predict the target in its canonical unit with each head, shape (B, T, heads).
 
         Parameters
         ----------
@@ -73,5 +73,9 @@ class StefaLand(nn.Module):
             Standardised; NaN where missing.
         """
         days = self.represent(forcing, static)
-        members = [head(forcing, static, days) for head in self.heads]
-        return torch.stack(members).mean(0) * self.scale + self.offset
+        answers = [head(forcing, static, days) for head in self.heads]
+        return torch.stack(answers, dim=-1) * self.scale + self.offset
+
+    def forward(self, forcing: Tensor, static: Tensor) -> Tensor:
+        """Predict the target, shape (B, T): the mean of `members`."""
+        return self.members(forcing, static).mean(-1)
