@@ -1,4 +1,4 @@
-"""Cross-variable group masking: what pretraining hides (appendix A.2), drawn for a batch at once."""
+"""Cross-variable group masking: what pretraining hides (appendix A.2), for a batch at once."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class GroupMasking:
         lengths = self._lengths((1, batch, 1), generator).clamp(max=days)
         starts = _uniform(days - lengths, generator)
         chosen = torch.rand((1, batch, len(self.forcing)), generator=generator) < self.probability
-        return self._spread(_covered(*torch.broadcast_tensors(starts, lengths * chosen), days))
+        return self._spread(_covered(starts.expand_as(chosen), lengths * chosen, days))
 
     def _released(self, batch: int, days: int, generator: torch.Generator) -> Tensor:
         half = days // 2
