@@ -5,9 +5,9 @@
     python examples/train_release.py DATA OUT streamflow --baseline
     ...
 
-DATA holds camels_us.nc, mopex_us.nc, fluxnet_daily.nc, conus_smap_nldas.nc and drb_hru.nc. Every site
-for which `held_out` is true is left out of all stages. With the same seed, threads and versions the
-result is the same. Times on 2 cores: see the model cards.
+DATA holds camels_us.nc, mopex_us.nc, fluxnet_daily.nc, conus_smap_nldas.nc and drb_hru.nc. Every
+site for which `held_out` is true is left out of all stages. With the same seed, threads and
+versions the result is the same. Times on 2 cores: see the model cards.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class Task:
     schedule: Schedule
     token_dropout: float = 0.1
     centred: float = 0.7
+    stride: int = 61
 
 
 TASKS = {
@@ -78,6 +79,7 @@ TASKS = {
         schedule=Schedule(steps=3000, batch_size=128, learning_rate=1e-3, seed=1),
         token_dropout=0.03,
         centred=0.0,
+        stride=215,
     ),
     "soil-moisture-grid": Task(
         target="soil_moisture",
@@ -221,6 +223,7 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
             shares=list(shares.values()),
             weights=weights,
             token_dropout=task.token_dropout,
+            stride=task.stride,
             centred=task.centred,
             name=name,
             provenance=provenance(schedule, shares),

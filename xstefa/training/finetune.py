@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.encoder import Encoder
 from xstefa.model.network import StefaLand
 from xstefa.model.variants import EncoderUse
+from xstefa.options import get_options
+from xstefa.schema import Schema, Variable
 from xstefa.training.loop import Progress, Schedule, fit
 from xstefa.training.losses import weighted_mse
-from xstefa.training.samples import Batch, Record, draw, known_tokens
+from xstefa.training.samples import Batch, Record, Windows, known_tokens
 
 
 def variance_weights(record: Record, *, floor: float = 0.1) -> Floats:
@@ -27,6 +31,66 @@ def variance_weights(record: Record, *, floor: float = 0.1) -> Floats:
     std = np.zeros(len(record.ids), dtype=np.float32)
     std[counted] = np.nanstd(record.target[counted], axis=1)
     return (1 / (std + floor) ** 2).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenDropout:
+    """Hides whole tokens from windows, the same ones each time a window comes by.
+
+    Attributes
+    ----------
+    forcing : Tensor of bool, shape (row, C)
+    static : Tensor of bool, shape (row, S)
+        Window ``n`` is hidden what row ``n % rows`` says.
+    """
+
+    forcing: Tensor
+    static: Tensor
+
+    @classmethod
+    def draw(cls, schema: Schema, *, probability: float, seed: int, rows: int = 4093) -> Self:
+        """Draw which tokens are hidden; never a required one."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def table(variables: Sequence[Variable]) -> Tensor:
+            optional = torch.tensor([not variable.required for variable in variables])
+            drawn = torch.rand((rows, len(variables)), generator=generator) < probability
+            return drawn & optional
+
+        return cls(forcing=table(schema.forcings), static=table(schema.statics))
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return forcing (B, T, C) and static (B, S), NaN where hidden."""
+        row = torch.from_numpy(batch.number) % len(self.forcing)
+        forcing = torch.from_numpy(batch.forcing).masked_fill(
+            self.forcing[row].unsqueeze(1), torch.nan
+        )
+        return forcing, torch.from_numpy(batch.static).masked_fill(self.static[row], torch.nan)
+
+
+def encode_windows(
+    encoder: Encoder, windows: Windows, dropout: TokenDropout, *, batch_size: int = 64
+) -> Tensor:
+    """Read every window once with a frozen encoder: no gradient, no dropout of units.
+
+    Returns
+    -------
+    Tensor of bfloat16, shape (window, T, d)
+        The days' representation, in the order of `Batch.number`.
+    """
+    encoder.eval()
+    encoded = torch.empty((len(windows), windows.length, encoder.width), dtype=torch.bfloat16)
+    batches = tqdm(
+        windows.in_order(batch_size=batch_size),
+        desc="encoding windows",
+        total=-(-len(windows) // batch_size),
+        disable=not get_options().show_progress(),
+    )
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for batch in batches:
+            read = encoder(*dropout(batch))
+            encoded[torch.from_numpy(batch.number)] = read.days.bfloat16()
+    return encoded
 
 
 def train_head(
@@ -43,6 +107,7 @@ def train_head(
     weights: Sequence[Floats],
     token_dropout: float = 0.0,
     centred: float = 0.0,
+    stride: int = 1,
     name: str,
     provenance: Mapping[str, Any],
     every: Callable[[int, Model], None] | None = None,
@@ -66,6 +131,9 @@ def train_head(
         the head also serves datasets with fewer tokens.
     centred : float
         Share of the loss that forgives a constant error; see `weighted_mse`.
+    stride : int
+        Days between the windows of a site. The frozen encoder reads each window once, before
+        training; memory is 2 bytes times the number of windows, days and `width`.
 
     Returns
     -------
@@ -97,27 +165,27 @@ def train_head(
         provenance=provenance,
     )
 
-    generator = torch.Generator().manual_seed(schedule.seed)
-    optional = [
-        torch.tensor([not variable.required for variable in variables])
-        for variables in (spec.schema.forcings, spec.schema.statics)
-    ]
-
-    def hide(tokens: Tensor, may_hide: Tensor) -> Tensor:
-        drawn = torch.rand((len(tokens), len(may_hide)), generator=generator) < token_dropout
-        drawn = (drawn & may_hide).view(len(tokens), *(1,) * (tokens.ndim - 2), -1)
-        return tokens.masked_fill(drawn, torch.nan)
+    dropout = TokenDropout.draw(spec.schema, probability=token_dropout, seed=schedule.seed)
+    sampled = Windows.find(
+        [record.standardised(spec.scaler) for record in records],
+        length=windows.length,
+        spin_up=windows.spin_up,
+        stride=stride,
+        seed=schedule.seed,
+        site_weights=weights,
+    )
+    frozen = network.encoder is not None and encoder == "frozen"
+    encoded = encode_windows(network.encoder, sampled, dropout) if frozen else None
 
     def loss(batch: Batch) -> Tensor:
         assert batch.target is not None and batch.weight is not None
-        forcing, static = torch.from_numpy(batch.forcing), torch.from_numpy(batch.static)
-        forcing, static = hide(forcing, optional[0]), hide(static, optional[1])
+        forcing, static = dropout(batch)
         observed, weight = torch.from_numpy(batch.target), torch.from_numpy(batch.weight)
-        if network.encoder is not None and encoder == "frozen":
-            # Frozen means frozen: no gradient, and no dropout either.
-            network.encoder.eval()
-        with torch.set_grad_enabled(encoder != "frozen"):
-            days = network.represent(forcing, static)
+        days = None
+        if encoded is not None:
+            days = encoded[torch.from_numpy(batch.number)]
+        elif network.encoder is not None:
+            days = network.encoder(forcing, static).days
         # Each member has its own dropout and sees every batch; they differ by initialisation.
         return torch.stack(
             [
@@ -132,18 +200,9 @@ def train_head(
             ]
         ).sum()
 
-    batches = draw(
-        [record.standardised(spec.scaler) for record in records],
-        length=windows.length,
-        batch_size=schedule.batch_size,
-        shares=shares,
-        spin_up=windows.spin_up,
-        site_weights=weights,
-        seed=schedule.seed,
-    )
     progress = fit(
         network,
-        batches,
+        sampled.draw(batch_size=schedule.batch_size, shares=shares, seed=schedule.seed),
         loss,
         schedule=schedule,
         description=f"training {name}",

@@ -46,7 +46,8 @@ class Schedule:
         begin = max(1, round(self.warm_up * self.steps))
         if step < begin:
             return self.learning_rate * (step + 1) / begin
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - begin) / (self.steps - begin)))
+        passed = (step - begin) / (self.steps - begin)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +90,7 @@ def fit(
     losses: list[float] = []
     started = time.monotonic()
     network.train()
-    bar = tqdm(
-        range(schedule.steps), desc=description, disable=not get_options().show_progress()
-    )
+    bar = tqdm(range(schedule.steps), desc=description, disable=not get_options().show_progress())
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)

@@ -1,4 +1,4 @@
-"""Pretraining: learn the joint distribution of weather and landscape by filling in what is hidden."""
+"""Pretraining: learn weather and landscape together by filling in what is hidden."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 from xstefa.model.scaler import Scaler
 from xstefa.schema import Schema
-from xstefa.training.losses import masked_mse
 from xstefa.training.loop import Progress, Schedule, fit
-from xstefa.training.samples import Batch, Record, draw, known_tokens
+from xstefa.training.losses import masked_mse
+from xstefa.training.samples import Batch, Record, Windows, known_tokens
 
 
 def pretrain_encoder(
@@ -75,15 +75,13 @@ def pretrain_encoder(
         reconstruction = network.decoder(network.encoder(forcing, static, *masks))
         return masked_mse(reconstruction, forcing, static, *masks)
 
-    batches = draw(
+    sampled = Windows.find(
         [record.standardised(scaler) for record in records],
         length=windows.length,
-        batch_size=schedule.batch_size,
-        shares=shares,
         spin_up=0,
         least_known=0.5,
-        seed=schedule.seed,
     )
+    batches = sampled.draw(batch_size=schedule.batch_size, shares=shares, seed=schedule.seed)
     progress = fit(
         network,
         batches,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Binding
 from xstefa.errors import TrainingError
-from xstefa.inference.windows import Days, Floats
+from xstefa.inference.windows import Floats
 from xstefa.model.scaler import Scaler
 from xstefa.schema import Schema
 
@@ -56,7 +56,8 @@ class Record:
         length = int(columns[-1]) + 1
 
         def dense(array: xr.DataArray, *dims: str) -> Floats:
-            full = array.broadcast_like(template.isel({d: 0 for d in (layout.time,) if d not in dims}, drop=True))
+            shape = template if layout.time in dims else template.isel({layout.time: 0}, drop=True)
+            full = array.broadcast_like(shape)
             values = full.transpose(*dims).to_numpy().astype(np.float32, copy=False)
             return values.reshape(-1, len(layout.days)) if layout.time in dims else values.ravel()
 
@@ -129,63 +130,119 @@ def fit_scaler(schema: Schema, records: Sequence[Record]) -> Scaler:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Windows of one step: forcing (B, T, C), static (B, S), target (B, T), weight (B,)."""
+    """Windows of one step.
 
+    Attributes
+    ----------
+    number : ndarray of int64, shape (B,)
+        Which of the `Windows` each row is.
+    forcing : ndarray of float32, shape (B, T, C)
+    static : ndarray of float32, shape (B, S)
+    target : ndarray of float32, shape (B, T), or None
+    weight : ndarray of float32, shape (B,), or None
+        Loss weight of each row's site.
+    """
+
+    number: NDArray[np.int64]
     forcing: Floats
     static: Floats
     target: Floats | None
     weight: Floats | None
 
 
-def draw(
-    records: Sequence[Record],
-    *,
-    length: int,
-    batch_size: int,
-    shares: Sequence[float],
-    spin_up: int,
-    least_known: float = 0.1,
-    site_weights: Sequence[Floats] | None = None,
-    seed: int,
-) -> Iterator[Batch]:
-    """Draw batches without end.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Windows:
+    """The windows of some records in which enough is known to learn from.
 
-    Each row takes a record with probability `shares`, then one of its windows with equal chances
-    for all days. Windows start on any day of the record where enough is known.
-
-    Parameters
+    Attributes
     ----------
-    least_known : float
-        Share of the days after the spin-up on which the target (without one: precipitation) must
-        be known.
-    site_weights : sequence of ndarray, shape (site,), optional
-        Loss weight of every site of every record.
+    records : sequence of Record
+    starts : sequence of ndarray of int32, shape (window, 2)
+        Site and first column of every window of every record.
+    length : int
+        Days a window has.
+    site_weights : sequence of ndarray, shape (site,), or None
     """
-    random = np.random.default_rng(seed)
-    choices = [_admissible(r, length=length, spin_up=spin_up, least=least_known) for r in records]
-    probability = np.asarray(shares, dtype=float) / np.sum(shares)
-    while True:
-        counts = random.multinomial(batch_size, probability)
-        parts: list[tuple[Floats, Floats, Floats | None, Floats | None]] = []
-        for number, (record, choice) in enumerate(zip(records, choices, strict=True)):
-            if not counts[number]:
-                continue
-            rows = choice[random.integers(len(choice), size=counts[number])]
-            site, day = rows[:, :1], rows[:, 1:] + np.arange(length)
-            parts.append(
-                (
-                    record.forcing[site, day],
-                    record.static[rows[:, 0]],
-                    None if record.target is None else record.target[site, day],
-                    None if site_weights is None else site_weights[number][rows[:, 0]],
-                )
+
+    records: Sequence[Record]
+    starts: Sequence[NDArray[np.int32]]
+    length: int
+    site_weights: Sequence[Floats] | None = None
+
+    @classmethod
+    def find(
+        cls,
+        records: Sequence[Record],
+        *,
+        length: int,
+        spin_up: int,
+        least_known: float = 0.1,
+        stride: int = 1,
+        seed: int = 0,
+        site_weights: Sequence[Floats] | None = None,
+    ) -> Self:
+        """List the admissible windows.
+
+        Parameters
+        ----------
+        least_known : float
+            Share of the days after the spin-up on which the target (without one: precipitation)
+            must be known.
+        stride : int
+            Days between the starts of a site's windows, from a random first day.
+        """
+        random = np.random.default_rng(seed)
+        starts = []
+        for record in records:
+            rows = _admissible(record, length=length, spin_up=spin_up, least=least_known)
+            phase = random.integers(stride, size=len(record.ids))
+            starts.append(rows[(rows[:, 1] + phase[rows[:, 0]]) % stride == 0])
+        return cls(records=records, starts=tuple(starts), length=length, site_weights=site_weights)
+
+    def __len__(self) -> int:
+        return sum(len(starts) for starts in self.starts)
+
+    def draw(self, *, batch_size: int, shares: Sequence[float], seed: int) -> Iterator[Batch]:
+        """Draw batches without end: a record with probability `shares`, then any of its windows."""
+        random = np.random.default_rng(seed)
+        probability = np.asarray(shares, dtype=float) / np.sum(shares)
+        while True:
+            counts = random.multinomial(batch_size, probability)
+            yield self._join(
+                [
+                    random.integers(len(starts), size=count)
+                    for starts, count in zip(self.starts, counts, strict=True)
+                ]
             )
-        forcing, static, target, weight = zip(*parts, strict=True)
-        yield Batch(
+
+    def in_order(self, *, batch_size: int) -> Iterator[Batch]:
+        """Go through all windows once."""
+        empty = np.empty(0, dtype=np.int64)
+        for number, starts in enumerate(self.starts):
+            for begin in range(0, len(starts), batch_size):
+                picks = [empty] * len(self.starts)
+                picks[number] = np.arange(begin, min(begin + batch_size, len(starts)))
+                yield self._join(picks)
+
+    def _join(self, picks: Sequence[NDArray[np.int64]]) -> Batch:
+        offsets = np.cumsum([0, *(len(starts) for starts in self.starts)])
+        number, forcing, static, target, weight = [], [], [], [], []
+        for i, (record, chosen) in enumerate(zip(self.records, picks, strict=True)):
+            site, first = self.starts[i][chosen].T
+            day = first[:, None] + np.arange(self.length)
+            number.append(chosen + offsets[i])
+            forcing.append(record.forcing[site[:, None], day])
+            static.append(record.static[site])
+            if record.target is not None:
+                target.append(record.target[site[:, None], day])
+            if self.site_weights is not None:
+                weight.append(self.site_weights[i][site])
+        return Batch(
+            number=np.concatenate(number),
             forcing=np.concatenate(forcing),
             static=np.concatenate(static),
-            target=None if target[0] is None else np.concatenate(target),
-            weight=None if weight[0] is None else np.concatenate(weight),
+            target=np.concatenate(target) if target else None,
+            weight=np.concatenate(weight) if weight else None,
         )
 
 
