@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
@@ -56,6 +56,9 @@ class StefaAccessor:
         target: str | Model,
         *,
         model: str | Model | None = None,
+        quantiles: Sequence[float] | None = None,
+        coverage: bool = False,
+        min_coverage: float = 0.0,
         rename: Mapping[str, str] | None = None,
         device: str | None = None,
         precision: str | None = None,
@@ -70,20 +73,40 @@ class StefaAccessor:
         model : str or Model, optional
             Name or path of a model. By default the bundled model for the target, of those that
             were trained on observations of the dataset's support: grid cells or points.
+        quantiles : sequence of float, optional
+            Levels between 0 and 1, of the spread of a model with several heads. The result then has
+            a first dimension ``quantile``, as that of `xarray.DataArray.quantile`; by default it is
+            the mean of the heads.
+        coverage : bool
+            Add a coordinate ``coverage``: the share of the model's daily forcings that were known
+            in the windows behind each value.
+        min_coverage : float
+            Answer NaN where the coverage is less. Whatever it is, there is no answer from windows
+            in which a required token is not known on a single day.
         rename : mapping of str to str, optional
             Dataset variable to token, where matching by metadata and name does not suffice.
         device : str, optional
-            Torch device; default as set by `set_options`.
+            Torch device; default as set by `set_options`, else the first GPU of the process that
+            computes if it has one, else its CPU.
         precision : {"fp32", "bf16"}, optional
-            Arithmetic; default as set by `set_options`.
+            Arithmetic; default as set by `set_options`, else ``"fp32"``.
         batch_size : int, optional
-            Windows per call of the network; default as set by `set_options`.
+            Windows per call of the network, rounded up to a multiple of 16; default as set by
+            `set_options`, else 16 on a CPU and 512 on a GPU. Halved where memory runs out.
 
         Returns
         -------
         DataArray
             Dimensions, coordinates and coordinate reference system as in the dataset; lazy exactly
             if the dataset is chunked.
+
+        Notes
+        -----
+        The mean, quantiles and coverage of one dataset and model come from one pass over the data
+        if they are computed together, for instance as variables of one Dataset. Coverage is a
+        coordinate, so that it goes where the prediction goes, and only on request, because xarray
+        compares coordinates when it joins arrays: the difference of two lazy predictions that
+        carry it would compute both at once. Turn it into a variable with ``.reset_coords()``.
 
         Raises
         ------
@@ -96,6 +119,9 @@ class StefaAccessor:
             self._dataset,
             target,
             model=model,
+            quantiles=quantiles,
+            coverage=coverage,
+            min_coverage=min_coverage,
             rename=rename,
             device=device,
             precision=precision,

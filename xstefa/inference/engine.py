@@ -1,4 +1,4 @@
-"""One block of sites and days in, one block of predictions out.
+"""One block of sites and days in, one block of answers out.
 
 The network lives here, once per process and device, never in a dask graph.
 """
@@ -7,19 +7,32 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xstefa.inference.windows import Days, Floats, WindowPolicy
+from xstefa.inference.answers import Answer, Members
+from xstefa.inference.windows import Days, Floats
 from xstefa.model.checkpoint import Model
 
 if TYPE_CHECKING:
     import torch
 
     from xstefa.model.network import StefaLand
+
+# Large enough for the kernels, small enough that a batch's temporaries stay near the caches.
+CPU_BATCH_SIZE = 16
+GPU_BATCH_SIZE = 512
+
+# Rows of a batch come in multiples of this. Matrix kernels compute the last few rows of an array by
+# another routine than the others, and vector kernels its last few elements (a register holds at
+# most 16); with whole multiples there are no such leftovers, and no row depends on its place.
+ROWS = 16
 
 _engines: dict[EngineKey, Engine] = {}
 _engines_lock = threading.Lock()
@@ -32,18 +45,19 @@ class EngineKey:
     Attributes
     ----------
     model : Model
-    device : str
-        Torch device, e.g. ``"cpu"`` or ``"cuda:0"``.
+    device : str or None
+        Torch device, e.g. ``"cpu"`` or ``"cuda:0"``. None is the first GPU of the process that
+        runs the block if it has one, else its CPU.
     precision : {"fp32", "bf16"}
-    batch_size : int
-        Windows per call of the network. Fixed: the last batch is padded, since matrix kernels
-        round differently for different sizes.
+    batch_size : int or None
+        Windows per call of the network, rounded up to a multiple of 16. None is 16 on a CPU and
+        512 on a GPU.
     """
 
     model: Model
-    device: str
-    precision: str
-    batch_size: int
+    device: str | None = None
+    precision: str = "fp32"
+    batch_size: int | None = None
 
 
 def get_engine(key: EngineKey) -> Engine:
@@ -54,18 +68,88 @@ def get_engine(key: EngineKey) -> Engine:
         return _engines[key]
 
 
-class Engine:
-    """A network on its device, and as many slots as may use it at once.
+class _Slots:
+    """How many threads may compute on one device at once.
 
-    On a CPU each slot is one thread of arithmetic: two of them beat one call that uses two threads.
-    On a GPU there is one slot, so that concurrent tasks cannot exhaust its memory.
+    On a CPU each slot is one thread of arithmetic: two of them beat one call that uses two
+    threads, and no more than the cores run however many threads dask has. On a GPU there is one
+    slot, shared by all models, so that concurrent tasks cannot exhaust its memory.
+    """
+
+    def __init__(self, device: str) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._cpu = device == "cpu"
+        self._free = threading.Semaphore((cores or 1) if self._cpu else 1)
+        self._lock = threading.Lock()
+        self._users = 0
+        self._threads = 1
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Hold one slot."""
+        with self._free, self._single_threaded():
+            yield
+
+    @contextmanager
+    def _single_threaded(self) -> Iterator[None]:
+        """Let torch use one thread, and give it back its own number when nobody computes."""
+        if not self._cpu:
+            yield
+            return
+        import torch
+
+        with self._lock:
+            if not self._users:
+                self._threads = torch.get_num_threads()
+            self._users += 1
+        torch.set_num_threads(1)  # counts for the calling thread
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    torch.set_num_threads(self._threads)
+
+
+_slots: dict[str, _Slots] = {}
+_slots_lock = threading.Lock()
+
+
+def _slots_of(device: str) -> _Slots:
+    with _slots_lock:
+        if device not in _slots:
+            _slots[device] = _Slots(device)
+        return _slots[device]
+
+
+class Engine:
+    """A network on its device.
+
+    Parameters
+    ----------
+    key : EngineKey
     """
 
     def __init__(self, key: EngineKey) -> None:
         self.key = key
-        slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self._loading = threading.Lock()
-        self._slots = threading.Semaphore((slots or 1) if key.device == "cpu" else 1)
+        self._shrinking = threading.Lock()
+
+    @cached_property
+    def device(self) -> str:
+        """Torch device of this process that the key names."""
+        if self.key.device is not None:
+            return self.key.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @cached_property
+    def _rows(self) -> int:
+        """Rows of a batch; halved when they do not fit the memory of the device."""
+        size = self.key.batch_size or (CPU_BATCH_SIZE if self.device == "cpu" else GPU_BATCH_SIZE)
+        return -(-size // ROWS) * ROWS
 
     def _network(self) -> StefaLand:
         with self._loading:
@@ -73,15 +157,37 @@ class Engine:
 
     @cached_property
     def _loaded(self) -> StefaLand:
-        return self.key.model.network().to(self.key.device)
+        return self.key.model.network().to(self.device)
 
     def predict(
         self, forcing: Floats, static: Floats, *, days: Days, record: Days, out: Days
     ) -> Floats:
-        """Predict some days of some sites.
+        """Predict the target, the mean of the heads, for some days of some sites.
+
+        Parameters are those of `answer`.
+
+        Returns
+        -------
+        ndarray of float32, shape (site, len(out))
+        """
+        members, _ = self.answer(Members(), forcing, static, days=days, record=record, out=out)
+        return members.mean(axis=-1)
+
+    def answer(
+        self,
+        answer: Answer,
+        forcing: Floats,
+        static: Floats,
+        *,
+        days: Days,
+        record: Days,
+        out: Days,
+    ) -> tuple[Floats, Floats]:
+        """Answer for some days of some sites.
 
         Parameters
         ----------
+        answer : Answer
         forcing : ndarray of float32, shape (site, day, C)
             Forcings in canonical units; NaN where missing. Day axis: `days`.
         static : ndarray of float32, shape (site, S)
@@ -90,77 +196,140 @@ class Engine:
         record : ndarray of int64
             Days of the whole record, which anchor the windows.
         out : ndarray of int64
-            Days to predict.
+            Days to answer for.
 
         Returns
         -------
-        ndarray of float32, shape (site, len(out))
-            NaN at sites without any forcing, which are not computed.
+        values : ndarray of float32, shape (site, len(out), width), or (site, width) if not daily
+            NaN where no window could be answered.
+        coverage : ndarray of float32, shape (site, len(out)), or (site,)
+            Share of the forcing values that the model knows how to read which were known in the
+            windows that answer for the day.
         """
         spec = self.key.model.spec
-        result = np.full((len(forcing), len(out)), np.nan, dtype=np.float32)
-        present = np.isfinite(forcing).any(axis=(1, 2))
-        if not present.any() or not len(out):
-            return result
-        forcing, static = forcing[present], static[present]
-        for i, moments in enumerate(spec.scaler.forcings.values()):
-            forcing[..., i] = moments.standardise(forcing[..., i])
-        for i, moments in enumerate(spec.scaler.statics.values()):
-            static[..., i] = moments.standardise(static[..., i])
+        policy = spec.windows
+        windows, _, _ = policy.needed(out, record)
+        starts = [policy.start(k, first=int(record[0]), last=int(record[-1])) for k in windows]
+        positions = [_positions(days, start, policy.length) for start in starts]
 
-        windows, _, _ = spec.windows.needed(out, record)
-        gathered = np.stack(
-            [_gather(forcing, days, k, spec.windows, record) for k in windows], axis=1
-        )
-        answers = self._run(
-            gathered.reshape(-1, *gathered.shape[2:]), np.repeat(static, len(windows), axis=0)
-        ).reshape(len(forcing), len(windows), -1)
-        total = np.zeros((len(forcing), len(out)), dtype=np.float32)
-        weights = np.zeros(len(out), dtype=np.float32)
-        for column, k in enumerate(windows):
-            weight = spec.windows.weight(k, out)
-            used = weight > 0
-            start = spec.windows.start(k, first=int(record[0]), last=int(record[-1]))
-            total[:, used] += weight[used] * answers[:, column, out[used] - start]
-            weights += weight
-        result[present] = total / weights
-        return result
+        readable = np.array([v.name in spec.tokens for v in spec.schema.forcings])
+        required = np.array([v.required for v in spec.schema.forcings]) & readable
+        share = np.empty((len(forcing), len(windows)), dtype=np.float32)
+        answerable = np.empty((len(forcing), len(windows)), dtype=bool)
+        known = np.isfinite(forcing)
+        for column, (inside, where) in enumerate(positions):
+            counts = known[:, where[inside]].sum(axis=1)
+            share[:, column] = counts[:, readable].sum(axis=1) / (policy.length * readable.sum())
+            answerable[:, column] = share[:, column] > 0
+            if answer.needs_required:
+                answerable[:, column] &= (counts[:, required] > 0).all(axis=1)
+        del known
 
-    def _run(self, forcing: Floats, static: Floats) -> Floats:
-        """Run windows (row, T, C) and their sites (row, S) in batches of one fixed size."""
+        width = answer.width(spec)
+        extent = (len(out),) if answer.daily else ()
+        values = np.zeros((len(forcing), *extent, width), dtype=np.float32)
+        weights = np.zeros((len(forcing), *extent), dtype=np.float32)
+        coverage = np.zeros_like(weights)
+        shared = np.zeros(extent, dtype=np.float32)
+        blend = [policy.weight(k, out) for k in windows]
+        for column, weight in enumerate(blend):
+            part = weight if answer.daily else weight.sum()
+            coverage += share[:, column, *(None,) * len(extent)] * part
+            shared = shared + part
+        coverage /= shared
+
+        rows = np.argwhere(answerable)
+        for begin, batch in self._batches(answer, forcing, static, rows, positions):
+            for (site, column), result in zip(rows[begin : begin + len(batch)], batch, strict=True):
+                weight = blend[column]
+                if answer.daily:
+                    used = np.flatnonzero(weight)
+                    values[site, used] += weight[used, None] * result[out[used] - starts[column]]
+                    weights[site, used] += weight[used]
+                else:
+                    values[site] += weight.sum() * result
+                    weights[site] += weight.sum()
+        with np.errstate(invalid="ignore"):
+            values /= weights[..., None]
+        return values, coverage
+
+    def _batches(
+        self,
+        answer: Answer,
+        forcing: Floats,
+        static: Floats,
+        rows: np.ndarray[tuple[int, int], np.dtype[np.int64]],
+        positions: list[tuple[np.ndarray, np.ndarray]],
+    ) -> Iterator[tuple[int, Floats]]:
+        """Run rows of (site, window) in batches; yield where each begins, and its answers."""
+        scaler = self.key.model.spec.scaler
+        begin = 0
+        while begin < len(rows):
+            size = self._rows
+            chosen = rows[begin : begin + size]
+            sites = chosen[:, 0]
+            inside = np.stack([positions[column][0] for column in chosen[:, 1]])
+            where = np.stack([positions[column][1] for column in chosen[:, 1]])
+            gathered = forcing[sites[:, None], where]
+            gathered[~inside] = np.nan
+            attributes = static[sites]
+            for i, moments in enumerate(scaler.forcings.values()):
+                gathered[..., i] = moments.standardise(gathered[..., i])
+            for i, moments in enumerate(scaler.statics.values()):
+                attributes[..., i] = moments.standardise(attributes[..., i])
+            # Kernels of a GPU differ with the number of rows, so there it is always the same.
+            filled = -(-len(chosen) // ROWS) * ROWS if self.device == "cpu" else size
+            try:
+                result = self._run(answer, _pad(gathered, filled), _pad(attributes, filled))
+            except (MemoryError, RuntimeError) as error:
+                self._shrink(size, error)
+                continue
+            yield begin, result[: len(chosen)]
+            begin += len(chosen)
+
+    def _run(self, answer: Answer, forcing: Floats, static: Floats) -> Floats:
         import torch
 
-        network, size = self._network(), self.key.batch_size
-        answers = np.empty(forcing.shape[:2], dtype=np.float32)
-        for begin in range(0, len(forcing), size):
-            rows = slice(begin, begin + size)
-            batch = [_pad(forcing[rows], size), _pad(static[rows], size)]
-            with self._slots, torch.inference_mode(), self._autocast():
-                if self.key.device == "cpu":
-                    torch.set_num_threads(1)
-                tensors = [torch.from_numpy(b).to(self.key.device) for b in batch]
-                answer = network(*tensors).float().cpu().numpy()
-            answers[rows] = answer[: len(answers[rows])]
-        return answers
+        network = self._network()
+        with _slots_of(self.device).one(), torch.inference_mode(), self._autocast():
+            tensors = [torch.from_numpy(b).to(self.device) for b in (forcing, static)]
+            return answer.run(network, *tensors).float().cpu().numpy()
+
+    def _shrink(self, size: int, error: MemoryError | RuntimeError) -> None:
+        """Halve the batch if `error` says that memory ran out, else raise it again."""
+        import torch
+
+        text = str(error).lower()
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text
+        if not full or size <= ROWS:
+            raise error
+        with self._shrinking:
+            if self._rows < size:
+                return  # another thread has done it
+            self._rows = max(ROWS, size // 2 // ROWS * ROWS)
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"{size} windows at once do not fit the memory of {self.device}; going on with "
+            f"{self._rows}. Pass batch_size={self._rows} to start there.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def _autocast(self) -> torch.autocast:
         import torch
 
-        kind = torch.device(self.key.device).type
+        kind = torch.device(self.device).type
         return torch.autocast(kind, torch.bfloat16, enabled=self.key.precision == "bf16")
 
 
-def _gather(
-    forcing: Floats, days: Days, window: int, policy: WindowPolicy, record: Days
-) -> Floats:
-    """Return window number `window` of every site, (site, T, C); NaN on days not in the record."""
-    start = policy.start(window, first=int(record[0]), last=int(record[-1]))
-    inside = (days >= start) & (days < start + policy.length)
-    gathered = np.full(
-        (len(forcing), policy.length, forcing.shape[2]), np.nan, dtype=np.float32
-    )
-    gathered[:, days[inside] - start] = forcing[:, inside]
-    return gathered
+def _positions(
+    days: Days, start: int, length: int
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], Days]:
+    """Where the days of a window lie in `days`: which are there, and their positions."""
+    wanted = np.arange(start, start + length)
+    where = np.minimum(np.searchsorted(days, wanted), len(days) - 1)
+    return days[where] == wanted, where
 
 
 def _pad(rows: Floats, size: int) -> Floats:

@@ -2,189 +2,349 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import pairwise
+import math
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
 
 from xstefa.binding import Layout
-from xstefa.inference.engine import EngineKey, get_engine
-from xstefa.inference.windows import Days, Floats
+from xstefa.binding.sources import Derived, Latitude, Source, TokenSource
+from xstefa.errors import MissingTokenError
+from xstefa.inference.answers import Answer
+from xstefa.inference.blocks import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
+from xstefa.inference.engine import ROWS, EngineKey, get_engine
+from xstefa.inference.reading import Chunked, read_inside, storage_chunks
+from xstefa.inference.windows import Floats
 
-BLOCK_BYTES = 256 * 2**20
+
+class ChunksWarning(UserWarning):
+    """The chunks of the input make a prediction slow, or large in memory."""
 
 
-def predict_lazily(
-    forcing: Mapping[str, xr.DataArray],
-    static: Mapping[str, xr.DataArray],
+# An in-memory input is cut into this many blocks a core, so that all cores have work to the end.
+BLOCKS_PER_CORE = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """All that the tasks of one prediction have in common: it is in the graph once.
+
+    Attributes
+    ----------
+    key : EngineKey
+    answer : Answer
+    sources : mapping of str to Source
+        The recipe of each token.
+    layout : Layout
+        Without coordinates.
+    dataset : Dataset
+        The variables that tasks read or hold themselves, and the coordinates that recipes need.
+    operands : tuple of Chunked
+        The variables whose chunks tasks receive, in the order in which they do.
+    """
+
+    key: EngineKey
+    answer: Answer
+    sources: Mapping[str, TokenSource]
+    layout: Layout
+    dataset: xr.Dataset
+    operands: tuple[Chunked, ...]
+
+
+def plan_job(
+    dataset: xr.Dataset,
+    sources: Mapping[str, TokenSource],
     *,
     layout: Layout,
     key: EngineKey,
-    block_bytes: int = BLOCK_BYTES,
+    answer: Answer,
 ) -> da.Array:
-    """Plan a prediction; reads no data and loads no weights.
+    """Plan a pass over a dataset; reads no data and loads no weights.
 
     Parameters
     ----------
-    forcing, static : mapping of token name to DataArray
-        As bound: canonical units, NaN where missing, absent tokens left out. In memory or chunked.
+    dataset : Dataset
+    sources : mapping of str to TokenSource
+        The recipe of each token that the dataset has. Tokens that the model never learned to read
+        are left out.
     layout : Layout
     key : EngineKey
-    block_bytes : int
-        Memory that the input of one task may take.
+    answer : Answer
 
     Returns
     -------
     dask.array.Array of float32
-        Dimensions ``layout.dims``.
+        Dimensions ``layout.dims`` (without time if the answer is not daily), and last one of
+        ``width + 1`` values: those of the answer, and the coverage.
     """
-    schema = key.model.schema
-    sites = layout.site_dims
-    known = key.model.spec.tokens
-    forcings = {name: array for name, array in forcing.items() if name in known}
-    statics = {name: array for name, array in static.items() if name in known}
-    template = _widest(forcings, layout)
-    tiles = _tiles(template, layout, tokens=len(schema.forcings), block_bytes=block_bytes)
-
-    def prepared(array: xr.DataArray, *, days: slice | None) -> tuple[da.Array, tuple[str, ...]]:
-        dims = tuple(d for d in (*sites, layout.time) if d in array.dims)
-        array = array.transpose(*dims)
-        if days is not None:
-            array = array.isel({layout.time: days})
-        chunks = {i: tiles[d] if d in tiles else -1 for i, d in enumerate(dims)}
-        data = array.data
-        if isinstance(data, da.Array):
-            return data.rechunk(chunks), dims
-        return da.from_array(data, chunks=chunks, inline_array=True), dims
-
-    static_arrays = {name: prepared(array, days=None) for name, array in statics.items()}
-    blocks = []
-    for out, read in _time_blocks(layout.days, template, layout, key, tiles, block_bytes):
-        arrays = {
-            name: prepared(array, days=read if layout.time in array.dims else None)
-            for name, array in forcings.items()
-        }
-        operands = [*arrays.values(), *static_arrays.values()]
-        blocks.append(
-            da.blockwise(
-                partial(
-                    _predict_block,
-                    forcings=tuple(arrays),
-                    statics=tuple(static_arrays),
-                    dims=tuple(dims for _, dims in operands),
-                    sites=sites,
-                    time=layout.time,
-                    key=key,
-                    days=layout.days[read],
-                    record=layout.days,
-                    out=layout.days[out],
-                ),
-                (*sites, "out"),
-                *(part for array, dims in operands for part in (array, dims)),
-                new_axes={"out": out.stop - out.start},
-                concatenate=True,
-                align_arrays=False,
-                meta=np.empty((0,) * (len(sites) + 1), dtype=np.float32),
-                dtype=np.float32,
-                name=None,
-            )
+    spec = key.model.spec
+    sources = {name: source for name, source in sources.items() if name in spec.tokens}
+    if not any(name in spec.schema.forcing_names for name in sources):
+        raise MissingTokenError(
+            "the dataset has no forcing that this model can read",
+            variable=key.model.name,
+            expected=f"some of {', '.join(set(spec.schema.forcing_names) & set(spec.tokens))}",
         )
-    result = da.concatenate(blocks, axis=-1)
-    order = [(*sites, layout.time).index(d) for d in layout.dims]
-    return result.transpose(order)
-
-
-def _predict_block(
-    *blocks: Floats,
-    forcings: Sequence[str],
-    statics: Sequence[str],
-    dims: Sequence[tuple[str, ...]],
-    sites: tuple[str, ...],
-    time: str,
-    key: EngineKey,
-    days: Days,
-    record: Days,
-    out: Days,
-) -> Floats:
-    """Stack a block's variables into (site, day, variable), run it, and give its shape back."""
-    schema = key.model.schema
-    shape = tuple(
-        next(b.shape[d.index(s)] for b, d in zip(blocks, dims, strict=True) if s in d)
-        for s in sites
-    )
-
-    def aligned(block: Floats, block_dims: tuple[str, ...], target: tuple[str, ...]) -> Floats:
-        expand = tuple(slice(None) if d in block_dims else None for d in target)
-        return block[expand]
-
-    count = int(np.prod(shape, dtype=int))
-    forcing = np.full((*shape, len(days), len(schema.forcings)), np.nan, dtype=np.float32)
-    static = np.full((*shape, len(schema.statics)), np.nan, dtype=np.float32)
-    split = len(forcings)
-    for name, block, block_dims in zip(forcings, blocks[:split], dims[:split], strict=True):
-        column = schema.forcing_names.index(name)
-        forcing[..., column] = aligned(block, block_dims, (*sites, time))
-    for name, block, block_dims in zip(statics, blocks[split:], dims[split:], strict=True):
-        column = schema.static_names.index(name)
-        static[..., column] = aligned(block, block_dims, sites)
-    result = get_engine(key).predict(
-        forcing.reshape(count, *forcing.shape[-2:]),
-        static.reshape(count, -1),
-        days=days,
-        record=record,
-        out=out,
-    )
-    return result.reshape(*shape, len(out))
-
-
-def _widest(forcings: Mapping[str, xr.DataArray], layout: Layout) -> xr.DataArray:
-    """Return the forcing with the most dimensions, whose chunks the others follow."""
-    return max(forcings.values(), key=lambda a: (a.ndim, a.chunks is not None))
-
-
-def _tiles(
-    template: xr.DataArray, layout: Layout, *, tokens: int, block_bytes: int
-) -> dict[str, tuple[int, ...] | int]:
-    """Return the chunks of the site dimensions: the input's own, cut where a block is too large."""
-    # At least two windows of days are read whatever the time chunks.
-    budget = max(1, block_bytes // (4 * tokens * 2 * 365))
-    tiles: dict[str, tuple[int, ...] | int] = {}
-    for dim in reversed([d for d in layout.site_dims if d in template.dims]):
-        chunks = template.chunksizes.get(dim, (template.sizes[dim],))
-        largest = max(chunks)
-        if largest <= budget:
-            tiles[dim] = tuple(chunks)
-            budget //= largest
+    needed = dict.fromkeys(name for source in sources.values() for name in _variables(source))
+    read: dict[str, xr.Variable] = {}
+    computed: dict[str, Any] = {}
+    for name in needed:
+        variable = dataset[name].variable
+        chunked = variable.chunks is not None
+        lazy = read_inside(variable) if chunked else variable
+        if lazy is None:
+            computed[name] = variable.data
         else:
-            tiles[dim] = budget
-            budget = 1
-    return tiles
+            read[name] = lazy
+    coordinates = {layout.time: dataset[layout.time].variable}
+    job = Job(
+        key=key,
+        answer=answer,
+        sources=sources,
+        layout=replace(layout, coords=xr.Coordinates()),
+        dataset=xr.Dataset(coordinates | read),
+        operands=tuple(
+            Chunked(name=name, dims=tuple(map(str, dataset[name].dims)), chunks=array.chunks)
+            for name, array in computed.items()
+        ),
+    )
+    blocks = _cut(dataset, job)
+    name = f"stefa-{_token(dataset, job, blocks, tuple(needed))}"
+    job_key = f"{name}-job"
+    values = answer.width(spec) + 1
+    kept = tuple(d for d in layout.dims if answer.daily or d != layout.time)
+    graph: dict[Any, Any] = {job_key: job}
+    for number, region in blocks:
+        index = tuple(i for i, dim in zip(number, layout.dims, strict=True) if dim in kept)
+        graph[(name, *index, 0)] = (
+            run_block,
+            job_key,
+            tuple(region.values()),
+            [each.keys(computed[each.name].name, region) for each in job.operands],
+        )
+    chunks = (
+        *(c for c, dim in zip(blocks.chunks, layout.dims, strict=True) if dim in kept),
+        (values,),
+    )
+    return da.Array(
+        HighLevelGraph.from_collections(name, graph, dependencies=list(computed.values())),
+        name,
+        chunks=chunks,
+        meta=np.empty((0,) * len(chunks), dtype=np.float32),
+    )
 
 
-def _time_blocks(
-    record: Days,
-    template: xr.DataArray,
-    layout: Layout,
-    key: EngineKey,
-    tiles: Mapping[str, tuple[int, ...] | int],
-    block_bytes: int,
-) -> list[tuple[slice, slice]]:
-    """Cut the record into blocks of whole windows; return (days answered, days read) of each."""
-    policy = key.model.spec.windows
-    cells = int(np.prod([t if isinstance(t, int) else max(t) for t in tiles.values()], dtype=int))
-    affordable = block_bytes // (4 * len(key.model.schema.forcings) * cells)
-    windows = max(1, (affordable - policy.length) // policy.stride)
-    first, last = policy.over(record)[0], policy.over(record)[-1]
-    cuts = [k * policy.stride for k in range(first, last + 1, windows)] + [int(record[-1]) + 1]
-    edges = np.searchsorted(record, cuts)
-    blocks = []
-    for begin, end in pairwise(edges.tolist()):
-        if begin == end:
-            continue
-        _, read_first, read_last = policy.needed(record[begin:end], record)
-        read = np.searchsorted(record, [read_first, read_last + 1])
-        blocks.append((slice(begin, end), slice(int(read[0]), int(read[1]))))
+def _token(dataset: xr.Dataset, job: Job, blocks: Blocks, needed: tuple[str, ...]) -> str:
+    """Name a prediction after all that determines it."""
+    if not is_lazy(dataset[name] for name in needed):
+        return uuid4().hex  # runs at once; hashing the data would only take time
+    variables = [dataset[name].variable for name in needed]
+    return str(
+        tokenize(
+            job.key,
+            job.answer,
+            list(job.sources.items()),
+            job.layout.days,
+            job.layout.dims,
+            list(zip(needed, (v.dims for v in variables), strict=True)),
+            [_name(v) for v in variables],
+            blocks.chunks,
+        )
+    )
+
+
+def _name(variable: xr.Variable) -> object:
+    """Return what identifies the values of a variable, without reading a file."""
+    data = variable.data if variable.chunks is not None else variable.chunk().data
+    return data.name if isinstance(data, da.Array) else data
+
+
+def is_lazy(arrays: Iterable[xr.DataArray]) -> bool:
+    """Whether any of some arrays is a dask array."""
+    return any(array.chunks is not None for array in arrays)
+
+
+def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floats:
+    """Read a block, run it, and give it the shape of the output.
+
+    Parameters
+    ----------
+    job : Job
+    region : tuple of slice
+        Which part of the output, in the order of its dimensions.
+    chunks : list
+        For each of the job's operands the chunks that the block touches.
+    """
+    layout, spec = job.layout, job.key.model.spec
+    record = layout.days
+    out = dict(zip(layout.dims, region, strict=True))
+    answered = record[out[layout.time]]
+    _, first, last = spec.windows.needed(answered, record)
+    reach = slice(*np.searchsorted(record, [first, last + 1]).tolist())
+    reading = out | {layout.time: reach}
+
+    sites = layout.site_dims
+    shape = tuple(out[d].stop - out[d].start for d in sites)
+    forcing, static, present = _stack(job, reading, shape, chunks)
+    values, coverage = get_engine(job.key).answer(
+        job.answer, forcing, static, days=record[reach], record=record, out=answered
+    )
+    result = np.full((present.size, *values.shape[1:-1], values.shape[-1] + 1), np.nan, np.float32)
+    result[..., -1] = 0
+    result[present, ..., :-1], result[present, ..., -1] = values, coverage
+    daily = (layout.time,) if job.answer.daily else ()
+    order = [(*sites, *daily).index(d) for d in layout.dims if d in (*sites, *daily)]
+    result = result.reshape(*shape, *result.shape[1:])
+    return np.ascontiguousarray(result.transpose(*order, -1))
+
+
+def _stack(
+    job: Job, region: Mapping[str, slice], shape: tuple[int, ...], chunks: list[object]
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Read the tokens of a block.
+
+    Returns
+    -------
+    forcing : ndarray, shape (present site, day, C)
+    static : ndarray, shape (present site, S)
+    present : ndarray of bool, shape (site,)
+        Sites that can have an answer: sea and other sites without data are left out before they
+        are copied, and where a whole block is without, the rest of it is not even read.
+    """
+    spec, layout = job.key.model.spec, job.layout
+    sites, time = layout.site_dims, layout.time
+    block = job.dataset.isel({d: part for d, part in region.items() if d in job.dataset.dims})
+    computed = {
+        each.name: each.cut(parts, region) for each, parts in zip(job.operands, chunks, strict=True)
+    }
+    block = block.assign(computed)
+    loaded = set(block.dims)
+    days = region[time].stop - region[time].start
+    count = math.prod(shape)
+
+    def values(token: str, dims: tuple[str, ...], extent: tuple[int, ...]) -> Floats:
+        nonlocal block
+        fresh = [v for v in _variables(job.sources[token]) if v not in loaded]
+        loaded.update(fresh)
+        block = block.assign({name: _in_order(block.variables[name], layout) for name in fresh})
+        array = job.sources[token].realise(block, layout)
+        own = [d for d in dims if d in array.dims]
+        data = np.asarray(array.transpose(*own).data, dtype=np.float32)
+        data = data[tuple(slice(None) if d in own else None for d in dims)]
+        return np.broadcast_to(data, (*shape, *extent)).reshape(count, *extent)
+
+    def series(token: str) -> Floats:
+        return values(token, (*sites, time), (days,))
+
+    names = [name for name in spec.schema.forcing_names if name in job.sources]
+    decisive = {
+        name: series(name)
+        for name in names
+        if spec.schema[name].required or not job.answer.needs_required
+    }
+    found = [_any_known(data) for data in decisive.values()]
+    present = np.all(found, axis=0) if job.answer.needs_required else np.any(found, axis=0)
+    chosen = int(present.sum())
+    forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
+    static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
+    if not chosen:
+        return forcing, static, present
+    for name in names:
+        data = decisive.pop(name) if name in decisive else series(name)
+        forcing[..., spec.schema.forcing_names.index(name)] = data[present]
+    for column, name in enumerate(spec.schema.static_names):
+        if name in job.sources:
+            static[:, column] = values(name, sites, ())[present]
+    return forcing, static, present
+
+
+def _in_order(variable: xr.Variable, layout: Layout) -> xr.Variable:
+    """Read a variable into memory in one order of dimensions.
+
+    Some functions of arrays round differently in another memory layout, and how a block lies in
+    memory is an accident of chunks.
+    """
+    dims = [d for d in (*layout.site_dims, layout.time) if d in variable.dims]
+    data = np.ascontiguousarray(variable.transpose(*dims).values)
+    return xr.Variable(dims, data, variable.attrs)
+
+
+def _any_known(data: Floats) -> NDArray[np.bool_]:
+    """Whether a site (row) has any known value; a few days tell for most."""
+    days = data.shape[1]
+    known = np.asarray(np.isfinite(data[:, [0, days // 2, days - 1]]).any(axis=1))
+    known[~known] = np.isfinite(data[~known]).any(axis=1)
+    return known
+
+
+def _variables(source: Source) -> tuple[str, ...]:
+    """Variables and coordinates of the dataset that a recipe reads."""
+    if isinstance(source, Latitude):
+        return (source.name,)
+    if isinstance(source, Derived):
+        return tuple(dict.fromkeys(name for part in source.parts for name in _variables(part)))
+    return source.variables
+
+
+def _cut(dataset: xr.Dataset, job: Job) -> Blocks:
+    """Choose the blocks, and warn if the chunks of the input make them slow or large."""
+    spec, layout = job.key.model.spec, job.layout
+    computed = {each.name: each for each in job.operands}
+    forcings = {
+        name: dataset[name].variable
+        for token in spec.schema.forcing_names
+        if token in job.sources
+        for name in _variables(job.sources[token])
+        if layout.time in dataset[name].dims
+    }
+    sizes = {dim: dataset.sizes[dim] for dim in layout.dims}
+    values = (
+        len(job.dataset.data_vars)
+        + len(job.operands)
+        + math.ceil(1.25 * len(spec.schema.forcings))
+        + 2 * (job.answer.width(spec) + 1)
+    )
+    block_bytes = BLOCK_BYTES
+    if not is_lazy(dataset[n] for n in forcings):
+        shared = 4 * values * math.prod(sizes.values()) // (BLOCKS_PER_CORE * (os.cpu_count() or 1))
+        worthwhile = 4 * values * spec.windows.length * ROWS
+        block_bytes = min(BLOCK_BYTES, max(shared, worthwhile))
+    stored = [
+        Stored(
+            pieces=dict(zip(each.dims, map(max, each.chunks), strict=True))
+            if (each := computed.get(name))
+            else storage_chunks(variable),
+            computed=name in computed,
+            itemsize=variable.dtype.itemsize,
+        )
+        for name, variable in forcings.items()
+    ]
+    widest = sorted(forcings.values(), key=lambda v: (v.chunks is not None, v.ndim))
+    tiles = {dim: sizes[dim] for dim in layout.site_dims}
+    for variable in widest:
+        tiles |= {
+            str(dim): max(sizes_) for dim, sizes_ in variable.chunksizes.items() if dim in tiles
+        }
+    blocks = plan_blocks(
+        sizes,
+        stored,
+        time=layout.time,
+        tiles=tiles,
+        policy=spec.windows,
+        values=values,
+        whole_record=not job.answer.daily,
+        block_bytes=block_bytes,
+    )
+    if text := advice(blocks, time=layout.time, policy=spec.windows, values=values):
+        warnings.warn(text, ChunksWarning, stacklevel=5)
     return blocks

@@ -1,0 +1,67 @@
+"""What one pass of a network answers for each window.
+
+The engine gathers windows, runs an answer on batches of them and blends the results; an answer
+says what is taken from the network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.checkpoint import ModelSpec
+    from xstefa.model.network import StefaLand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(ABC):
+    """What is taken from the network. Immutable, and as small as a name: it travels in graphs.
+
+    Attributes
+    ----------
+    daily : bool
+        Whether there is a value for each day; otherwise for each site, the mean over its windows.
+    needs_required : bool
+        Whether windows without a single known value of a token that the schema requires go
+        unanswered. Windows without any known value always do.
+    """
+
+    daily: ClassVar[bool] = True
+    needs_required: ClassVar[bool] = True
+
+    @abstractmethod
+    def width(self, spec: ModelSpec) -> int:
+        """Return the number of values for each day (or site)."""
+
+    @abstractmethod
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Answer a batch of windows.
+
+        Parameters
+        ----------
+        forcing : Tensor, shape (B, T, C)
+        static : Tensor, shape (B, S)
+            Standardised; NaN where missing.
+
+        Returns
+        -------
+        Tensor, shape (B, T, width), or (B, width) if not `daily`
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members(Answer):
+    """The target as each head predicts it, in its canonical unit."""
+
+    def width(self, spec: ModelSpec) -> int:
+        """Return the number of heads."""
+        assert spec.architecture.head is not None
+        return spec.architecture.head.members
+
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Return the answers of the heads, shape (B, T, heads)."""
+        return network.members(forcing, static)
