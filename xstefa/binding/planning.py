@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from xstefa.binding.days import find_time
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
-from xstefa.binding.layout import Layout, find_latitude, find_time, make_layout
+from xstefa.binding.geometry import find_latitude, grid_crs, horizontal_dims
+from xstefa.binding.layout import Layout, make_layout
 from xstefa.binding.match import (
     Facts,
     Match,
@@ -18,7 +20,15 @@ from xstefa.binding.match import (
     explain_unused,
     match_variable,
 )
-from xstefa.binding.sources import DayOfYear, Derived, Direct, Latitude, Source, TokenSource
+from xstefa.binding.sources import (
+    DayOfYear,
+    Derived,
+    Direct,
+    Latitude,
+    MapLatitude,
+    Source,
+    TokenSource,
+)
 from xstefa.binding.table import TokenRow, TokenTable
 from xstefa.binding.units import Conversion, conversion
 from xstefa.errors import (
@@ -89,7 +99,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     usable = [fact for name, fact in facts.items() if name not in leaking]
 
     layout: Layout | None = None
-    dims: tuple[str, ...] | None = None
+    anchor: Facts | None = None
     if time is not None:
         anchor = _anchor(usable, schema, renamed, problems)
         template = anchor.name if anchor is not None else None
@@ -97,13 +107,13 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
             layout = make_layout(ds, template, time)
         except LayoutError as error:
             problems.append(error)
-        dims = None if anchor is None else anchor.dims
+    dims = None if anchor is None else anchor.dims
 
     resolver = _Resolver(
         schema=schema,
         facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
         renamed=renamed,
-        latitude=None if dims is None else find_latitude(ds, dims),
+        latitude=None if anchor is None else _latitude(ds, anchor),
         problems=problems,
     )
     sources = {
@@ -163,6 +173,18 @@ def _check_rename(ds: xr.Dataset, schema: Schema, rename: Mapping[str, str]) -> 
     return dict(rename)
 
 
+def _latitude(ds: xr.Dataset, anchor: Facts) -> Latitude | MapLatitude | None:
+    """Recipe of the latitude of the sites: the dataset's own, else that of its map projection."""
+    name = find_latitude(ds, anchor.dims)
+    if name is not None:
+        return Latitude(name=name)
+    axes = horizontal_dims(ds, anchor.dims)
+    crs = grid_crs(ds, ds[anchor.name])
+    if axes is None or crs is None:
+        return None
+    return MapLatitude(crs=crs.to_wkt(), y=axes[0], x=axes[1])
+
+
 def _candidates(
     facts: list[Facts], variable: Variable, schema: Schema, renamed: Mapping[str, str]
 ) -> list[Match]:
@@ -205,7 +227,7 @@ class _Resolver:
         schema: Schema,
         facts: list[Facts],
         renamed: Mapping[str, str],
-        latitude: str | None,
+        latitude: Latitude | MapLatitude | None,
         problems: list[XstefaError],
     ) -> None:
         self._schema = schema
@@ -257,7 +279,7 @@ class _Resolver:
         if name == DAY_OF_YEAR:
             return DayOfYear()
         if name == LATITUDE:
-            return None if self._latitude is None else Latitude(name=self._latitude)
+            return self._latitude
         return self.token(self._schema[name]) if name in self._schema else None
 
 

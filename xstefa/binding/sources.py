@@ -1,4 +1,8 @@
-"""Recipes: how a token is made from the variables of a dataset."""
+"""Recipes: how a token is made from the variables of a dataset.
+
+`variables` are those that the token table names; `inputs` are all that `realise` reads, coordinates
+included, so that a part of the dataset with these variables is enough for that part of the token.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,26 @@ from typing import TypeAlias
 
 import numpy as np
 import xarray as xr
+from pyproj import CRS
 
+from xstefa.binding.days import day_of_year
 from xstefa.binding.derive import Derivation
-from xstefa.binding.layout import Layout, day_of_year
+from xstefa.binding.geometry import crs_latitude
+from xstefa.binding.layout import Layout
 from xstefa.binding.match import Match
 from xstefa.binding.units import Conversion
 from xstefa.schema import Variable
 
-__all__ = ["DayOfYear", "Derived", "Direct", "Latitude", "Source", "TokenSource", "leaves"]
+__all__ = [
+    "DayOfYear",
+    "Derived",
+    "Direct",
+    "Latitude",
+    "MapLatitude",
+    "Source",
+    "TokenSource",
+    "leaves",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +50,11 @@ class Direct:
     def variables(self) -> tuple[str, ...]:
         """Variables of the dataset it needs."""
         return (self.match.variable.name,)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The same: it reads nothing else."""
+        return self.variables
 
     @property
     def rule(self) -> str:
@@ -57,6 +78,37 @@ class Latitude:
         """None: coordinates are not listed among the variables a token comes from."""
         return ()
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The latitude."""
+        return (self.name,)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapLatitude:
+    """The latitude of the cells of a map that does not state it: from its projection.
+
+    The coordinate reference system is text (WKT), which hashes and travels without surprises.
+    """
+
+    crs: str
+    y: str
+    x: str
+
+    def realise(self, ds: xr.Dataset, layout: Layout) -> xr.DataArray:
+        """Return latitude [degrees north] over (y, x)."""
+        return crs_latitude(ds, crs=CRS.from_wkt(self.crs), y=self.y, x=self.x)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """None: see `Latitude`."""
+        return ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The coordinates of the map."""
+        return (self.y, self.x)
+
 
 @dataclass(frozen=True, slots=True)
 class DayOfYear:
@@ -69,6 +121,11 @@ class DayOfYear:
     @property
     def variables(self) -> tuple[str, ...]:
         """None: see `Latitude`."""
+        return ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """None: the time axis is always there."""
         return ()
 
 
@@ -95,13 +152,18 @@ class Derived:
         return tuple(dict.fromkeys(name for part in self.parts for name in part.variables))
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Variables and coordinates that its parts read: each once, in order of first use."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.inputs))
+
+    @property
     def rule(self) -> str:
         """How it is computed, for the token table."""
         return f"derived: {self.derivation.rule}"
 
 
 TokenSource: TypeAlias = Direct | Derived
-Source: TypeAlias = Direct | Latitude | DayOfYear | Derived
+Source: TypeAlias = Direct | Latitude | MapLatitude | DayOfYear | Derived
 
 
 def leaves(source: Source) -> Iterator[Direct]:

@@ -93,6 +93,7 @@ def _registry() -> pint.UnitRegistry[float]:
             lambda text: text.replace("%", "percent"),
         ],
         cache_folder=None,
+        on_redefinition="ignore",
     )
     registry.define("percent = 0.01 = %")
     registry.define("year = 365.25 * day = yr")

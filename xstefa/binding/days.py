@@ -1,0 +1,220 @@
+"""The time axis: which dimension counts the days, and whether it does."""
+
+from __future__ import annotations
+
+import cftime
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstefa.errors import CalendarError, LayoutError
+
+__all__ = ["check_days", "day_numbers", "day_of_year", "find_time"]
+
+
+def find_time(ds: xr.Dataset) -> str:
+    """Name of the time dimension; LayoutError if there is none, or more than one."""
+    found = [str(dim) for dim in ds.dims if dim in ds.coords and _is_time(ds[dim])]
+    if len(found) > 1:
+        axis = [dim for dim in found if ds[dim].attrs.get("axis") == "T"] or [
+            dim for dim in found if ds[dim].attrs.get("standard_name") == "time"
+        ]
+        found = axis or (["time"] if "time" in found else found)
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise LayoutError(
+            "more than one time axis",
+            found=f"dimensions {', '.join(map(repr, found))}",
+            expected="one dimension of days",
+            fix=f"ds[{found[0]!r}].attrs['axis'] = 'T' on the one that counts the days",
+        )
+    raise _why_no_time(ds)
+
+
+def _is_time(variable: xr.DataArray) -> bool:
+    if variable.dtype.kind == "M":
+        return True
+    # Only index variables (in memory already) are looked at, never data.
+    if variable.dtype.kind == "O" and variable.name in variable.indexes and variable.size:
+        return isinstance(variable.indexes[variable.name][0], cftime.datetime | pd.Period)
+    return False
+
+
+def _why_no_time(ds: xr.Dataset) -> LayoutError:
+    """Say what stands where a dimension of days should be."""
+    for key, variable in ds.variables.items():
+        for link in ("sample_dimension", "instance_dimension"):
+            if link in variable.attrs:
+                return _ragged(str(key), str(variable.attrs[link]), link)
+    for dim in map(str, ds.dims):
+        if dim in ds.coords and " since " in str(ds[dim].attrs.get("units", "")):
+            return LayoutError(
+                "the time axis is not decoded",
+                variable=dim,
+                found=f"units {ds[dim].attrs['units']!r}",
+                expected="datetime64 or cftime values",
+                fix="ds = xr.decode_cf(ds)",
+            )
+    for name in map(str, ds.variables):
+        if not _is_time(ds[name]):
+            continue
+        if ds[name].ndim == 1:
+            dim = str(ds[name].dims[0])
+            return LayoutError(
+                "the dates are not on a dimension of their own name",
+                variable=name,
+                found=f"dates along dimension {dim!r}",
+                expected="a time dimension with a coordinate of dates",
+                fix=f"ds = ds.swap_dims({{{dim!r}: {name!r}}})",
+            )
+        if ds[name].ndim > 1:
+            site, step = map(str, ds[name].dims[:2])
+            return LayoutError(
+                "the dates differ from site to site",
+                variable=name,
+                found=f"dates over ({', '.join(map(str, ds[name].dims))})",
+                expected="one time axis for all sites, with NaN where a site has no value",
+                fix=(
+                    f"sites = [ds.isel({site}=i).swap_dims({step}={name!r}) for i in "
+                    f"range(ds.sizes[{site!r}])]; ds = xr.concat(sites, dim={site!r}, "
+                    "join='outer')"
+                ),
+            )
+    for dim in map(str, ds.dims):
+        if dim in ds.coords and ds[dim].dtype.kind in "UO" and _reads_as_dates(ds[dim]):
+            return LayoutError(
+                "the dates are text",
+                variable=dim,
+                found=f"{str(ds[dim].values[0])!r}",
+                expected="datetime64 or cftime values",
+                fix=f"ds[{dim!r}] = pd.to_datetime(ds[{dim!r}])",
+            )
+    return LayoutError(
+        "no time axis",
+        found=f"dimensions {', '.join(repr(str(dim)) for dim in ds.dims) or 'none'}",
+        expected="a dimension with dates (datetime64 or cftime), one step a day",
+        fix="ds = ds.assign_coords(time=pd.date_range(start, periods=ds.sizes['time']))",
+    )
+
+
+def _ragged(name: str, dim: str, link: str) -> LayoutError:
+    if link == "sample_dimension":
+        index = f"np.repeat(np.arange(ds[{name!r}].size), ds[{name!r}])"
+        kind = "contiguous"
+    else:
+        index, kind = f"ds[{name!r}].data", "indexed"
+    return LayoutError(
+        f"the series follow one another in a {kind} ragged array (CF 9.3)",
+        variable=name,
+        found=f"{link} {dim!r}",
+        expected="series over (site, time), one time axis for all sites",
+        fix=(
+            f"ds = ds.assign_coords(site=({dim!r}, {index})).set_index({dim}=['site', 'time'])"
+            f".unstack({dim!r})"
+        ),
+    )
+
+
+def _reads_as_dates(variable: xr.DataArray) -> bool:
+    if variable.ndim != 1 or not variable.size or not isinstance(variable.values[0], str):
+        return False
+    return bool(pd.notna(pd.to_datetime(variable.values[0], errors="coerce")))
+
+
+def day_numbers(time: xr.DataArray) -> tuple[NDArray[np.int64], str]:
+    """Day numbers since 1970-01-01 in the calendar of `time`, and the calendar's name."""
+    if time.dtype.kind == "M":
+        return time.values.astype("datetime64[D]").astype(np.int64), "standard"
+    calendar = str(time.dt.calendar)
+    numbers = cftime.date2num(time.values, "days since 1970-01-01", calendar=calendar)
+    return np.floor(np.asarray(numbers, dtype=np.float64)).astype(np.int64), calendar
+
+
+def check_days(time: xr.DataArray) -> None:
+    """Raise LayoutError or CalendarError if `time` is not a sequence of distinct, ordered days."""
+    name = str(time.name)
+    if time.size == 0:
+        raise LayoutError(
+            "the time axis is empty",
+            variable=name,
+            found="no steps",
+            expected="at least one day",
+            fix="check the selection that made it: .sel() outside of the record gives nothing",
+        )
+    index = time.to_index()
+    if isinstance(index, pd.PeriodIndex):
+        raise CalendarError(
+            "the time axis holds periods",
+            variable=name,
+            found=str(index.dtype),
+            expected="datetime64 or cftime values",
+            fix=f"ds[{name!r}] = ds.indexes[{name!r}].to_timestamp()",
+        )
+    if isinstance(index, pd.DatetimeIndex) and index.tz is not None:
+        raise CalendarError(
+            "the time axis has a time zone, so the day of a step has two readings",
+            variable=name,
+            found=f"time zone {index.tz}",
+            expected="times without a zone",
+            fix=(
+                f"for days of that zone ds[{name!r}] = ds.indexes[{name!r}].tz_localize(None); "
+                f"for days of UTC ds[{name!r}] = ds.indexes[{name!r}].tz_convert(None)"
+            ),
+        )
+    if bool(index.isna().any()):
+        raise CalendarError(
+            "the time axis has missing dates",
+            variable=name,
+            found=f"{int(index.isna().sum())} NaT",
+            expected="a date on every step",
+            fix=f"ds = ds.sel({name}=ds[{name!r}].notnull())",
+        )
+    days, _ = day_numbers(time)
+    stamps = time.values
+    steps = np.diff(days)
+    if (steps < 0).any():
+        raise CalendarError(
+            "the days are not in order",
+            variable=name,
+            found=f"{stamps[int(np.argmax(steps < 0)) + 1]} after a later day",
+            expected="ascending days",
+            fix=f"ds = ds.sortby({name!r})",
+        )
+    if (steps == 0).any():
+        first = stamps[int(np.argmax(steps == 0))]
+        if bool((stamps[1:] == stamps[:-1]).any()):
+            raise CalendarError(
+                "days occur twice",
+                variable=name,
+                found=f"{int((steps == 0).sum())} repeated steps, first at {first}",
+                expected="one step a day",
+                fix=f"ds = ds.drop_duplicates({name!r})",
+            )
+        raise CalendarError(
+            "the data is sub-daily",
+            variable=name,
+            found=f"more than one step on the day of {first}",
+            expected="one step a day",
+            fix=(
+                f"ds = ds.stefa.daily(); by hand: ds.resample({name}='1D') and .sum() for amounts, "
+                ".mean() for rates and states, .max() and .min() for extremes of temperature"
+            ),
+        )
+    if steps.size and np.median(steps) > 1:
+        raise CalendarError(
+            "the steps are longer than a day",
+            variable=name,
+            found=f"a typical step of {np.median(steps):g} days",
+            expected="one step a day (single missing days are fine)",
+            fix="use daily data; a coarser series cannot be turned into days",
+        )
+
+
+def day_of_year(ds: xr.Dataset, time: str) -> xr.DataArray:
+    """Day of the year (time,) as float32 on a 365-day scale (360-day calendars are stretched)."""
+    days = ds[time].dt.dayofyear.astype(np.float32)
+    if ds[time].dtype.kind == "O" and ds[time].dt.calendar == "360_day":
+        days = days * np.float32(365.0 / 360.0)
+    return days.drop_vars([name for name in days.coords if name != time])

@@ -1,0 +1,169 @@
+"""Where the sites are: horizontal axes, latitude, coordinate reference system, coordinates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cf_xarray  # noqa: F401  (registers the .cf accessor)
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+
+__all__ = [
+    "crs_latitude",
+    "find_latitude",
+    "grid_crs",
+    "horizontal_dims",
+    "output_coordinates",
+    "support",
+]
+
+_X = {
+    "lon", "longitude", "x", "xc", "rlon", "projection_x_coordinate", "west_east", "easting",
+    "ni", "i",
+}  # fmt: skip
+_Y = {
+    "lat", "latitude", "y", "yc", "rlat", "projection_y_coordinate", "south_north", "northing",
+    "nj", "j",
+}  # fmt: skip
+_X_STANDARD = {"longitude", "grid_longitude", "projection_x_coordinate"}
+_Y_STANDARD = {"latitude", "grid_latitude", "projection_y_coordinate"}
+
+# Degrees east and north in all the spellings of CF 4.1 and 4.2.
+_EAST = {"degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"}
+_NORTH = {"degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"}
+
+
+def axis_of(name: str, attrs: dict[str, object]) -> Literal["X", "Y"] | None:
+    """Horizontal axis that a one-dimensional coordinate or dimension is, or None."""
+    tests = (
+        (attrs.get("axis") == "X", attrs.get("axis") == "Y"),
+        (attrs.get("standard_name") in _X_STANDARD, attrs.get("standard_name") in _Y_STANDARD),
+        (attrs.get("units") in _EAST, attrs.get("units") in _NORTH),
+        (name.lower() in _X, name.lower() in _Y),
+    )
+    for is_x, is_y in tests:
+        if is_x or is_y:
+            return "X" if is_x else "Y"
+    return None
+
+
+def _attrs(ds: xr.Dataset, name: str) -> dict[str, object]:
+    return dict(ds[name].attrs) if name in ds.coords else {}
+
+
+def horizontal_dims(ds: xr.Dataset, dims: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the dimensions (y, x) of a map, each with a coordinate; None if `dims` are not one."""
+    axes = {axis_of(dim, _attrs(ds, dim)): dim for dim in dims if dim in ds.indexes}
+    return (axes["Y"], axes["X"]) if "Y" in axes and "X" in axes else None
+
+
+def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "point"]:
+    """Whether sites are cells of a map, or separate basins or stations.
+
+    A map has two horizontal axes. They count as well when they are stacked into one dimension, and
+    when one cell was selected and a coordinate with ``axis: X`` or ``Y`` remains.
+    """
+    count = sum(_horizontal_axes(ds, dim) for dim in site_dims)
+    count += sum(
+        ds[name].ndim == 0 and ds[name].attrs.get("axis") in ("X", "Y") for name in ds.coords
+    )
+    return "grid" if count >= 2 else "point"
+
+
+def _horizontal_axes(ds: xr.Dataset, dim: str) -> int:
+    """Return how many horizontal axes the dimension `dim` stands for."""
+    index = ds.indexes.get(dim)
+    if isinstance(index, pd.MultiIndex):
+        return sum(axis_of(str(level), _attrs(ds, str(level))) is not None for level in index.names)
+    if axis_of(dim, _attrs(ds, dim)) is not None:
+        return 1
+    # Curvilinear grids: the dimension is one of the two of a 2-D latitude.
+    return int(
+        any(
+            dim in ds[name].dims and ds[name].ndim == 2
+            for name in ds.variables
+            if ds[name].attrs.get("standard_name") == "latitude" or str(name) in ("lat", "latitude")
+        )
+    )
+
+
+def find_latitude(ds: xr.Dataset, dims: tuple[str, ...]) -> str | None:
+    """Name of the latitude [degree] of the sites on `dims`, or None."""
+    named = [*ds.cf.standard_names.get("latitude", []), *ds.cf.coordinates.get("latitude", [])]
+    for name in [*named, "lat", "latitude"]:
+        if name in ds.variables and set(map(str, ds[name].dims)) <= set(dims):
+            return str(name)
+    return None
+
+
+def grid_crs(ds: xr.Dataset, array: xr.DataArray) -> CRS | None:
+    """Coordinate reference system of a map as its grid mapping states it, or None."""
+    name, _ = _grid_mapping(ds, array)
+    if name is None:
+        return None
+    attrs = ds[name].attrs
+    try:
+        text = attrs.get("crs_wkt", attrs.get("spatial_ref"))
+        return CRS.from_cf(attrs) if text is None else CRS.from_wkt(str(text))
+    except (CRSError, KeyError):
+        return None
+
+
+def crs_latitude(ds: xr.Dataset, *, crs: CRS, y: str, x: str) -> xr.DataArray:
+    """Latitude [degrees north] of the cells of a map, float32 (y, x), from its CRS."""
+    transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    across, up = np.meshgrid(
+        ds[x].values.astype(float) * _metres(ds[x], crs),
+        ds[y].values.astype(float) * _metres(ds[y], crs),
+    )
+    _, latitude = transformer.transform(across, up)
+    # Outside of the projection's domain pyproj answers with infinity.
+    latitude = np.where(np.isfinite(latitude), latitude, np.nan)
+    return xr.DataArray(latitude.astype(np.float32), dims=(y, x))
+
+
+def _metres(coordinate: xr.DataArray, crs: CRS) -> float:
+    """Factor from the coordinate's units to those of a projection in metres."""
+    return 1000.0 if crs.is_projected and coordinate.attrs.get("units") == "km" else 1.0
+
+
+def _grid_mapping(
+    ds: xr.Dataset, array: xr.DataArray
+) -> tuple[str | None, Literal["attrs", "encoding"]]:
+    """Name of the grid mapping variable, and where the array keeps the reference to it."""
+    place: Literal["attrs", "encoding"] = "attrs"
+    reference = array.attrs.get("grid_mapping")
+    if reference is None:
+        reference = array.encoding.get("grid_mapping")
+        place = "encoding"
+    # The extended form "crs: x y" names its variable before the colon.
+    name = str(reference).split(":")[0].strip() if reference else None
+    if name is None:
+        for candidate in ds.variables:
+            if "grid_mapping_name" in ds[candidate].attrs or str(candidate) == "spatial_ref":
+                name = str(candidate)
+                break
+    return (name if name in ds.variables else None), place
+
+
+def output_coordinates(
+    ds: xr.Dataset, array: xr.DataArray
+) -> tuple[xr.Coordinates, str | None, Literal["attrs", "encoding"]]:
+    """Coordinates of a result over the dimensions of `array`, and its grid mapping.
+
+    They are those of `array`. The grid mapping joins them if the file does not call it a
+    coordinate: without it the result would have lost its place.
+    """
+    name, place = _grid_mapping(ds, array)
+    if name is not None and name not in array.coords:
+        array = array.assign_coords({name: ds[name].variable})
+    coords = array.coords.copy()
+    for key in coords:
+        if "bounds" in coords[key].attrs:
+            # The bounds variable has a dimension that a DataArray cannot carry; a reference to
+            # nothing is not CF.
+            coords[key].attrs = {k: v for k, v in coords[key].attrs.items() if k != "bounds"}
+    return coords, name, place
