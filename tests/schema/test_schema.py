@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -116,3 +117,16 @@ def test_a_token_listed_twice_is_refused():
     content["static"] = [*content["static"], content["forcing"][0]]
     with pytest.raises(SchemaError, match="twice"):
         Schema.from_dict(content)
+
+
+def test_models_of_an_older_schema_know_new_names_as_long_as_numbers_mean_the_same():
+    first, *others = SCHEMA.forcings
+    older = replace(SCHEMA, version="0", forcings=(replace(first, aliases=()), *others))
+    assert older.current() == SCHEMA
+    for change in ({"units": "m d-1"}, {"transform": "log1p"}, {"name": "rain"}):
+        changed = replace(SCHEMA, forcings=(replace(first, **change), *others))
+        assert changed.current() is changed
+    swapped = replace(SCHEMA, forcings=(*others, first))
+    assert swapped.current() is swapped
+    unknown = replace(SCHEMA, name="published")
+    assert unknown.current() is unknown

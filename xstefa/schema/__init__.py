@@ -212,6 +212,19 @@ class Schema:
             expected=f"one of {', '.join(target.name for target in self.targets)}",
         )
 
+    def current(self) -> Schema:
+        """Return the installed schema of this name, if a model of this one reads it the same.
+
+        A model carries the schema of its training day. What came later, new sources and their
+        names, is of use to it as long as the numbers mean the same: equal tokens in equal order,
+        in equal units and with equal transforms, and equal units of targets. Otherwise, or
+        if no such schema is installed, the schema itself is returned.
+        """
+        if not resources.files(__package__).joinpath(f"{self.name}.toml").is_file():
+            return self
+        installed = load_schema(self.name)
+        return installed if _numbers(installed) == _numbers(self) else self
+
     @cached_property
     def fingerprint(self) -> str:
         """Hex SHA-256 of the canonical content."""
@@ -284,6 +297,12 @@ def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(f"not valid TOML: {error}", variable=str(name_or_path)) from error
     return Schema.from_dict(content)
+
+
+def _numbers(schema: Schema) -> tuple[object, object]:
+    """Return what the numbers that a model reads and predicts depend on."""
+    tokens = [(v.name, v.kind, v.units, v.transform) for v in schema.tokens]
+    return tokens, [(target.name, target.units) for target in schema.targets]
 
 
 def _plain(entry: Variable | Target) -> dict[str, object]:
