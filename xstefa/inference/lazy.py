@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 from uuid import uuid4
 
@@ -18,13 +19,13 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from xstefa.binding import Layout
-from xstefa.binding.sources import Derived, Latitude, Source, TokenSource
+from xstefa.binding.sources import TokenSource
 from xstefa.errors import MissingTokenError
 from xstefa.inference.answers import Answer
 from xstefa.inference.blocks import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.inference.engine import ROWS, EngineKey, get_engine
 from xstefa.inference.reading import Chunked, read_inside, storage_chunks
-from xstefa.inference.windows import Floats
+from xstefa.inference.windows import Days, Floats, WindowPolicy
 
 
 class ChunksWarning(UserWarning):
@@ -95,13 +96,16 @@ def plan_job(
             variable=key.model.name,
             expected=f"some of {', '.join(set(spec.schema.forcing_names) & set(spec.tokens))}",
         )
-    needed = dict.fromkeys(name for source in sources.values() for name in _variables(source))
+    needed = dict.fromkeys(name for source in sources.values() for name in source.inputs)
     read: dict[str, xr.Variable] = {}
     computed: dict[str, Any] = {}
     for name in needed:
         variable = dataset[name].variable
         chunked = variable.chunks is not None
         lazy = read_inside(variable) if chunked else variable
+        if isinstance(variable, xr.IndexVariable):
+            # A level of a stacked dimension would bring its index, and the other levels, along.
+            lazy = xr.Variable(variable.dims, variable.values, variable.attrs)
         if lazy is None:
             computed[name] = variable.data
         else:
@@ -124,13 +128,16 @@ def plan_job(
     values = answer.width(spec) + 1
     kept = tuple(d for d in layout.dims if answer.daily or d != layout.time)
     graph: dict[Any, Any] = {job_key: job}
+    reach = cache(partial(_reach, policy=spec.windows, record=layout.days))
     for number, region in blocks:
         index = tuple(i for i, dim in zip(number, layout.dims, strict=True) if dim in kept)
+        days = region[layout.time]
+        reading = region | {layout.time: slice(*reach(days.start, days.stop))}
         graph[(name, *index, 0)] = (
             run_block,
             job_key,
             tuple(region.values()),
-            [each.keys(computed[each.name].name, region) for each in job.operands],
+            [each.keys(computed[each.name].name, reading) for each in job.operands],
         )
     chunks = (
         *(c for c, dim in zip(blocks.chunks, layout.dims, strict=True) if dim in kept),
@@ -188,16 +195,15 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     layout, spec = job.layout, job.key.model.spec
     record = layout.days
     out = dict(zip(layout.dims, region, strict=True))
-    answered = record[out[layout.time]]
-    _, first, last = spec.windows.needed(answered, record)
-    reach = slice(*np.searchsorted(record, [first, last + 1]).tolist())
+    days = out[layout.time]
+    reach = slice(*_reach(days.start, days.stop, policy=spec.windows, record=record))
     reading = out | {layout.time: reach}
 
     sites = layout.site_dims
     shape = tuple(out[d].stop - out[d].start for d in sites)
     forcing, static, present = _stack(job, reading, shape, chunks)
     values, coverage = get_engine(job.key).answer(
-        job.answer, forcing, static, days=record[reach], record=record, out=answered
+        job.answer, forcing, static, days=record[reach], record=record, out=record[days]
     )
     result = np.full((present.size, *values.shape[1:-1], values.shape[-1] + 1), np.nan, np.float32)
     result[..., -1] = 0
@@ -206,6 +212,13 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     order = [(*sites, *daily).index(d) for d in layout.dims if d in (*sites, *daily)]
     result = result.reshape(*shape, *result.shape[1:])
     return np.ascontiguousarray(result.transpose(*order, -1))
+
+
+def _reach(start: int, stop: int, *, policy: WindowPolicy, record: Days) -> tuple[int, int]:
+    """Return the steps of the record that must be read to answer for some of its steps."""
+    _, first, last = policy.needed(record[start:stop], record)
+    begin, end = np.searchsorted(record, [first, last + 1])
+    return int(begin), int(end)
 
 
 def _stack(
@@ -234,7 +247,7 @@ def _stack(
 
     def values(token: str, dims: tuple[str, ...], extent: tuple[int, ...]) -> Floats:
         nonlocal block
-        fresh = [v for v in _variables(job.sources[token]) if v not in loaded]
+        fresh = [v for v in job.sources[token].inputs if v not in loaded]
         loaded.update(fresh)
         block = block.assign({name: _in_order(block.variables[name], layout) for name in fresh})
         array = job.sources[token].realise(block, layout)
@@ -275,7 +288,7 @@ def _in_order(variable: xr.Variable, layout: Layout) -> xr.Variable:
     memory is an accident of chunks.
     """
     dims = [d for d in (*layout.site_dims, layout.time) if d in variable.dims]
-    data = np.ascontiguousarray(variable.transpose(*dims).values)
+    data = np.asarray(variable.transpose(*dims).values, order="C")
     return xr.Variable(dims, data, variable.attrs)
 
 
@@ -287,15 +300,6 @@ def _any_known(data: Floats) -> NDArray[np.bool_]:
     return known
 
 
-def _variables(source: Source) -> tuple[str, ...]:
-    """Variables and coordinates of the dataset that a recipe reads."""
-    if isinstance(source, Latitude):
-        return (source.name,)
-    if isinstance(source, Derived):
-        return tuple(dict.fromkeys(name for part in source.parts for name in _variables(part)))
-    return source.variables
-
-
 def _cut(dataset: xr.Dataset, job: Job) -> Blocks:
     """Choose the blocks, and warn if the chunks of the input make them slow or large."""
     spec, layout = job.key.model.spec, job.layout
@@ -304,13 +308,12 @@ def _cut(dataset: xr.Dataset, job: Job) -> Blocks:
         name: dataset[name].variable
         for token in spec.schema.forcing_names
         if token in job.sources
-        for name in _variables(job.sources[token])
+        for name in job.sources[token].inputs
         if layout.time in dataset[name].dims
     }
     sizes = {dim: dataset.sizes[dim] for dim in layout.dims}
     values = (
-        len(job.dataset.data_vars)
-        + len(job.operands)
+        len(forcings)
         + math.ceil(1.25 * len(spec.schema.forcings))
         + 2 * (job.answer.width(spec) + 1)
     )

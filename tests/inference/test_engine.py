@@ -1,0 +1,172 @@
+"""The engine: batches, memory, threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from xstefa.inference import engine as module
+from xstefa.inference.answers import Answer, Members
+from xstefa.inference.engine import ROWS, Engine, EngineKey, get_engine
+
+
+def block(model, *, sites=5, days=100, seed=0):
+    random = np.random.default_rng(seed)
+    schema = model.schema
+    forcing = random.standard_normal((sites, days, len(schema.forcings))).astype(np.float32)
+    static = random.uniform(1, 50, (sites, len(schema.statics))).astype(np.float32)
+    return forcing, static, np.arange(100, 100 + days)
+
+
+def answer(engine, model, **kwargs):
+    forcing, static, days = block(model, **kwargs)
+    return engine.answer(Members(), forcing, static, days=days, record=days, out=days)
+
+
+def key(model, **changes):
+    return EngineKey(model=model, device="cpu", **changes)
+
+
+@pytest.mark.parametrize("encoder", [True, False])
+@pytest.mark.parametrize("sites", [1, 3, 16, 17, 40])
+def test_a_site_does_not_depend_on_its_place(make_model, encoder, sites):
+    model = make_model(encoder=encoder)
+    forcing, static, days = block(model, sites=sites)
+    run = Engine(key(model, batch_size=32)).predict
+    together = run(forcing, static, days=days, record=days, out=days)
+    order = np.random.default_rng(1).permutation(sites)
+    turned = run(forcing[order], static[order], days=days, record=days, out=days)
+    np.testing.assert_array_equal(turned, together[order])
+    alone = run(forcing[:1], static[:1], days=days, record=days, out=days)
+    np.testing.assert_array_equal(alone, together[:1])
+
+
+def test_engines_are_shared_in_a_process(tiny_model):
+    assert get_engine(key(tiny_model)) is get_engine(key(tiny_model))
+    assert get_engine(key(tiny_model)) is not get_engine(key(tiny_model, precision="bf16"))
+
+
+def test_weights_are_loaded_once_however_many_threads(tiny_model, monkeypatch):
+    loads = []
+    network = type(tiny_model).network
+
+    def slow(self):
+        loads.append(1)
+        time.sleep(0.05)
+        return network(self)
+
+    monkeypatch.setattr(type(tiny_model), "network", slow)
+    engine = Engine(key(tiny_model))
+    threads = [threading.Thread(target=answer, args=(engine, tiny_model)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+
+
+class Hungry(Answer):
+    """An answer that needs more memory than there is for more than 16 rows."""
+
+    def width(self, spec):
+        return 1
+
+    def run(self, network, forcing, static):
+        import torch
+
+        if len(forcing) > ROWS:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network.members(forcing, static)
+
+
+def test_batch_is_halved_when_memory_runs_out(tiny_model):
+    forcing, static, days = block(tiny_model, sites=30)
+    engine = Engine(key(tiny_model, batch_size=64))
+    with pytest.warns(RuntimeWarning, match="do not fit the memory of cpu; going on with") as said:
+        values, _ = engine.answer(Hungry(), forcing, static, days=days, record=days, out=days)
+    assert [str(w.message).split()[0] for w in said] == ["64", "32"]
+    expected, _ = answer(Engine(key(tiny_model)), tiny_model, sites=30)
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_other_errors_are_not_taken_for_memory(tiny_model):
+    class Broken(Hungry):
+        def run(self, network, forcing, static):
+            raise RuntimeError("shapes cannot be multiplied")
+
+    forcing, static, days = block(tiny_model)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        Engine(key(tiny_model)).answer(Broken(), forcing, static, days=days, record=days, out=days)
+
+
+def test_torch_gets_its_threads_back(tiny_model):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        answer(Engine(key(tiny_model)), tiny_model)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_no_more_threads_compute_than_there_are_cores(tiny_model, monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(module, "_slots", {})
+    running, most = [], []
+
+    class Counting(Hungry):
+        def run(self, network, forcing, static):
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.01)
+            running.pop()
+            return forcing[..., :1]
+
+    forcing, static, days = block(tiny_model, sites=20)
+    engine = Engine(key(tiny_model))
+
+    def work():
+        engine.answer(Counting(), forcing, static, days=days, record=days, out=days)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 2
+
+
+class Sites(Answer):
+    """Two numbers a site."""
+
+    daily = False
+
+    def width(self, spec):
+        return 2
+
+    def run(self, network, forcing, static):
+        return static[:, :2]
+
+
+def test_answers_for_sites(tiny_model):
+    forcing, static, days = block(tiny_model)
+    engine = Engine(key(tiny_model))
+    values, coverage = engine.answer(Sites(), forcing, static, days=days, record=days, out=days)
+    assert values.shape == (5, 2)
+    np.testing.assert_allclose(values, (static[:, :2] - 1) / 5, rtol=1e-5)
+    np.testing.assert_allclose(coverage, 1)
+
+
+def test_nothing_known_is_not_answered(tiny_model):
+    forcing, static, days = block(tiny_model)
+    forcing[1] = np.nan
+    forcing[2, :, 0] = np.nan  # precipitation is required
+    engine = Engine(key(tiny_model))
+    values, coverage = engine.answer(Members(), forcing, static, days=days, record=days, out=days)
+    assert np.isnan(values).all(axis=(1, 2)).tolist() == [False, True, True, False, False]
+    np.testing.assert_allclose(coverage[:3, 0], [1, 0, 12 / 13], rtol=1e-6)
