@@ -26,6 +26,7 @@ def find_time(ds: xr.Dataset) -> str:
     if len(found) > 1:
         raise LayoutError(
             "more than one time axis",
+            variable=found[0],
             found=f"dimensions {', '.join(map(repr, found))}",
             expected="one dimension of days",
             fix=f"ds[{found[0]!r}].attrs['axis'] = 'T' on the one that counts the days",
@@ -47,7 +48,7 @@ def _why_no_time(ds: xr.Dataset) -> LayoutError:
     for key, variable in ds.variables.items():
         for link in ("sample_dimension", "instance_dimension"):
             if link in variable.attrs:
-                return _ragged(str(key), str(variable.attrs[link]), link)
+                return _ragged(ds, str(key), link)
     for dim in map(str, ds.dims):
         if dim in ds.coords and " since " in str(ds[dim].attrs.get("units", "")):
             return LayoutError(
@@ -93,22 +94,24 @@ def _why_no_time(ds: xr.Dataset) -> LayoutError:
             )
     return LayoutError(
         "no time axis",
+        variable="time",
         found=f"dimensions {', '.join(repr(str(dim)) for dim in ds.dims) or 'none'}",
         expected="a dimension with dates (datetime64 or cftime), one step a day",
         fix="ds = ds.assign_coords(time=pd.date_range(start, periods=ds.sizes['time']))",
     )
 
 
-def _ragged(name: str, dim: str, link: str) -> LayoutError:
+def _ragged(ds: xr.Dataset, name: str, link: str) -> LayoutError:
     if link == "sample_dimension":
+        dim, kind = str(ds[name].attrs[link]), "contiguous"
         index = f"np.repeat(np.arange(ds[{name!r}].size), ds[{name!r}])"
-        kind = "contiguous"
     else:
-        index, kind = f"ds[{name!r}].data", "indexed"
+        dim, kind = str(ds[name].dims[0]), "indexed"
+        index = f"ds[{name!r}].data"
     return LayoutError(
-        f"the series follow one another in a {kind} ragged array (CF 9.3)",
+        f"the series follow one another in the {kind} ragged representation (CF 9.3)",
         variable=name,
-        found=f"{link} {dim!r}",
+        found=f"{link} {ds[name].attrs[link]!r}",
         expected="series over (site, time), one time axis for all sites",
         fix=(
             f"ds = ds.assign_coords(site=({dim!r}, {index})).set_index({dim}=['site', 'time'])"

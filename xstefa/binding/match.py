@@ -278,6 +278,53 @@ def _by_alias(variable: Facts, wanted: Variable) -> Match | None:
     return None
 
 
+def is_named(variable: Facts, wanted: Variable) -> bool:
+    """Whether the name or standard name of `variable` is one of `wanted`'s."""
+    return any(alias.name == variable.name for alias in wanted.aliases) or any(
+        name.name == variable.standard_name for name in wanted.standard_names
+    )
+
+
+def misfit(variable: Facts, wanted: Variable, dims: tuple[str, ...] | None) -> str | None:
+    """Why `variable` cannot be `wanted` for its values and dimensions, or None.
+
+    Parameters
+    ----------
+    variable : Facts
+    wanted : Variable
+    dims : tuple of str or None
+        Dimensions of the forcings, if known.
+    """
+    if not variable.numeric:
+        return "text, flags or dates, not numbers"
+    if variable.has_time and wanted.kind == "static":
+        return "varies in time"
+    if not variable.has_time and wanted.kind == "forcing":
+        return "does not vary in time"
+    if dims is not None and not set(variable.dims) <= set(dims):
+        return f"on ({', '.join(variable.dims)}): not the sites of the forcings"
+    return None
+
+
+def near_miss(
+    variable: Facts, wanted: Variable, schema: Schema, dims: tuple[str, ...] | None
+) -> str | None:
+    """Why `variable`, which is named like `wanted`, is not it; None if it is named otherwise."""
+    if not is_named(variable, wanted) or variable.name in _alias_names_of_siblings(wanted, schema):
+        return None
+    contradiction = _contradiction(variable, wanted, schema)
+    siblings = {
+        method
+        for other in (*schema.tokens, *schema.ingredients)
+        if other.name != wanted.name
+        and {n.name for n in other.standard_names} & {n.name for n in wanted.standard_names}
+        for method in _methods(other)
+    }
+    if contradiction is not None and variable.method in siblings:
+        return None  # a daily maximum is not a failed daily mean
+    return misfit(variable, wanted, dims) or contradiction
+
+
 def explain_unused(
     variable: Facts, *, schema: Schema, dims: tuple[str, ...] | None, taken: Mapping[str, str]
 ) -> str:
@@ -298,9 +345,7 @@ def explain_unused(
                 return f"{wanted.name} taken from {taken[wanted.name]}"
             return f"{wanted.name} not needed, or has a problem"
     for wanted in variables:
-        named = any(alias.name == variable.name for alias in wanted.aliases) or any(
-            name.name == variable.standard_name for name in wanted.standard_names
-        )
+        named = is_named(variable, wanted)
         if named and variable.has_time == (wanted.kind == "forcing") and not wanted.daylight:
             reason = _contradiction(variable, wanted, schema)
             if reason is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import xarray as xr
@@ -18,8 +18,11 @@ from xstefa.binding.match import (
     best,
     describe,
     explain_unused,
+    is_named,
     match_variable,
+    near_miss,
 )
+from xstefa.binding.renaming import check_rename, misfits
 from xstefa.binding.sources import (
     DayOfYear,
     Derived,
@@ -35,7 +38,6 @@ from xstefa.errors import (
     AmbiguousMatchError,
     LayoutError,
     MissingTokenError,
-    SchemaError,
     UnitsError,
     XstefaError,
 )
@@ -87,7 +89,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     MissingTokenError, SchemaError
         If `rename` names a variable or token that does not exist.
     """
-    renamed = _check_rename(ds, schema, rename or {})
+    renamed = check_rename(ds, schema, rename)
     problems: list[XstefaError] = []
     time: str | None = None
     try:
@@ -108,6 +110,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         except LayoutError as error:
             problems.append(error)
     dims = None if anchor is None else anchor.dims
+    problems += misfits(facts, schema, renamed, dims)
 
     resolver = _Resolver(
         schema=schema,
@@ -130,8 +133,10 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     }
     rows = tuple(_row(v, sources.get(v.name), resolver.notes) for v in schema.tokens)
     for variable in schema.tokens:
-        if variable.required and variable.name not in sources | resolver.notes:
-            problems.append(_missing(variable, unused, usable, dims, schema))
+        # Without a time axis nothing is a series: the axis is the problem, not its series.
+        hidden = time is None and any(is_named(fact, variable) for fact in usable)
+        if variable.required and variable.name not in sources | resolver.notes and not hidden:
+            problems.append(_missing(variable, unused, facts.values(), dims, schema))
     table = TokenTable(
         schema=schema.name,
         rows=rows,
@@ -142,35 +147,6 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     return Plan(
         schema=schema, table=table, layout=layout, problems=tuple(problems), sources=sources
     )
-
-
-def _check_rename(ds: xr.Dataset, schema: Schema, rename: Mapping[str, str]) -> dict[str, str]:
-    tokens = ", ".join(v.name for v in (*schema.tokens, *schema.ingredients))
-    owners: dict[str, str] = {}
-    for name, token in rename.items():
-        if name not in ds.variables:
-            raise MissingTokenError(
-                "rename names a variable that the dataset does not have",
-                variable=str(name),
-                expected=f"one of {', '.join(map(str, ds.data_vars))}",
-                fix="rename={variable of the dataset: token}",
-            )
-        if token not in schema:
-            raise SchemaError(
-                "rename names a token that the schema does not have",
-                variable=str(token),
-                expected=f"one of {tokens}",
-                fix="rename={variable of the dataset: token}",
-            )
-        if token in owners:
-            raise SchemaError(
-                "rename gives two variables to one token",
-                variable=token,
-                found=f"{owners[token]!r} and {name!r}",
-                expected="one variable",
-            )
-        owners[token] = name
-    return dict(rename)
 
 
 def _latitude(ds: xr.Dataset, anchor: Facts) -> Latitude | MapLatitude | None:
@@ -328,20 +304,30 @@ def _row(variable: Variable, source: TokenSource | None, notes: Mapping[str, str
 def _missing(
     variable: Variable,
     unused: Mapping[str, str],
-    facts: list[Facts],
+    facts: Iterable[Facts],
     dims: tuple[str, ...] | None,
     schema: Schema,
 ) -> MissingTokenError:
-    elsewhere = match_variable(facts, variable, schema)
-    if elsewhere and dims is not None:
-        other = elsewhere[0].variable
-        extra = [dim for dim in other.dims if dim not in dims]
+    for fact in facts:
+        reason = near_miss(fact, variable, schema, dims)
+        if reason is None:
+            continue
+        extra = [dim for dim in fact.dims if dims is not None and dim not in dims]
+        if not fact.numeric:
+            fix = f"ds[{fact.name!r}] = ds[{fact.name!r}].astype(float)"
+        elif extra:
+            fix = f"drop the extra dimension first, e.g. ds = ds.isel({extra[0]}=0, drop=True)"
+        else:
+            fix = (
+                f"if it is {variable.name} after all, correct its attributes or say so: "
+                f"rename={{{fact.name!r}: {variable.name!r}}}"
+            )
         return MissingTokenError(
-            "the variable that matches this token is not on the sites of the forcings",
+            "the model needs this token; the variable that comes closest cannot be it",
             variable=variable.name,
-            found=f"{other.name!r} on ({', '.join(other.dims)})",
-            expected=f"dimensions ({', '.join(dims)})",
-            fix=f"drop the extra dimension first, e.g. ds = ds.isel({extra[0]}=0, drop=True)",
+            found=f"{fact.name!r}: {reason}",
+            expected=f"daily numbers on ({', '.join(dims)})" if dims else "daily numbers",
+            fix=fix,
         )
     names = " or ".join(dict.fromkeys(name.name for name in variable.standard_names))
     free = [name for name, reason in unused.items() if reason == "no token"]

@@ -21,6 +21,7 @@ from xstefa.errors import UnitsError
 __all__ = ["Conversion", "conversion", "same_kind"]
 
 _EXPONENT = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
+_NUMBER = re.compile(r"^[0-9.]+(?:[eE][+-]?[0-9]+)?$")
 _SCALED = re.compile(r"^([0-9.]+(?:[eE][+-]?[0-9]+)?)\s+(\S.*)$")
 
 # Spellings in real files that neither UDUNITS nor pint reads, or that pint reads as something else
@@ -115,8 +116,8 @@ def _parse(text: str) -> tuple[float, pint.Unit]:
     factor = 1.0
     if scaled := _SCALED.match(cleaned):
         factor, cleaned = float(scaled[1]), _SPELLINGS.get(scaled[2].lower(), scaled[2])
-    if cleaned == "1":
-        return factor, _registry().dimensionless
+    if _NUMBER.match(cleaned):
+        return factor * float(cleaned), _registry().dimensionless
     try:
         return factor, _registry().parse_units(cleaned)
     except Exception as error:  # pint raises several unrelated types on text it cannot read

@@ -5,6 +5,7 @@ A schema is data (one TOML file), not code. Adding a data source means adding al
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tomllib
@@ -169,7 +170,13 @@ class Schema:
         index: dict[str, Variable] = {}
         for variable in (*self.forcings, *self.statics, *self.ingredients):
             if variable.name in index:
-                raise SchemaError("the schema lists this token twice", variable=variable.name)
+                raise SchemaError(
+                    "the schema lists this token twice",
+                    variable=variable.name,
+                    found="two entries of this name",
+                    expected="names that are unique among tokens and ingredients",
+                    fix="rename or remove one of them in the TOML file",
+                )
             index[variable.name] = variable
         object.__setattr__(self, "_index", index)
 
@@ -180,7 +187,9 @@ class Schema:
             raise SchemaError(
                 f"schema {self.name!r} has no such token",
                 variable=token,
+                found=repr(token),
                 expected=f"one of {', '.join(self._index)}",
+                fix=_closest(token, self._index),
             ) from None
 
     def __contains__(self, token: object) -> bool:
@@ -209,7 +218,9 @@ class Schema:
         raise SchemaError(
             f"schema {self.name!r} has no such target",
             variable=name,
+            found=repr(name),
             expected=f"one of {', '.join(target.name for target in self.targets)}",
+            fix=_closest(name, [target.name for target in self.targets]),
         )
 
     def current(self) -> Schema:
@@ -247,7 +258,13 @@ class Schema:
         """Build a schema from `to_dict` output or parsed TOML; SchemaError says what is wrong."""
         unknown = set(content) - {"name", "version", "forcing", "static", "ingredient", "target"}
         if unknown:
-            raise SchemaError("unknown section", variable=", ".join(sorted(unknown)))
+            raise SchemaError(
+                "unknown section",
+                variable=", ".join(sorted(unknown)),
+                found=f"sections {', '.join(content)}",
+                expected="name, version, forcing, static, ingredient, target",
+                fix="correct the names of the sections in the TOML file",
+            )
         return cls(
             name=_text(content, "name"),
             version=_text(content, "version"),
@@ -290,13 +307,26 @@ def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
         raise SchemaError(
             "no such schema",
             variable=str(name_or_path),
+            found="neither a bundled schema nor a file",
             expected=f"one of {', '.join(bundled)}, or the path of a .toml file",
+            fix=f"xstefa.load_schema({bundled[0]!r})",
         )
     try:
         content = tomllib.loads(source.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise SchemaError(f"not valid TOML: {error}", variable=str(name_or_path)) from error
+        raise SchemaError(
+            "not valid TOML",
+            variable=str(name_or_path),
+            found=str(error),
+            expected="a TOML file with the sections of a schema",
+            fix="start from a copy of xstefa/schema/stefaland.toml",
+        ) from error
     return Schema.from_dict(content)
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    names = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4) or list(known)[:3]
+    return f"did you mean {' or '.join(map(repr, names))}?"
 
 
 def _numbers(schema: Schema) -> tuple[object, object]:
@@ -314,14 +344,26 @@ def _plain(entry: Variable | Target) -> dict[str, object]:
 def _text(content: Mapping[str, object], key: str) -> str:
     value = content.get(key)
     if not isinstance(value, str):
-        raise SchemaError("the schema needs this key as text", variable=key, found=repr(value))
+        raise SchemaError(
+            "the schema needs this key",
+            variable=key,
+            found=repr(value),
+            expected="text",
+            fix=f'{key} = "..."',
+        )
     return value
 
 
 def _entries(content: Mapping[str, object], section: str) -> Iterable[dict[str, object]]:
     entries = content.get(section, [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise SchemaError("must be an array of tables", variable=section, found=repr(entries))
+        raise SchemaError(
+            "not a list of entries",
+            variable=section,
+            found=repr(entries),
+            expected="an array of tables",
+            fix=f"write each entry below a line [[{section}]]",
+        )
     return entries
 
 
@@ -335,6 +377,7 @@ def _variable(entry: Mapping[str, object], kind: Kind) -> Variable:
             variable=variable.name,
             found=repr(variable.kind),
             expected=" or ".join(_KINDS),
+            fix='kind = "static"',
         )
     if variable.transform not in _TRANSFORMS:
         raise SchemaError(
@@ -342,6 +385,7 @@ def _variable(entry: Mapping[str, object], kind: Kind) -> Variable:
             variable=variable.name,
             found=repr(variable.transform),
             expected=" or ".join(_TRANSFORMS),
+            fix='transform = "identity"',
         )
     return variable
 
@@ -358,14 +402,22 @@ def _common(entry: Mapping[str, object]) -> dict[str, object]:
     for key, cls in (("standard_names", StandardName), ("aliases", Alias)):
         items = fields.get(key, [])
         if not isinstance(items, (list, tuple)):
-            raise SchemaError(f"{key} must be an array", variable=str(fields.get("name")))
+            raise SchemaError(
+                f"{key} is not a list",
+                variable=str(fields.get("name")),
+                found=repr(items),
+                expected="an array of tables",
+                fix=f'{key} = [{{ name = "..." }}]',
+            )
         fields[key] = tuple(_construct(cls, item, key) for item in items)
     limits = fields.get("valid_range")
     if not isinstance(limits, (list, tuple)) or len(limits) != 2:
         raise SchemaError(
-            "valid_range must be two numbers",
+            "valid_range is not a range",
             variable=str(fields.get("name")),
             found=repr(limits),
+            expected="two numbers, in the units of the entry",
+            fix="valid_range = [0, 1]",
         )
     fields["valid_range"] = (float(limits[0]), float(limits[1]))
     return fields
@@ -376,5 +428,9 @@ def _construct(cls: type[T], fields: Mapping[str, object], what: str) -> T:
         return cls(**fields)
     except TypeError as error:
         raise SchemaError(
-            f"malformed {what}: {error}", variable=str(dict(fields).get("name"))
+            f"malformed {what}",
+            variable=str(dict(fields).get("name")),
+            found=str(error),
+            expected=f"the fields of xstefa.schema.{cls.__name__}",
+            fix="correct the keys of this entry",
         ) from error
