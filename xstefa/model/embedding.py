@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xstefa.model import kernels
+
 
 class VariableEmbedding(nn.Module):
     """Embed each variable with its own two-layer network and sum, equations (4)-(6).
@@ -78,14 +80,15 @@ class VariableEmbedding(nn.Module):
         if self.masked_as == "scalar":
             masked = self.masked[: len(values)] if published_rows else self.masked[0]
             values = torch.where(hide, masked, values)
-            hidden = nn.functional.gelu(values.unsqueeze(-1) * self.weight1 + self.bias1)
-            return hidden.flatten(-2) @ self.weight2.flatten(0, 1) + self.bias2.sum(0)
+            return self._project(self._hidden(values)) + self.bias2.sum(0)
         keep = (~hide).to(self.weight1.dtype)
-        values = values.masked_fill(hide, 0.0)
-        hidden = nn.functional.gelu(values.unsqueeze(-1) * self.weight1 + self.bias1)
-        hidden = hidden * keep.unsqueeze(-1)
-        return (
-            hidden.flatten(-2) @ self.weight2.flatten(0, 1)
-            + keep @ (self.bias2 - self.masked)
-            + self.masked.sum(0)
-        )
+        hidden = self._hidden(values.masked_fill(hide, 0.0)) * keep.unsqueeze(-1)
+        return self._project(hidden) + keep @ (self.bias2 - self.masked) + self.masked.sum(0)
+
+    def _hidden(self, values: Tensor) -> Tensor:
+        """Return the hidden units (..., V, hidden) of values (..., V)."""
+        return nn.functional.gelu(values.unsqueeze(-1) * self.weight1 + self.bias1)
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        """Return ``concat(hidden) W2``, shape (..., d)."""
+        return kernels.linear(hidden.flatten(-2), self.weight2.flatten(0, 1).T, None)

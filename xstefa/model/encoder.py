@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xstefa.model import kernels
 from xstefa.model.embedding import VariableEmbedding
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu,
-    "gelu": functional.gelu,
-}
+# On a CPU, windows pass through all layers a few at a time, so that what one layer writes is still
+# in the cache when the next one reads it; and in whole blocks of tokens, which the kernels like.
+SMALL_BATCH = 4
+TOKEN_BLOCK = 16
 
 
 class Representation(NamedTuple):
@@ -33,7 +33,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.heads = heads
         self.dropout = dropout
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         self.project_in = nn.Linear(width, 3 * width)
         self.project_out = nn.Linear(width, width)
         self.linear1 = nn.Linear(width, feedforward)
@@ -43,16 +43,18 @@ class EncoderLayer(nn.Module):
         nn.init.xavier_uniform_(self.project_in.weight)
         nn.init.zeros_(self.project_in.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (B, L, d) to tokens (B, L, d)."""
-        batch, length, width = tokens.shape
-        qkv = self.project_in(tokens).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        attended = self.project_out(attended.transpose(1, 2).reshape(batch, length, width))
-        tokens = self.norm1(tokens + self._drop(attended))
-        inner = self._drop(self.activation(self.linear1(tokens)))
-        return self.norm2(tokens + self._drop(self.linear2(inner)))
+    def forward(self, tokens: Tensor, length: int | None = None) -> Tensor:
+        """Map tokens (B, L, d) to tokens (B, L, d); those behind `length` are padding."""
+        qkv = kernels.apply(self.project_in, tokens)
+        attended = kernels.attention(qkv, heads=self.heads, length=length or tokens.shape[1])
+        tokens = self.norm1(self._added(self.project_out, attended, tokens))
+        inner = self._drop(kernels.apply(self.linear1, tokens, activation=self.activation))
+        return self.norm2(self._added(self.linear2, inner, tokens))
+
+    def _added(self, layer: nn.Linear, x: Tensor, tokens: Tensor) -> Tensor:
+        if self.training:
+            return tokens + self._drop(layer(x))
+        return kernels.apply(layer, x, add=tokens)
 
     def _drop(self, tokens: Tensor) -> Tensor:
         return functional.dropout(tokens, self.dropout, self.training)
@@ -148,18 +150,48 @@ class Encoder(nn.Module):
         Representation
             Days (B, T, d) and site (B, d), after the projection that equation (13) names enc-proj.
         """
-        days = self.embed_forcing(forcing, mask_forcing)
         site = self.embed_static(static, mask_static, published_rows=published_static_mask)
-        tokens = torch.cat([days, site.unsqueeze(1)], dim=1)
-        length = tokens.shape[1]
+        length = forcing.shape[1] + 1
         if length > len(self.position):
             raise ValueError(
                 f"a window of {length - 1} days does not fit the position table of "
                 f"{len(self.position)} rows; use at most {len(self.position) - 1} days"
             )
+        if kernels.infers_on_cpu(forcing):
+            return self._in_small_batches(forcing, mask_forcing, site)
+        days = self.embed_forcing(forcing, mask_forcing)
+        tokens = torch.cat([days, site.unsqueeze(1)], dim=1)
         # The scaling is not in the paper; the released code multiplies tokens with positions.
         tokens = (tokens + self.position[:length]) * self.width**0.5
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.project(self.norm(tokens))
         return Representation(days=tokens[:, :-1], site=tokens[:, -1])
+
+    def _in_small_batches(
+        self, forcing: Tensor, mask: Tensor | None, site: Tensor
+    ) -> Representation:
+        """Encode as above. All small batches have one size: kernels round by the shape."""
+        rows, days, _ = forcing.shape
+        length, dtype = days + 1, kernels.working_dtype(forcing)
+        found = Representation(
+            days=torch.empty((rows, days, self.width), dtype=dtype),
+            site=torch.empty((rows, self.width), dtype=dtype),
+        )
+        size = -(-rows // max(1, -(-rows // SMALL_BATCH)))
+        inputs = torch.zeros((size, -(-length // TOKEN_BLOCK) * TOKEN_BLOCK, self.width))
+        for begin in range(0, rows, size):
+            part = slice(begin, begin + size)
+            count = len(site[part])  # of the last part perhaps fewer: older rows fill it up
+            inputs[:count, :days] = self.embed_forcing(
+                forcing[part], None if mask is None else mask[part]
+            )
+            inputs[:count, days] = site[part]
+            inputs[:count, :length] += self.position[:length]
+            tokens = (inputs * self.width**0.5).to(dtype)
+            for layer in self.layers:
+                tokens = layer(tokens, length)
+            tokens = kernels.apply(self.project, self.norm(tokens))
+            found.days[part] = tokens[:count, :days]
+            found.site[part] = tokens[:count, days]
+        return found
