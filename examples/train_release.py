@@ -56,6 +56,13 @@ SOURCES = {
 }
 
 
+# Single precision: a cell state of 8 significant bits forgets a snow pack that grows by millimetres
+# (measured: 6 % error of the state, 17 % of the gradient).
+HEAD_SCHEDULE = Schedule(
+    steps=4500, batch_size=64, learning_rate=1e-3, precision="fp32", seed=1
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A target: where it is observed, and how its head is trained."""
@@ -75,8 +82,8 @@ TASKS = {
         target="streamflow",
         support="any",
         sources={"camels": 0.75, "mopex": 0.25},
-        head=HeadSize(hidden=256, link="softplus", members=1, scale=2.0),
-        schedule=Schedule(steps=3000, batch_size=128, learning_rate=1e-3, seed=1),
+        head=HeadSize(hidden=192, link="softplus", scale=2.0),
+        schedule=HEAD_SCHEDULE,
         token_dropout=0.03,
         centred=0.0,
         stride=215,
@@ -86,14 +93,14 @@ TASKS = {
         support="grid",
         sources={"smap": 1.0},
         head=HeadSize(hidden=128, link="logistic"),
-        schedule=Schedule(steps=2500, batch_size=64, learning_rate=1e-3, seed=1),
+        schedule=replace(HEAD_SCHEDULE, steps=800),
     ),
     "soil-moisture-point": Task(
         target="soil_moisture",
         support="point",
         sources={"fluxnet": 1.0},
         head=HeadSize(hidden=128, link="logistic"),
-        schedule=Schedule(steps=1500, batch_size=64, learning_rate=1e-3, seed=1),
+        schedule=replace(HEAD_SCHEDULE, steps=800),
     ),
 }
 
@@ -182,7 +189,7 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
         print(step, json.dumps(scores), flush=True)
 
     if stage == "pretrain":
-        schedule = replace(Schedule(steps=3000, batch_size=32, learning_rate=1e-3), **changes)
+        schedule = replace(Schedule(steps=1600, batch_size=32, learning_rate=1e-3), **changes)
         records = [read(data, source)[0] for source in SOURCES]
         shares = {source: SOURCES[source].share for source in SOURCES}
         model, progress = pretrain_encoder(
