@@ -1,0 +1,216 @@
+"""What is written, what is refused, what is written again."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import xstefa
+from xstefa.errors import StoreError
+from xstefa.inference import lazy
+from xstefa.inference import store as module
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    # One thread: another would go on writing after a death that is only played.
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture
+def plan(dataset, tiny_model, tmp_path):
+    """Plan the same prediction anew each time, as a second process would."""
+    dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
+
+    def make(model=tiny_model, **changes):
+        ds = xr.open_zarr(tmp_path / "input.zarr", consolidated=False)
+        ds = ds.isel(changes.pop("isel", {}))
+        return ds.stefa.predict(model, **({"coverage": True} | changes))
+
+    return make
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def undisturbed(plan, tmp_path):
+    xstefa.to_zarr(plan(), tmp_path / "undisturbed.zarr")
+    return files(tmp_path / "undisturbed.zarr")
+
+
+class Killed(BaseException):
+    """Nothing handles it, like SIGKILL, except that the test goes on."""
+
+
+@pytest.fixture
+def kill_after(monkeypatch):
+    """Let only some blocks be written; "half" also leaves one without its entry."""
+    write = module._write_block
+
+    def arrange(count, *, half=False):
+        left = [count]
+
+        def writing(place, region, number, block):
+            if left[0] <= 0:
+                if half:
+                    target, _ = module._open(*place)
+                    target[region] = np.zeros_like(block)
+                raise Killed
+            left[0] -= 1
+            write(place, region, number, block)
+
+        monkeypatch.setattr(module, "_write_block", writing)
+
+    return arrange
+
+
+def test_round_trip(plan, tmp_path):
+    prediction = plan()
+    xstefa.to_zarr(prediction, tmp_path / "out.zarr")
+    found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    assert set(found.data_vars) == {"soil_moisture", "coverage"}
+    assert found.soil_moisture.attrs["ancillary_variables"] == "coverage"
+    expected = prediction.compute().reset_coords()
+    xr.testing.assert_equal(found.load(), expected)
+    assert found.soil_moisture.attrs == expected.soil_moisture.attrs
+
+
+def test_every_variable_of_a_dataset(make_model, plan, tmp_path):
+    model = make_model(members=2)
+    both = xr.Dataset({"mean": plan(model), "spread": plan(model, quantiles=[0.1, 0.9])})
+    xstefa.to_zarr(both, tmp_path / "out.zarr")
+    found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    assert {"mean", "spread"} <= set(found.variables)
+    np.testing.assert_array_equal(found["spread"], both["spread"])
+
+
+def test_in_memory_results_can_be_written(dataset, tiny_model, tmp_path):
+    now = dataset.stefa.predict(tiny_model)
+    xstefa.to_zarr(now, tmp_path / "out.zarr")
+    found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    xr.testing.assert_equal(found.soil_moisture.load(), now)
+
+
+def test_nothing_of_the_journal_but_the_plan_stays(undisturbed):
+    assert [name for name in undisturbed if name.startswith("_xstefa")] == ["_xstefa/zarr.json"]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_interrupted_anywhere(plan, tmp_path, undisturbed, kill_after, monkeypatch, count, half):
+    out = tmp_path / "out.zarr"
+    with monkeypatch.context():
+        kill_after(count, half=half)
+        with pytest.raises(Killed):
+            xstefa.to_zarr(plan(), out)
+        monkeypatch.undo()
+    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    assert files(out) != undisturbed
+    (out / "coverage" / "0.0badc0de.partial").write_bytes(b"left by a killed writer")
+    xstefa.to_zarr(plan(), out, resume=True)
+    assert files(out) == undisturbed
+
+
+def test_only_what_is_missing_is_computed(plan, tmp_path, undisturbed, kill_after, monkeypatch):
+    out = tmp_path / "out.zarr"
+    with monkeypatch.context():
+        kill_after(6)
+        with pytest.raises(Killed):
+            xstefa.to_zarr(plan(coverage=False), out)
+        monkeypatch.undo()
+    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    ran = []
+    stack = lazy._stack
+    monkeypatch.setattr(lazy, "_stack", lambda *args: ran.append(1) or stack(*args))
+    prediction = plan(coverage=False)
+    xstefa.to_zarr(prediction, out, resume=True)
+    assert len(ran) == prediction.data.npartitions - 6
+    xstefa.to_zarr(plan(coverage=False), out, resume=True)  # finished: nothing to do
+    assert len(ran) == prediction.data.npartitions - 6
+
+
+@pytest.mark.parametrize("moment", ["create_group", "_prepare", "_write_missing", "_finish"])
+def test_interrupted_between_steps(plan, tmp_path, undisturbed, monkeypatch, moment):
+    out = tmp_path / "out.zarr"
+
+    def die(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Group if moment == "create_group" else module, moment, die)
+        with pytest.raises(Killed):
+            xstefa.to_zarr(plan(), out)
+    xstefa.to_zarr(plan(), out, resume=True)
+    assert files(out) == undisturbed
+
+
+def test_resume_begins_what_does_not_exist(plan, tmp_path, undisturbed):
+    xstefa.to_zarr(plan(), tmp_path / "out.zarr", resume=True)
+    assert files(tmp_path / "out.zarr") == undisturbed
+
+
+def test_an_existing_store_is_left_alone(plan, tmp_path, undisturbed):
+    out = tmp_path / "undisturbed.zarr"
+    with pytest.raises(StoreError, match="resume=True to go on with it, overwrite=True"):
+        xstefa.to_zarr(plan(), out)
+    assert files(out) == undisturbed
+    xstefa.to_zarr(plan(isel={"time": slice(100)}), out, overwrite=True)
+    assert xr.open_zarr(out, consolidated=False).sizes["time"] == 100
+
+
+def test_other_folders_are_left_alone(plan, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match="something else"):
+        xstefa.to_zarr(plan(), tmp_path / "folder", resume=True)
+    plan().drop_vars("coverage").to_zarr(tmp_path / "plain.zarr", consolidated=False)
+    with pytest.raises(StoreError, match=r"not written by xstefa\.to_zarr"):
+        xstefa.to_zarr(plan(), tmp_path / "plain.zarr", resume=True)
+
+
+def other_input(ds):
+    return ds.assign(precipitation=ds.precipitation + 1)
+
+
+def test_another_prediction_is_refused_with_what_differs(
+    plan, tmp_path, undisturbed, make_model, dataset, tiny_model
+):
+    out = tmp_path / "undisturbed.zarr"
+    schema = tiny_model.schema
+    older = xstefa.schema.Schema.from_dict(schema.to_dict() | {"version": "0"})
+    dataset.assign(sand=dataset.sand + 1).to_zarr(tmp_path / "other.zarr", consolidated=False)
+    elsewhere = xr.open_zarr(tmp_path / "other.zarr", consolidated=False)
+    cases = {
+        "the model's content": plan(make_model(seed=5)),
+        "the model .tiny there, other now.": plan(make_model(name="other")),
+        "the schema .stefaland 1": plan(make_model(schema=older)),
+        "the precision .fp32 there, bf16 now": plan(precision="bf16"),
+        "shape of 'time'": plan(isel={"time": slice(150)}),
+        "the values of 'lat'": plan().assign_coords(lat=[1.0, 2.0, 3.0]),
+        "the input or a setting": elsewhere.stefa.predict(tiny_model, coverage=True),
+        "variables coverage, .*soil_moisture.* there": plan(coverage=False),
+    }
+    for message, prediction in cases.items():
+        with pytest.raises(StoreError, match=message):
+            xstefa.to_zarr(prediction, out, resume=True)
+    with pytest.raises(StoreError, match="resume=True goes on"):
+        xstefa.to_zarr(plan(), out, resume=True, overwrite=True)
+    assert files(out) == undisturbed
+
+
+def test_unequal_chunks_are_made_equal(plan, tmp_path):
+    uneven = plan().isel(lat=slice(1, None), time=slice(7, None)).chunk(time=(100, 33, 60))
+    xstefa.to_zarr(uneven, tmp_path / "out.zarr")
+    found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    np.testing.assert_array_equal(found.soil_moisture, uneven)
