@@ -293,6 +293,220 @@ def test_fluxnet_2015(schema):
     assert float(binding.observed("soil_moisture").mean()) == pytest.approx(0.25)
 
 
+def test_caravan_names_in_other_units_are_told_by_what_stands_beside_them(schema):
+    """ERA5-Land on Earth Engine has the same names in metres and kelvin, with units."""
+    names = {"total_precipitation_sum": (0.002, {}), "temperature_2m": (288.0, {"units": "K"})}
+    with pytest.raises(UnitsError, match="total_precipitation_sum"):
+        bind(basins(names), schema)
+    names["total_precipitation_sum"] = (0.002, {"units": "m", "cell_methods": "time: sum"})
+    check(
+        basins(names),
+        schema,
+        {
+            "precipitation": (("total_precipitation_sum",), 2.0),
+            "temperature_mean": (("temperature_2m",), 14.85),
+        },
+    )
+
+
+def test_camels_br(schema):
+    ds = basins(
+        {
+            "precipitation_chirps": (2.0, {}),
+            "precipitation_mswep": (2.1, {}),
+            "precipitation_cpc": (2.2, {}),
+            "evapotransp_gleam": (2.0, {}),
+            "potential_evapotransp_gleam": (4.0, {}),
+            "temperature_min_cpc": (18.0, {}),
+            "temperature_mean_cpc": (24.0, {}),
+            "temperature_max_cpc": (30.0, {}),
+            "streamflow_m3s": (10.0, {}),
+            "streamflow_mm": (1.0, {}),
+        },
+        {
+            "area": (500.0, {"units": "km2"}),
+            "bedrock_depth": (1500.0, {}),
+            "forest_perc": (40.0, {}),
+            "carb_rocks_perc": (10.0, {}),
+            "sand_perc": (50.0, {"units": "%"}),
+        },
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("precipitation_chirps",), 2.0),
+            "temperature_mean": (("temperature_mean_cpc",), 24.0),
+            "potential_evapotranspiration": (("potential_evapotransp_gleam",), 4.0),
+            "depth_to_bedrock": (("bedrock_depth",), 15.0),
+            "forest_fraction": (("forest_perc",), 0.4),
+            "carbonate_fraction": (("carb_rocks_perc",), 0.1),
+        },
+    )
+    assert float(binding.observed("streamflow").mean()) == 1.0
+    assert {"precipitation_mswep", "evapotransp_gleam"} <= set(binding.table.unused)
+
+
+def test_camels_cl(schema):
+    ds = basins(
+        {
+            "precip_cr2met": (2.0, {}),
+            "precip_chirps": (2.1, {}),
+            "precip_mswep": (2.1, {}),
+            "precip_tmpa": (2.1, {}),
+            "tmin_cr2met": (4.0, {}),
+            "tmax_cr2met": (16.0, {}),
+            "tmean_cr2met": (9.0, {}),
+            "pet_8d_modis": (3.0, {}),
+            "pet_hargreaves": (3.5, {"units": "mm d-1"}),
+            "streamflow_mm": (1.0, {}),
+        },
+        {
+            "p_mean_cr2met": (3.0, {}),
+            "aridity_cr2met": (0.7, {}),
+            "high_prec_freq_cr2met": (20.0, {}),
+            "low_prec_dur_cr2met": (5.0, {}),
+            "carb_rocks_frac": (0.1, {}),
+        },
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("precip_cr2met",), 2.0),
+            "temperature_mean": (("tmean_cr2met",), 9.0),
+            "potential_evapotranspiration": (("pet_hargreaves",), 3.5),
+            "p_mean": (("p_mean_cr2met",), 3.0),
+            "low_precip_dur": (("low_prec_dur_cr2met",), 5.0),
+            "carbonate_fraction": (("carb_rocks_frac",), 0.1),
+        },
+    )
+    assert float(binding.observed("streamflow").mean()) == 1.0
+
+
+@pytest.mark.parametrize("product", ["AWAP", "AGCD"])
+def test_camels_aus(schema, product):
+    ds = basins(
+        {
+            f"precipitation_{product}": (2.0, {}),
+            "precipitation_SILO": (2.1, {}),
+            f"tmax_{product}": (30.0, {}),
+            f"tmin_{product}": (16.0, {}),
+            "tmax_SILO": (30.5, {}),
+            "tmin_SILO": (16.5, {}),
+            f"vprp_{product}": (15.0, {}),
+            "vp_SILO": (15.0, {}),
+            "radiation_SILO": (17.28, {}),
+            "et_morton_wet_SILO": (5.0, {}),
+            "et_short_crop_SILO": (6.0, {}),
+            "streamflow_MLd": (10.0, {}),
+            "streamflow_mmd": (1.0, {}),
+        },
+        {"catchment_area": (500.0, {"units": "km2"})},
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": ((f"precipitation_{product}",), 2.0),
+            "temperature_mean": ((f"tmax_{product}", f"tmin_{product}"), 23.0),
+            "shortwave_down": (("radiation_SILO",), 200.0),
+            "relative_humidity": (
+                (f"vprp_{product}", f"tmax_{product}", f"tmin_{product}"), 53.41),
+            "potential_evapotranspiration": (("et_morton_wet_SILO",), 5.0),
+        },
+    )  # fmt: skip
+    assert float(binding.observed("streamflow").mean()) == 1.0
+
+
+def test_mswx_and_mswep(schema):
+    ds = grid(
+        {
+            "precipitation": (2.0, {"units": "mm/d"}),
+            "air_temperature": (15.0, {"units": "degree_Celsius"}),
+            "air_temperature_max": (20.0, {"units": "degree_Celsius"}),
+            "air_temperature_min": (10.0, {"units": "degree_Celsius"}),
+            "downward_shortwave_radiation": (200.0, {"units": "W m-2"}),
+            "downward_longwave_radiation": (300.0, {"units": "W m-2"}),
+            "relative_humidity": (70.0, {"units": "%"}),
+            "specific_humidity": (0.007, {"units": "kg kg-1"}),
+            "wind_speed": (3.0, {"units": "m s-1"}),
+            "surface_pressure": (1e5, {"units": "Pa"}),
+        }
+    )
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("precipitation",), 2.0),
+            "temperature_max": (("air_temperature_max",), 20.0),
+            "temperature_mean": (("air_temperature",), 15.0),
+            "shortwave_down": (("downward_shortwave_radiation",), 200.0),
+            "longwave_down": (("downward_longwave_radiation",), 300.0),
+            "relative_humidity": (("relative_humidity",), 70.0),
+            "surface_pressure": (("surface_pressure",), 1000.0),
+        },
+    )
+
+
+def test_isimip_says_no_cell_methods(schema):
+    temperature = {"standard_name": "air_temperature", "units": "K"}
+    ds = grid(
+        {
+            "pr": (3e-5, {"standard_name": "precipitation_flux", "units": "kg m-2 s-1",
+                          "long_name": "Precipitation"}),
+            "tas": (290.0, temperature | {"long_name": "Near-Surface Air Temperature"}),
+            "tasmax": (295.0, temperature | {"long_name": "Daily Maximum Near-Surface Air "
+                                                          "Temperature"}),
+            "tasmin": (285.0, temperature | {"long_name": "Daily Minimum Near-Surface Air "
+                                                          "Temperature"}),
+            "hurs": (70.0, {"standard_name": "relative_humidity", "units": "%"}),
+            "huss": (0.01, {"standard_name": "specific_humidity", "units": "kg kg-1"}),
+            "rsds": (200.0, {"standard_name": "surface_downwelling_shortwave_flux_in_air",
+                             "units": "W m-2"}),
+            "sfcwind": (3.0, {"standard_name": "wind_speed", "units": "m s-1"}),
+            "ps": (1e5, {"standard_name": "surface_air_pressure", "units": "Pa"}),
+        },
+        calendar="proleptic_gregorian",
+    )  # fmt: skip
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("pr",), 2.592),
+            "temperature_max": (("tasmax",), 21.85),
+            "temperature_min": (("tasmin",), 11.85),
+            "temperature_mean": (("tas",), 16.85),
+            "wind_speed": (("sfcwind",), 3.0),
+        },
+    )
+
+
+def test_smap_l4(schema):
+    ds = grid(
+        {
+            "precipitation_total_surface_flux": (2.3148e-5, {"units": "kg m-2 s-1"}),
+            "temp_lowatmmodlay": (288.0, {"units": "K"}),
+            "specific_humidity_lowatmmodlay": (0.008, {"units": "kg kg-1"}),
+            "surface_pressure": (1e5, {"units": "Pa"}),
+            "radiation_shortwave_downward_flux": (200.0, {"units": "W m-2"}),
+            "windspeed_lowatmmodlay": (3.0, {"units": "m s-1"}),
+            "sm_surface": (0.25, {"units": "m3 m-3"}),
+        }
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("precipitation_total_surface_flux",), 2.0),
+            "temperature_mean": (("temp_lowatmmodlay",), 14.85),
+            "shortwave_down": (("radiation_shortwave_downward_flux",), 200.0),
+            "wind_speed": (("windspeed_lowatmmodlay",), 3.0),
+        },
+    )
+    assert float(binding.observed("soil_moisture").mean()) == pytest.approx(0.25)
+
+
 ERA5 = {
     "tp": (0.002, {"long_name": "Total precipitation", "units": "m"}),
     "t2m": (288.0, {"long_name": "2 metre temperature", "units": "K"}),

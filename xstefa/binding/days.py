@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xstefa.errors import CalendarError, LayoutError
 
-__all__ = ["check_days", "day_numbers", "day_of_year", "find_time"]
+__all__ = ["check_days", "check_steps", "day_numbers", "day_of_year", "find_time"]
 
 
 def find_time(ds: xr.Dataset) -> str:
@@ -128,15 +128,48 @@ def _reads_as_dates(variable: xr.DataArray) -> bool:
 
 def day_numbers(time: xr.DataArray) -> tuple[NDArray[np.int64], str]:
     """Day numbers since 1970-01-01 in the calendar of `time`, and the calendar's name."""
+    seconds, calendar = second_numbers(time)
+    return seconds // 86400, calendar
+
+
+def second_numbers(time: xr.DataArray) -> tuple[NDArray[np.int64], str]:
+    """Seconds since 1970-01-01 in the calendar of `time`, and the calendar's name."""
     if time.dtype.kind == "M":
-        return time.values.astype("datetime64[D]").astype(np.int64), "standard"
+        return time.values.astype("datetime64[s]").astype(np.int64), "standard"
     calendar = str(time.dt.calendar)
-    numbers = cftime.date2num(time.values, "days since 1970-01-01", calendar=calendar)
-    return np.floor(np.asarray(numbers, dtype=np.float64)).astype(np.int64), calendar
+    numbers = cftime.date2num(time.values, "seconds since 1970-01-01", calendar=calendar)
+    return np.asarray(numbers, dtype=np.float64).round().astype(np.int64), calendar
 
 
 def check_days(time: xr.DataArray) -> None:
     """Raise LayoutError or CalendarError if `time` is not a sequence of distinct, ordered days."""
+    check_steps(time)
+    name, stamps = str(time.name), time.values
+    days, _ = day_numbers(time)
+    steps = np.diff(days)
+    if (steps == 0).any():
+        raise CalendarError(
+            "the data is sub-daily",
+            variable=name,
+            found=f"more than one step on the day of {stamps[int(np.argmax(steps == 0))]}",
+            expected="one step a day",
+            fix=(
+                f"ds = ds.stefa.daily(); by hand: ds.resample({name}='1D') and .sum() for amounts, "
+                ".mean() for rates and states, .max() and .min() for extremes of temperature"
+            ),
+        )
+    if steps.size and np.median(steps) > 1:
+        raise CalendarError(
+            "the steps are longer than a day",
+            variable=name,
+            found=f"a typical step of {np.median(steps):g} days",
+            expected="one step a day (single missing days are fine)",
+            fix="use daily data; a coarser series cannot be turned into days",
+        )
+
+
+def check_steps(time: xr.DataArray) -> None:
+    """Raise LayoutError or CalendarError if `time` is not a sequence of distinct, ordered times."""
     name = str(time.name)
     if time.size == 0:
         raise LayoutError(
@@ -174,44 +207,24 @@ def check_days(time: xr.DataArray) -> None:
             expected="a date on every step",
             fix=f"ds = ds.sel({name}=ds[{name!r}].notnull())",
         )
-    days, _ = day_numbers(time)
     stamps = time.values
-    steps = np.diff(days)
-    if (steps < 0).any():
+    later, earlier = stamps[1:], stamps[:-1]
+    if bool((later < earlier).any()):
         raise CalendarError(
             "the days are not in order",
             variable=name,
-            found=f"{stamps[int(np.argmax(steps < 0)) + 1]} after a later day",
+            found=f"{later[int(np.argmax(later < earlier))]} after a later day",
             expected="ascending days",
             fix=f"ds = ds.sortby({name!r})",
         )
-    if (steps == 0).any():
-        first = stamps[int(np.argmax(steps == 0))]
-        if bool((stamps[1:] == stamps[:-1]).any()):
-            raise CalendarError(
-                "days occur twice",
-                variable=name,
-                found=f"{int((steps == 0).sum())} repeated steps, first at {first}",
-                expected="one step a day",
-                fix=f"ds = ds.drop_duplicates({name!r})",
-            )
+    if bool((later == earlier).any()):
         raise CalendarError(
-            "the data is sub-daily",
+            "days occur twice",
             variable=name,
-            found=f"more than one step on the day of {first}",
+            found=f"{int((later == earlier).sum())} repeated steps, first at "
+            f"{later[int(np.argmax(later == earlier))]}",
             expected="one step a day",
-            fix=(
-                f"ds = ds.stefa.daily(); by hand: ds.resample({name}='1D') and .sum() for amounts, "
-                ".mean() for rates and states, .max() and .min() for extremes of temperature"
-            ),
-        )
-    if steps.size and np.median(steps) > 1:
-        raise CalendarError(
-            "the steps are longer than a day",
-            variable=name,
-            found=f"a typical step of {np.median(steps):g} days",
-            expected="one step a day (single missing days are fine)",
-            fix="use daily data; a coarser series cannot be turned into days",
+            fix=f"ds = ds.drop_duplicates({name!r})",
         )
 
 

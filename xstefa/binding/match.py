@@ -155,13 +155,15 @@ def match_variable(facts: Iterable[Facts], wanted: Variable, schema: Schema) -> 
     schema : Schema
         Where `wanted` comes from; tells which names belong to others.
     """
+    facts = list(facts)
+    names = {variable.name for variable in facts}
     matches = []
     for variable in facts:
         if not variable.numeric or variable.has_time != (wanted.kind == "forcing"):
             continue
         if _contradiction(variable, wanted, schema) is not None:
             continue
-        found = _by_standard_name(variable, wanted, schema) or _by_alias(variable, wanted)
+        found = _by_standard_name(variable, wanted, schema) or _by_alias(variable, wanted, names)
         if found is not None:
             matches.append(found)
     return matches
@@ -266,14 +268,14 @@ def _alias_names_of_siblings(wanted: Variable, schema: Schema) -> set[str]:
     }
 
 
-def _by_alias(variable: Facts, wanted: Variable) -> Match | None:
+def _by_alias(variable: Facts, wanted: Variable, names: set[str]) -> Match | None:
     for alias in wanted.aliases:
         if alias.name == variable.name:
             return Match(
                 variable=variable,
                 rank=Rank.ALIAS,
                 rule=f"alias ({alias.source})",
-                units=alias.units,
+                units=alias.units if alias.beside is None or alias.beside in names else None,
             )
     return None
 

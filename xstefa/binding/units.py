@@ -18,9 +18,10 @@ import xarray as xr
 
 from xstefa.errors import UnitsError
 
-__all__ = ["Conversion", "conversion", "same_kind"]
+__all__ = ["Conversion", "conversion", "is_amount", "same_kind"]
 
 _EXPONENT = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
+_PER_HOURS = re.compile(r"/\s*([0-9]+)\s*(h|hr|hours?)$")
 _NUMBER = re.compile(r"^[0-9.]+(?:[eE][+-]?[0-9]+)?$")
 _SCALED = re.compile(r"^([0-9.]+(?:[eE][+-]?[0-9]+)?)\s+(\S.*)$")
 
@@ -114,8 +115,12 @@ def _parse(text: str) -> tuple[float, pint.Unit]:
     cleaned = text.strip()
     cleaned = _SPELLINGS.get(cleaned.lower(), cleaned)
     factor = 1.0
+    if interval := _PER_HOURS.search(cleaned):
+        # "mm/3h" is a rate, which pint would read as "mm / 3 * h".
+        factor, cleaned = 1.0 / float(interval[1]), f"{cleaned[: interval.start()]}/hour"
     if scaled := _SCALED.match(cleaned):
-        factor, cleaned = float(scaled[1]), _SPELLINGS.get(scaled[2].lower(), scaled[2])
+        factor *= float(scaled[1])
+        cleaned = _SPELLINGS.get(scaled[2].lower(), scaled[2])
     if _NUMBER.match(cleaned):
         return factor * float(cleaned), _registry().dimensionless
     try:
@@ -190,14 +195,9 @@ def conversion(
     if water is not None:
         return Conversion(found=found, used=used, scale=water[0], note="water at 1000 kg m-3")
 
-    amount, note = None, "daily sum"
-    if _is_rate(used):
-        amount = _affine(found, used, multiply="1 / day")
-    if amount is None and _is_water(used):
-        amount = _affine(found, used, multiply="0.001 m**3 / kg / day")
-        note = "daily sum, water at 1000 kg m-3"
+    amount = _daily_amount(found, used)
     if amount is not None and time_method == "sum":
-        return Conversion(found=found, used=used, scale=amount[0], note=note)
+        return Conversion(found=found, used=used, scale=amount[0], note=amount[1])
     if amount is not None:
         raise UnitsError(
             "an amount without the interval over which it was collected",
@@ -220,6 +220,25 @@ def conversion(
             f"ds.drop_vars({variable!r})"
         ),
     )
+
+
+def _daily_amount(found: str, used: str) -> tuple[float, str] | None:
+    """Scale from an amount a day to the rate `used`, and what it relies on, or None."""
+    if not _is_rate(used):
+        return None
+    amount = _affine(found, used, multiply="1 / day")
+    if amount is not None:
+        return amount[0], "daily sum"
+    mass = _affine(found, used, multiply="0.001 m**3 / kg / day") if _is_water(used) else None
+    return None if mass is None else (mass[0], "daily sum, water at 1000 kg m-3")
+
+
+def is_amount(found: str, used: str) -> bool:
+    """Whether `found` is an amount (mm, J m-2) where `used` is a rate (mm d-1, W m-2)."""
+    try:
+        return _daily_amount(found, used) is not None
+    except UnitsError:
+        return False
 
 
 def same_kind(found: str, used: str) -> bool:

@@ -57,12 +57,16 @@ class Alias:
         The source, for the reader and for the token table.
     units : str, optional
         Units fixed by the source's documentation, used only when the variable itself has none.
-        Given only for names that no other source uses in another unit.
+        Given only for names that no other source uses in another unit, or together with `beside`.
+    beside : str, optional
+        Another variable of the source, by which it is told from sources that use this name in
+        other units: without it `units` do not count.
     """
 
     name: str
     source: str
     units: str | None = None
+    beside: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
