@@ -17,12 +17,11 @@ from pathlib import Path
 import click
 import numpy as np
 import xarray as xr
-from train_release import SOURCES, TASKS
+from train_release import TASKS, held_out_sites, opened
 
 import xstefa
 from xstefa.binding import bind
 from xstefa.evaluation import metrics
-from xstefa.evaluation.holdout import held_out
 from xstefa.model.checkpoint import Model, create_model, load_model
 from xstefa.training.ensemble import ensemble
 
@@ -123,23 +122,6 @@ def table(dataset: xr.Dataset, task: str, models: dict[str, Model]) -> tuple[str
     return "\n".join(rows), count
 
 
-def held_out_sites(data: Path, source: str) -> xr.Dataset:
-    """Open the sites of a source that no stage of training saw."""
-    dataset = xr.open_dataset(data / SOURCES[source].file)
-    name = SOURCES[source].ids
-    if name is not None:
-        out = held_out(str(i) for i in dataset[name].values)
-        return dataset.isel({dataset[name].dims[0]: np.flatnonzero(out)})
-    stacked = dataset[["lat", "lon"]].stack(site=("lat", "lon"))
-    out = held_out(f"{source}:{cell}" for cell in stacked.site.to_index())
-    keep = xr.DataArray(
-        out.reshape(dataset.sizes["lat"], dataset.sizes["lon"]), dims=("lat", "lon")
-    )
-    return dataset.map(
-        lambda v: v.where(keep) if {"lat", "lon"} <= set(v.dims) else v, keep_attrs=True
-    )
-
-
 def minutes(out: Path, name: str) -> float:
     """Return how long a stage took, as its log says."""
     seconds: float = json.loads((out / f"{name}.json").read_text())["seconds"]
@@ -160,7 +142,7 @@ def main(data, out, folder, tasks):
         weights = model.network().state_dict()
         rounded = create_model(model.spec, weights, half=True)
         scores, sites = table(
-            held_out_sites(data, TRIALS[task].source),
+            held_out_sites(opened(data, TRIALS[task].source), TRIALS[task].source),
             task,
             {
                 "StefaLand (this model)": rounded,

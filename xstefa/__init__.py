@@ -3,6 +3,8 @@
 Importing registers the ``.stefa`` accessor on `xarray.Dataset` and does nothing else.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from xstefa import accessor as accessor
 from xstefa.datasets import open_sample
 from xstefa.errors import XstefaError
@@ -11,6 +13,9 @@ from xstefa.model.checkpoint import Model, list_models, load_model
 from xstefa.model.published import import_published
 from xstefa.options import set_options
 from xstefa.schema import load_schema
+
+if TYPE_CHECKING:
+    from xstefa.training.pretrain import pretrain
 
 __version__ = "0.1.0"
 
@@ -23,6 +28,16 @@ __all__ = [
     "load_model",
     "load_schema",
     "open_sample",
+    "pretrain",
     "set_options",
     "to_zarr",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what trains, and torch with it, when it is first asked for."""
+    if name == "pretrain":
+        from xstefa.training.pretrain import pretrain
+
+        return pretrain
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

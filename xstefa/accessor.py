@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Unpack
 
 import xarray as xr
 
 from xstefa.binding import TokenTable, plan
+from xstefa.evaluation.evaluate import evaluate
+from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.predict import predict
+from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
-from xstefa.schema import Schema, load_schema
+from xstefa.model.variants import EncoderUse
+from xstefa.schema import Schema, Target, load_schema
+
+if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
+    from xstefa.training.checkpoints import Checkpoint
+    from xstefa.training.finetune import HeadRecipe, TrainingOptions
+    from xstefa.training.loop import Schedule
 
 
 @xr.register_dataset_accessor("stefa")
@@ -126,4 +137,232 @@ class StefaAccessor:
             device=device,
             precision=precision,
             batch_size=batch_size,
+        )
+
+    def evaluate(
+        self,
+        target: str,
+        *,
+        model: str | Model | None = None,
+        scores: Sequence[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        sites: str | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        batch_size: int | None = None,
+    ) -> xr.Dataset:
+        """Predict a target and score it against the dataset's own observations, site by site.
+
+        Parameters
+        ----------
+        target : str
+        model : str or Model, optional
+            As for `predict`.
+        scores : sequence of str, optional
+            Of `xstefa.evaluation.evaluate.METRICS`; by default all of the paper's appendix E:
+            ``nse``, ``kge``, ``correlation``, ``rmse``, ``ubrmse``, ``mae``, ``pbias``, ``fhv``,
+            ``flv``, ``fdc_rmse``.
+        rename : mapping of str to str, optional
+            Dataset variable to token.
+        sites : str, optional
+            Variable that names the sites; by default the one with ``cf_role = "timeseries_id"``,
+            else their labels.
+        device, precision, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        Dataset
+            A variable for each score, on the site dimensions; ``days``, the number of days scored;
+            ``training``, whether the model learned from the site. Lazy exactly if the dataset is
+            chunked.
+
+        Raises
+        ------
+        TrainingError
+            If the dataset has no observations of the target.
+        """
+        return evaluate(
+            self._dataset,
+            target,
+            model=model,
+            scores=scores,
+            rename=rename,
+            sites=sites,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+        )
+
+    def finetune(
+        self,
+        target: str | Target,
+        *,
+        model: str | Model | None = None,
+        head: str | HeadSize | None = "resconn",
+        encoder: EncoderUse | None = None,
+        holdout: Holdout | None = None,
+        validation: Holdout | None = None,
+        patience: int | None = None,
+        steps: int | None = None,
+        epochs: float | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        schedule: Schedule | None = None,
+        recipe: HeadRecipe | None = None,
+        rename: Mapping[str, str] | None = None,
+        sites: str | None = None,
+        device: str | None = None,
+        devices: int = 1,
+        precision: str | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        name: str | None = None,
+    ) -> Model:
+        """Learn a target from the dataset's observations, on top of a pretrained encoder.
+
+        Data go the same way as in prediction: the same matching, units, scaling and windows.
+
+        Parameters
+        ----------
+        target : str or Target
+            A target of the model's schema, or a new one.
+        model : str or Model, optional
+            Whose encoder, schema and scaler are used; by default the bundled foundation model.
+        head : str, HeadSize or None
+            What learns the target: ``"resconn"`` (the paper's), another adapter or ablation of
+            `xstefa.model.variants.VARIANTS`, ``"lstm"`` (the baseline without encoder), or sizes.
+            None trains the model's own heads on.
+        encoder : {"frozen", "tuned", "scratch", "none"}, optional
+            Keep the encoder as it is, train it on, train it from random weights, or leave it out;
+            by default as `head` says, which is mostly ``"frozen"``.
+        holdout : Holdout, optional
+            Sites or days that are left out, with one fold: `xstefa.evaluation.holdout`.
+        validation : Holdout, optional
+            Training sites whose loss is watched instead of learned from.
+        patience : int, optional
+            Stop early: after this many looks at the validation loss without a lower one. There are
+            40 looks in a full run. The weights of the lowest are kept.
+        steps : int, optional
+        epochs : float, optional
+            Length of the training; by default 25 epochs, but at least 500 steps. In an epoch as
+            many days are seen as there are observations.
+        batch_size : int
+            Windows of each step.
+        learning_rate : float
+        seed : int
+            On a CPU the same seed, data, threads and versions give the same weights, bit by bit.
+        schedule : Schedule, optional
+            Everything about the length and speed of training, in place of the five above and
+            `precision`.
+        recipe : HeadRecipe, optional
+            Loss, token dropout, windows: how the head learns, in detail.
+        rename : mapping of str to str, optional
+            Dataset variable to token.
+        sites : str, optional
+            Variable that names the sites; by default the one with ``cf_role = "timeseries_id"``,
+            else their labels.
+        device : str, optional
+            Torch device; default as set by `set_options`.
+        devices : int
+            Number of devices; more than one needs the extra ``train``.
+        precision : {"fp32", "bf16"}, optional
+            Arithmetic; default as set by `set_options`.
+        checkpoint : path-like or Checkpoint, optional
+            File to save the state of training to, every ten minutes, and to go on from if it is
+            there. A run that was killed and goes on gives the same weights as one that was not.
+        name : str, optional
+            Name of the new model.
+
+        Returns
+        -------
+        Model
+            To predict with, ``ds.stefa.predict(model)``, or to keep, ``model.save(path)``. It
+            knows its learning curve: `xstefa.training.curves.plot_learning`.
+
+        Raises
+        ------
+        TrainingError
+            If the dataset has no observations, a predictor leaks the target, or nothing is left to
+            learn from.
+        ModelError
+            If the model to start from does not fit.
+        """
+        from xstefa.training.finetune import finetune
+
+        return finetune(
+            self._dataset,
+            target,
+            model=model,
+            head=head,
+            encoder=encoder,
+            holdout=holdout,
+            validation=validation,
+            patience=patience,
+            steps=steps,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            schedule=schedule,
+            recipe=recipe,
+            rename=rename,
+            sites=sites,
+            device=device,
+            devices=devices,
+            precision=precision,
+            checkpoint=checkpoint,
+            name=name,
+        )
+
+    def cross_validate(
+        self,
+        target: str | Target,
+        *,
+        holdout: Holdout,
+        model: str | Model | None = None,
+        scores: Sequence[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        sites: str | None = None,
+        **training: Unpack[TrainingOptions],
+    ) -> xr.Dataset:
+        """Fine-tune without, and test on, every fold of a holdout.
+
+        Parameters
+        ----------
+        target : str or Target
+        holdout : Holdout
+            For instance `xstefa.evaluation.holdout.PUB` (ten random groups of sites), `PUR`
+            (regions), or ``RandomGroups(5) & Period("1990-10-01", "1995-09-30")``.
+        model, rename, sites
+            As for `finetune`.
+        scores : sequence of str, optional
+            As for `evaluate`.
+        **training
+            How to train: keywords of `finetune` from `head` to `precision`, without `holdout`.
+
+        Returns
+        -------
+        Dataset
+            Scores of each site over all days on which it was tested; ``predicted`` and
+            ``observed``; ``fold``, which fold tested the site; ``twin``, a training site of that
+            fold that is nearly the same; ``pretraining``, whether the foundation model saw the
+            site.
+
+        Warns
+        -----
+        LeakageWarning
+            If test sites have near duplicates in training, or the foundation model saw them.
+        """
+        from xstefa.evaluation.cross_validation import cross_validate
+
+        return cross_validate(
+            self._dataset,
+            target,
+            holdout=holdout,
+            model=model,
+            scores=scores,
+            rename=rename,
+            sites=sites,
+            **training,
         )

@@ -1,14 +1,390 @@
-"""Which sites a model may never see."""
+"""Which sites and days a model may not see in training.
+
+Holdouts are data: frozen, equal if they say the same, printable, JSON-able. Given the sites of a
+dataset they say which cells (site, day) train and which test. Sites are assigned by a hash of their
+identifiers, so that neither their order nor the machine matters.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xstefa.errors import TrainingError
+from xstefa.evaluation.sites import Mask, Sites
+
 RELEASE_SALT = "xstefa-release-1"
+
+HUC02_REGIONS: tuple[tuple[str, ...], ...] = (
+    ("1", "2"),
+    ("3", "6"),
+    ("4", "5", "7"),
+    ("9", "10"),
+    ("8", "11", "12", "13"),
+    ("14", "15", "16", "18"),
+    ("17",),
+)
+"""The seven regions of the StefaLand paper (arXiv:2509.17942): groups of HUC-02 units."""
+
+Json: TypeAlias = "dict[str, Any]"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fold:
+    """One split. A cell (site, day) trains or tests if its site and its day do; none does both.
+
+    Attributes
+    ----------
+    name : str
+    train_sites, test_sites : ndarray of bool, shape (site,)
+    train_days, test_days : ndarray of bool, shape (time,)
+    """
+
+    name: str
+    train_sites: Mask
+    test_sites: Mask
+    train_days: Mask
+    test_days: Mask
+
+    def check(self) -> Fold:
+        """Return the fold itself.
+
+        Raises
+        ------
+        TrainingError
+            If nothing is left to train or to test on.
+        """
+        for role in ("train", "test"):
+            for what in ("sites", "days"):
+                if not getattr(self, f"{role}_{what}").any():
+                    raise TrainingError(
+                        f"a fold has no {what} to {role} on",
+                        variable=self.name,
+                        found=f"none of {len(getattr(self, f'{role}_{what}'))} {what}",
+                        expected="at least one",
+                        fix="use fewer folds, or other bounds",
+                    )
+        return self
+
+
+@dataclass(frozen=True)
+class Holdout(ABC):
+    """A rule that splits sites, days or both. ``a & b`` holds out what is in both tests."""
+
+    @abstractmethod
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split.
+
+        Raises
+        ------
+        TrainingError
+            If a fold would be empty.
+        """
+
+    def __and__(self, other: Holdout) -> Both:
+        return Both(self, other)
+
+    def fold(self, number: int) -> OneFold:
+        """Return the holdout that consists of one fold of this one, counted from 0."""
+        return OneFold(self, number)
+
+    def to_dict(self) -> Json:
+        """Return a JSON-able form."""
+        content: Json = {"kind": type(self).__name__}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            content[item.name] = value.to_dict() if isinstance(value, Holdout) else value
+        return content
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> Holdout:
+        """Read the form written by `to_dict`, also after it has been JSON.
+
+        Raises
+        ------
+        TrainingError
+            If it names a kind that this version does not have.
+        """
+        parts = dict(content)
+        kind = parts.pop("kind")
+        if kind not in _KINDS:
+            raise TrainingError(
+                "an unknown kind of holdout",
+                found=repr(kind),
+                expected=f"one of {', '.join(_KINDS)}",
+            )
+        return _KINDS[kind](**{name: _revived(value) for name, value in parts.items()})
+
+
+def _revived(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return Holdout.from_dict(value)
+    if isinstance(value, list | tuple):
+        return tuple(_revived(v) for v in value)
+    return value
+
+
+@dataclass(frozen=True)
+class RandomGroups(Holdout):
+    """Random groups of sites, each held out once: k-fold over sites.
+
+    With ten groups this is the PUB experiment, prediction in ungauged basins.
+
+    Parameters
+    ----------
+    groups : int
+    seed : int
+        Another seed gives other groups.
+    """
+
+    groups: int = 10
+    seed: int = 0
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split into groups of equal size, give or take one."""
+        if not 2 <= self.groups <= len(sites):
+            raise TrainingError(
+                variable="groups",
+                found=f"{self.groups} groups of {len(sites)} sites",
+                expected=f"between 2 and {len(sites)}",
+                fix=f"RandomGroups({min(10, len(sites))})",
+            )
+        group = _order(sites.ids, f"groups-{self.seed}") % self.groups
+        return tuple(
+            _over_sites(f"group {k + 1} of {self.groups}", group == k, sites)
+            for k in range(self.groups)
+        )
+
+
+@dataclass(frozen=True)
+class RandomSites(Holdout):
+    """A random share of the sites, held out once.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of sites, between 0 and 1; at least one site is held out and one is not.
+    seed : int
+    """
+
+    fraction: float = 0.1
+    seed: int = 0
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split into one fold."""
+        _check_fraction(self.fraction)
+        count = min(max(1, round(self.fraction * len(sites))), len(sites) - 1)
+        out = _order(sites.ids, f"sites-{self.seed}") < count
+        return (_over_sites(f"{count} random sites", out, sites),)
+
+
+@dataclass(frozen=True)
+class HashedSites(Holdout):
+    """The sites that `held_out` marks: the rule of the released weights.
+
+    Parameters
+    ----------
+    fraction : float
+    salt : str
+    """
+
+    fraction: float = 0.1
+    salt: str = RELEASE_SALT
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split into one fold."""
+        _check_fraction(self.fraction)
+        out = held_out(sites.ids, fraction=self.fraction, salt=self.salt)
+        return (_over_sites(f"held out by {self.salt}", out, sites),)
+
+
+@dataclass(frozen=True)
+class Regions(Holdout):
+    """Whole regions, each held out once.
+
+    With ``Regions("huc_02", HUC02_REGIONS)`` this is the paper's PUR experiment, prediction in
+    ungauged regions.
+
+    Parameters
+    ----------
+    by : str
+        Variable of the dataset that says where a site belongs.
+    regions : tuple of tuple of str, optional
+        Values that make a region together; by default every value is a region. Codes are compared
+        without leading zeros.
+    """
+
+    by: str
+    regions: tuple[tuple[str, ...], ...] | None = None
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split; every site has to belong to a region, and regions without sites make no fold."""
+        found = sites.values(self.by)
+        present = sorted(set(found), key=lambda v: (len(v), v))
+        groups = self.regions or tuple((value,) for value in present)
+        stray = set(present) - {value for group in groups for value in group}
+        if stray:
+            raise TrainingError(
+                "some sites are in no region",
+                variable=self.by,
+                found=f"values {', '.join(sorted(stray))}",
+                expected="each value in one region",
+                fix="add them to regions=, or drop those sites",
+            )
+        tests = [("+".join(group), np.isin(found, group)) for group in groups]
+        return tuple(
+            _over_sites(f"{self.by} {name}", out, sites) for name, out in tests if out.any()
+        )
+
+
+@dataclass(frozen=True)
+class Period(Holdout):
+    """A period, held out at all sites.
+
+    Parameters
+    ----------
+    start, end : str
+        First and last day tested, as ISO dates.
+    gap : int
+        Days before and after it that are neither trained nor tested on.
+    """
+
+    start: str
+    end: str
+    gap: int = 0
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split into one fold."""
+        first, last = sites.day_number(self.start), sites.day_number(self.end)
+        out = (sites.days >= first) & (sites.days <= last)
+        return (_over_days(f"{self.start} to {self.end}", out, sites, self.gap),)
+
+
+@dataclass(frozen=True)
+class TimeBlocks(Holdout):
+    """Consecutive blocks of days, each held out once: k-fold over time.
+
+    Parameters
+    ----------
+    blocks : int
+    gap : int
+        Days before and after a block that are neither trained nor tested on with it.
+    """
+
+    blocks: int = 5
+    gap: int = 0
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split into blocks of equal length, give or take a day."""
+        if not 2 <= self.blocks <= len(sites.days):
+            raise TrainingError(
+                variable="blocks",
+                found=f"{self.blocks} blocks of {len(sites.days)} days",
+                expected=f"between 2 and {len(sites.days)}",
+            )
+        block = np.arange(len(sites.days)) * self.blocks // len(sites.days)
+        return tuple(
+            _over_days(f"block {k + 1} of {self.blocks}", block == k, sites, self.gap)
+            for k in range(self.blocks)
+        )
+
+
+@dataclass(frozen=True)
+class Both(Holdout):
+    """Every fold of one holdout with every fold of another.
+
+    Tested is what both hold out, trained what neither does: with regions and a period, an
+    ungauged region in years nobody has seen. Cells that only one holds out are left unused.
+    """
+
+    first: Holdout
+    second: Holdout
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split."""
+        return tuple(
+            Fold(
+                name=f"{a.name}, {b.name}",
+                train_sites=a.train_sites & b.train_sites,
+                test_sites=a.test_sites & b.test_sites,
+                train_days=a.train_days & b.train_days,
+                test_days=a.test_days & b.test_days,
+            ).check()
+            for a in self.first.folds(sites)
+            for b in self.second.folds(sites)
+        )
+
+
+@dataclass(frozen=True)
+class OneFold(Holdout):
+    """One fold of a holdout, counted from 0."""
+
+    holdout: Holdout
+    number: int
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Return that fold."""
+        found = self.holdout.folds(sites)
+        if not 0 <= self.number < len(found):
+            raise TrainingError(
+                variable="fold",
+                found=f"fold {self.number}",
+                expected=f"a number from 0 to {len(found) - 1}",
+            )
+        return (found[self.number],)
+
+
+@dataclass(frozen=True)
+class FewSites(Holdout):
+    """The folds of another holdout with only some of the training sites.
+
+    Parameters
+    ----------
+    holdout : Holdout
+    sites : int
+        Training sites that are kept. Fewer sites are a subset of more.
+    seed : int
+    """
+
+    holdout: Holdout
+    sites: int
+    seed: int = 0
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Thin the training sites; the tests stay as they are."""
+        order = _order(sites.ids, f"few-{self.seed}")
+        thinned = []
+        for fold in self.holdout.folds(sites):
+            available = np.sort(order[fold.train_sites])
+            if not 1 <= self.sites <= len(available):
+                raise TrainingError(
+                    variable="sites",
+                    found=f"{self.sites} of {len(available)} training sites",
+                    expected=f"between 1 and {len(available)}",
+                )
+            kept = fold.train_sites & (order <= available[self.sites - 1])
+            thinned.append(replace(fold, train_sites=kept))
+        return tuple(thinned)
+
+
+PUB = RandomGroups(10)
+"""Prediction in ungauged basins as in the paper: ten random groups."""
+
+PUR = Regions("huc_02", HUC02_REGIONS)
+"""Prediction in ungauged regions as in the paper: seven groups of HUC-02 units."""
+
+_KINDS: dict[str, type[Holdout]] = {
+    kind.__name__: kind
+    for kind in (
+        RandomGroups, RandomSites, HashedSites, Regions, Period, TimeBlocks, Both, OneFold, FewSites
+    )
+}  # fmt: skip
 
 
 def held_out(
@@ -33,5 +409,41 @@ def held_out(
     -------
     ndarray of bool, shape (site,)
     """
-    digests = (hashlib.sha256(f"{salt}:{site}".encode()).digest() for site in site_ids)
-    return np.array([int.from_bytes(d[:8], "big") / 2**64 < fraction for d in digests], dtype=bool)
+    return np.array([_hash(salt, site) / 2**64 < fraction for site in site_ids], dtype=bool)
+
+
+def _hash(salt: str, site: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{salt}:{site}".encode()).digest()[:8], "big")
+
+
+def _order(ids: NDArray[np.str_], salt: str) -> NDArray[np.int64]:
+    """Return each site's place in a random order that depends on the identifiers alone."""
+    ranked = sorted(range(len(ids)), key=lambda i: (_hash(salt, str(ids[i])), str(ids[i])))
+    place = np.empty(len(ids), dtype=np.int64)
+    place[ranked] = np.arange(len(ids))
+    return place
+
+
+def _over_sites(name: str, out: Mask, sites: Sites) -> Fold:
+    always = np.ones(len(sites.days), dtype=bool)
+    return Fold(
+        name=name, train_sites=~out, test_sites=out, train_days=always, test_days=always
+    ).check()
+
+
+def _over_days(name: str, out: Mask, sites: Sites, gap: int) -> Fold:
+    everywhere = np.ones(len(sites), dtype=bool)
+    tested = sites.days[out]
+    near = np.zeros(len(sites.days), dtype=bool)
+    if len(tested):
+        near = (sites.days >= tested[0] - gap) & (sites.days <= tested[-1] + gap)
+    return Fold(
+        name=name, train_sites=everywhere, test_sites=everywhere, train_days=~near, test_days=out
+    ).check()
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise TrainingError(
+            variable="fraction", found=str(fraction), expected="more than 0 and less than 1"
+        )

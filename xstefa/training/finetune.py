@@ -1,27 +1,352 @@
-"""Fine-tuning: a frozen encoder, and heads that learn one target."""
+"""Fine-tuning on labeled datasets: read, split, choose a head, train, describe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
 
-from xstefa.inference.windows import Floats, WindowPolicy
+from xstefa.errors import ModelError, OptionError
+from xstefa.evaluation.holdout import Fold, Holdout
+from xstefa.inference.windows import Floats
 from xstefa.model.architecture import HeadSize
-from xstefa.model.checkpoint import Model, ModelSpec, create_model
-from xstefa.model.encoder import Encoder
-from xstefa.model.network import StefaLand
-from xstefa.model.variants import EncoderUse
-from xstefa.options import get_options
-from xstefa.schema import Schema, Variable
-from xstefa.training.loop import Progress, Schedule, fit
-from xstefa.training.losses import weighted_mse
-from xstefa.training.samples import Batch, Record, Windows, known_tokens
+from xstefa.model.checkpoint import Model, list_models, load_model
+from xstefa.model.variants import VARIANTS, EncoderUse
+from xstefa.options import resolve_options
+from xstefa.schema import Schema, Target
+from xstefa.training.checkpoints import Checkpoint, as_checkpoint
+from xstefa.training.devices import Devices, default_device
+from xstefa.training.heads import train_head
+from xstefa.training.loop import History, Schedule, looks, make_schedule
+from xstefa.training.material import Datasets, Material, read_all, share_list
+from xstefa.training.runs import versions
+from xstefa.training.samples import Record
+
+__all__ = [
+    "HeadRecipe",
+    "TrainingOptions",
+    "finetune",
+    "finetune_material",
+    "foundation_model",
+    "train_head",
+    "variance_weights",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRecipe:
+    """How a head learns, beyond how long and how fast.
+
+    Attributes
+    ----------
+    loss : {"nse", "mse"}, optional
+        Squared errors weighted by ``1 / (std + scale)**2`` of each site's observations, so that
+        every site counts (Kratzert et al. 2019), or by ``1 / scale**2``, so that every day counts.
+        By default "nse", but "mse" for fractions, whose sites vary alike.
+    scale : float
+        In the unit of the target.
+    centred : float
+        Share of the loss that forgives a constant error; see `weighted_mse`.
+    token_dropout : float
+        Probability with which each token that is not required is hidden from a window, so that
+        the head also serves datasets with fewer tokens.
+    stride : int, optional
+        Days between the windows of a site; by default as in prediction.
+    cache : bool
+        Let a frozen encoder read each window once, and keep what it says on disk.
+    encoding : {"fp32", "bf16"}, optional
+        Precision of the encoder and of what is kept, with `cache`; by default that of the schedule.
+    """
+
+    loss: Literal["nse", "mse"] | None = None
+    scale: float = 0.1
+    centred: float = 0.0
+    token_dropout: float = 0.0
+    stride: int | None = None
+    cache: bool = True
+    encoding: Literal["fp32", "bf16"] | None = None
+
+
+class TrainingOptions(TypedDict, total=False):
+    """Keywords about how a head learns, as in `StefaAccessor.finetune`."""
+
+    head: str | HeadSize | None
+    encoder: EncoderUse | None
+    validation: Holdout | None
+    patience: int | None
+    steps: int | None
+    epochs: float | None
+    batch_size: int
+    learning_rate: float
+    seed: int
+    schedule: Schedule | None
+    recipe: HeadRecipe | None
+    device: str | None
+    devices: int
+    precision: str | None
+
+
+def finetune(
+    datasets: Datasets,
+    target: str | Target,
+    *,
+    model: str | Model | None = None,
+    holdout: Holdout | None = None,
+    shares: Mapping[str, float] | None = None,
+    support: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    sites: str | Mapping[str, str] | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    name: str | None = None,
+    **how: Unpack[TrainingOptions],
+) -> Model:
+    """Learn a target on one or several datasets; see `StefaAccessor.finetune`.
+
+    Parameters
+    ----------
+    datasets : Dataset or mapping of str to Dataset
+    shares : mapping of str to float, optional
+        How often each dataset is drawn from; by default as often as it has observations.
+    support : {"grid", "point", "any"}, optional
+        Spatial support that the model is for; by default that of the datasets.
+    """
+    foundation = foundation_model(model)
+    found = target if isinstance(target, Target) else foundation.schema.target(target)
+    schema = with_target(foundation.schema, found)
+    material = read_all(
+        datasets,
+        schema=schema,
+        target=found.name,
+        length=foundation.spec.windows.length,
+        rename=rename,
+        sites=sites,
+    )
+    trained, _ = finetune_material(
+        material,
+        [part.fold(holdout) for part in material],
+        foundation=foundation,
+        schema=schema,
+        target=found,
+        holdout=holdout,
+        shares=shares,
+        support=support,
+        checkpoint=checkpoint,
+        name=name,
+        **how,
+    )
+    return trained
+
+
+def finetune_material(
+    material: Sequence[Material],
+    folds: Sequence[Fold],
+    *,
+    foundation: Model,
+    schema: Schema,
+    target: Target,
+    holdout: Holdout | None = None,
+    shares: Mapping[str, float] | None = None,
+    support: str | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    name: str | None = None,
+    head: str | HeadSize | None = "resconn",
+    encoder: EncoderUse | None = None,
+    validation: Holdout | None = None,
+    patience: int | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    recipe: HeadRecipe | None = None,
+    device: str | None = None,
+    devices: int = 1,
+    precision: str | None = None,
+    keep_sites: bool = False,
+) -> tuple[Model, History]:
+    """Learn a target on datasets that have been read, on one fold of each.
+
+    Parameters
+    ----------
+    keep_sites : bool
+        Let the frozen encoder read the windows of all sites, also those that this fold does not
+        learn from, so that all folds share what it says.
+    """
+    recipe = recipe or HeadRecipe()
+    options = resolve_options(device=device, precision=precision)
+    windows = foundation.spec.windows
+    described = {}
+    splits = []
+    records = []
+    for part, fold in zip(material, folds, strict=True):
+        split = part.split(fold, validation)
+        described[part.name] = part.describe(split)
+        splits.append(split if keep_sites else split.used())
+        records.append(part.record if keep_sites else part.record.select(split.in_use))
+    known = [
+        record if split.days is None else record.observed_on(split.days)
+        for record, split in zip(records, splits, strict=True)
+    ]
+    training = [r.select(split.train) for r, split in zip(known, splits, strict=True)]
+    days = [0 if r.target is None else int(np.isfinite(r.target).sum()) for r in training]
+    schedule = schedule or make_schedule(
+        steps=steps,
+        epochs=epochs,
+        days=sum(days),
+        length=windows.length - windows.spin_up,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=options.precision or "fp32",
+        seed=seed,
+    )
+    variant = choose_head(head, foundation=foundation, target=target, records=training)
+    use = encoder or variant.encoder
+    supports = {part.binding.layout.support for part in material}
+    return train_head(
+        records,
+        foundation=foundation,
+        schema=schema,
+        encoder=use,
+        head=variant.size,
+        target=target.name,
+        support=support or (supports.pop() if len(supports) == 1 else "any"),
+        windows=windows,
+        schedule=schedule,
+        shares=share_list(shares, material, days),
+        weights=[site_weights(record, recipe, variant.size) for record in known],
+        token_dropout=recipe.token_dropout,
+        centred=recipe.centred,
+        stride=recipe.stride or windows.stride,
+        cache=recipe.cache,
+        encoding=recipe.encoding,
+        name=name or f"{target.name}-{variant.size.kind}",
+        provenance={
+            "task": "fine-tuning",
+            "foundation": {
+                "name": foundation.name,
+                "sha256": foundation.content_hash,
+                "provenance": dict(foundation.spec.provenance),
+            },
+            "encoder": use,
+            "datasets": described,
+            "held_out": None if holdout is None else holdout.to_dict(),
+            "schedule": asdict(schedule),
+            "recipe": asdict(recipe),
+            "versions": versions(),
+        },
+        splits=splits,
+        validation=looks(validation, patience, schedule),
+        checkpoint=as_checkpoint(checkpoint),
+        devices=Devices(device=options.device or default_device(), count=devices),
+        warm_start=variant.warm_start,
+    )
+
+
+def foundation_model(model: str | Model | None) -> Model:
+    """Return the model to start from; by default the bundled foundation model.
+
+    Raises
+    ------
+    ModelError
+        If none, or more than one, is bundled.
+    """
+    if model is not None:
+        return load_model(model)
+    bundled = [load_model(name) for name in list_models()]
+    foundations = [found for found in bundled if found.spec.target is None]
+    if len(foundations) == 1:
+        return foundations[0]
+    raise ModelError(
+        "which model to start from is not clear",
+        variable="model",
+        found=f"{len(foundations)} bundled foundation models",
+        expected="one",
+        fix="model=<one of xstefa.list_models(), or a file>, or make one with xstefa.pretrain",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenHead:
+    """A head with its sizes, and what becomes of the encoder."""
+
+    size: HeadSize
+    encoder: EncoderUse
+    warm_start: bool = False
+
+
+def choose_head(
+    head: str | HeadSize | None,
+    *,
+    foundation: Model,
+    target: Target,
+    records: Sequence[Record],
+) -> ChosenHead:
+    """Return the head of a name; its link and scale follow from the target's range and spread.
+
+    Parameters
+    ----------
+    head : str, HeadSize or None
+        A name of `xstefa.model.variants.VARIANTS`; sizes; or None for the heads that the model has.
+    records : sequence of Record
+        Training sites.
+
+    Raises
+    ------
+    OptionError
+        If there is no such name.
+    ModelError
+        If the model has no heads for the target.
+    """
+    own = foundation.spec.architecture.head
+    if head is None:
+        if own is None or foundation.spec.target != target.name:
+            raise ModelError(
+                "head=None trains the model's own heads on",
+                variable=foundation.name,
+                found=f"a model of {foundation.spec.target or 'no target'}",
+                expected=f"a model of {target.name}",
+                fix='head="resconn" for a new head',
+            )
+        return ChosenHead(
+            size=own,
+            encoder="none" if foundation.spec.architecture.encoder is None else "frozen",
+            warm_start=True,
+        )
+    if isinstance(head, HeadSize):
+        return ChosenHead(size=head, encoder="none" if head.kind == "lstm" else "frozen")
+    if head not in VARIANTS:
+        raise OptionError(
+            variable="head",
+            found=repr(head),
+            expected=", ".join(VARIANTS),
+            fix='leave it out for the paper\'s head, "resconn"',
+        )
+    variant = VARIANTS[head]
+    low, high = target.valid_range
+    if (low, high) == (0, 1):
+        size = HeadSize(kind=variant.head, link="logistic")
+    else:
+        targets = [record.target for record in records if record.target is not None]
+        values = np.concatenate([target[np.isfinite(target)] for target in targets])
+        size = HeadSize(
+            kind=variant.head,
+            link="softplus" if low == 0 else "identity",
+            scale=float(values.std()) or 1.0,
+            offset=0.0 if low == 0 else float(values.mean()),
+        )
+    return ChosenHead(size=size, encoder=variant.encoder)
+
+
+def site_weights(record: Record, recipe: HeadRecipe, head: HeadSize) -> Floats:
+    """Return the loss weight of each site, shape (site,)."""
+    loss = recipe.loss or ("mse" if head.link == "logistic" else "nse")
+    if loss == "nse":
+        return variance_weights(record, floor=recipe.scale)
+    return np.full(len(record.ids), 1 / recipe.scale**2, dtype=np.float32)
 
 
 def variance_weights(record: Record, *, floor: float = 0.1) -> Floats:
@@ -33,182 +358,7 @@ def variance_weights(record: Record, *, floor: float = 0.1) -> Floats:
     return (1 / (std + floor) ** 2).astype(np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TokenDropout:
-    """Hides whole tokens from windows, the same ones each time a window comes by.
-
-    Attributes
-    ----------
-    forcing : Tensor of bool, shape (row, C)
-    static : Tensor of bool, shape (row, S)
-        Window ``n`` is hidden what row ``n % rows`` says.
-    """
-
-    forcing: Tensor
-    static: Tensor
-
-    @classmethod
-    def draw(cls, schema: Schema, *, probability: float, seed: int, rows: int = 4093) -> Self:
-        """Draw which tokens are hidden; never a required one."""
-        generator = torch.Generator().manual_seed(seed)
-
-        def table(variables: Sequence[Variable]) -> Tensor:
-            optional = torch.tensor([not variable.required for variable in variables])
-            drawn = torch.rand((rows, len(variables)), generator=generator) < probability
-            return drawn & optional
-
-        return cls(forcing=table(schema.forcings), static=table(schema.statics))
-
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return forcing (B, T, C) and static (B, S), NaN where hidden."""
-        row = torch.from_numpy(batch.number) % len(self.forcing)
-        forcing = torch.from_numpy(batch.forcing).masked_fill(
-            self.forcing[row].unsqueeze(1), torch.nan
-        )
-        return forcing, torch.from_numpy(batch.static).masked_fill(self.static[row], torch.nan)
-
-
-def encode_windows(
-    encoder: Encoder, windows: Windows, dropout: TokenDropout, *, batch_size: int = 64
-) -> Tensor:
-    """Read every window once with a frozen encoder: no gradient, no dropout of units.
-
-    Returns
-    -------
-    Tensor of bfloat16, shape (window, T, d)
-        The days' representation, in the order of `Batch.number`.
-    """
-    encoder.eval()
-    encoded = torch.empty((len(windows), windows.length, encoder.width), dtype=torch.bfloat16)
-    batches = tqdm(
-        windows.in_order(batch_size=batch_size),
-        desc="encoding windows",
-        total=-(-len(windows) // batch_size),
-        disable=not get_options().show_progress(),
-    )
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for batch in batches:
-            read = encoder(*dropout(batch))
-            encoded[torch.from_numpy(batch.number)] = read.days.bfloat16()
-    return encoded
-
-
-def train_head(
-    records: Sequence[Record],
-    *,
-    foundation: Model,
-    encoder: EncoderUse = "frozen",
-    head: HeadSize,
-    target: str,
-    support: str,
-    windows: WindowPolicy,
-    schedule: Schedule,
-    shares: Sequence[float],
-    weights: Sequence[Floats],
-    token_dropout: float = 0.0,
-    centred: float = 0.0,
-    stride: int = 1,
-    name: str,
-    provenance: Mapping[str, Any],
-    every: Callable[[int, Model], None] | None = None,
-    interval: int = 1000,
-) -> tuple[Model, Progress]:
-    """Train the heads of one target on a frozen encoder, equations (1)-(3).
-
-    Parameters
-    ----------
-    records : sequence of Record
-        Training sites only, with their target.
-    foundation : Model
-        Gives the encoder, the schema and the scaler.
-    encoder : {"frozen", "tuned", "scratch", "none"}
-        Keep the pretrained encoder as it is, train it on, train it from random weights, or leave it
-        out; `xstefa.model.variants` names the combinations with heads that the paper compares.
-    weights : sequence of ndarray, shape (site,)
-        Loss weight of every site of every record.
-    token_dropout : float
-        Probability with which each token that is not required is hidden from a window, so that
-        the head also serves datasets with fewer tokens.
-    centred : float
-        Share of the loss that forgives a constant error; see `weighted_mse`.
-    stride : int
-        Days between the windows of a site. The frozen encoder reads each window once, before
-        training; memory is 2 bytes times the number of windows, days and `width`.
-
-    Returns
-    -------
-    Model, Progress
-    """
-    torch.manual_seed(schedule.seed)
-    spec = foundation.spec
-    architecture = replace(
-        spec.architecture,
-        decoder=False,
-        head=head,
-        encoder=None if encoder == "none" else spec.architecture.encoder,
-    )
-    network = StefaLand(architecture)
-    if network.encoder is not None and encoder != "scratch":
-        pretrained = foundation.network().encoder
-        assert pretrained is not None
-        network.encoder.load_state_dict(pretrained.state_dict())
-        network.encoder.requires_grad_(encoder == "tuned")
-    spec = ModelSpec(
-        name=name,
-        target=target,
-        support=support,
-        architecture=architecture,
-        schema=spec.schema,
-        scaler=spec.scaler,
-        windows=windows,
-        tokens=known_tokens(spec.schema, records),
-        provenance=provenance,
-    )
-
-    dropout = TokenDropout.draw(spec.schema, probability=token_dropout, seed=schedule.seed)
-    sampled = Windows.find(
-        [record.standardised(spec.scaler) for record in records],
-        length=windows.length,
-        spin_up=windows.spin_up,
-        stride=stride,
-        seed=schedule.seed,
-        site_weights=weights,
-    )
-    frozen = network.encoder is not None and encoder == "frozen"
-    encoded = encode_windows(network.encoder, sampled, dropout) if frozen else None
-
-    def loss(batch: Batch) -> Tensor:
-        assert batch.target is not None and batch.weight is not None
-        forcing, static = dropout(batch)
-        observed, weight = torch.from_numpy(batch.target), torch.from_numpy(batch.weight)
-        days = None
-        if encoded is not None:
-            days = encoded[torch.from_numpy(batch.number)]
-        elif network.encoder is not None:
-            days = network.encoder(forcing, static).days
-        # Each member has its own dropout and sees every batch; they differ by initialisation.
-        return torch.stack(
-            [
-                weighted_mse(
-                    member(forcing, static, days).float() * network.scale + network.offset,
-                    observed,
-                    weight,
-                    spin_up=windows.spin_up,
-                    centred=centred,
-                )
-                for member in network.heads
-            ]
-        ).sum()
-
-    progress = fit(
-        network,
-        sampled.draw(batch_size=schedule.batch_size, shares=shares, seed=schedule.seed),
-        loss,
-        schedule=schedule,
-        description=f"training {name}",
-        every=None
-        if every is None
-        else lambda step: every(step, create_model(spec, network.state_dict())),
-        interval=interval,
-    )
-    return create_model(spec, network.state_dict()), progress
+def with_target(schema: Schema, target: Target) -> Schema:
+    """Return the schema with a target of this name, replaced or added."""
+    others = tuple(known for known in schema.targets if known.name != target.name)
+    return replace(schema, targets=(*others, target)) if target not in schema.targets else schema

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from xstefa.errors import OptionError, TrainingError
 from xstefa.options import get_options
-from xstefa.training.samples import Batch
+from xstefa.training.checkpoints import Checkpoint, Timer
+from xstefa.training.devices import Part, Runner
+from xstefa.training.objectives import Objective
+from xstefa.training.sampling import Feed, Sampler, Windows
+
+# Several processes have to agree on when to save; asking each step would hold them up.
+STEPS_BETWEEN_AGREEMENTS = 50
+CURVE_POINTS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,59 +59,390 @@ class Schedule:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What a finished run looked like."""
-
-    losses: list[float]
-    seconds: float
-
-
-def fit(
-    network: nn.Module,
-    batches: Iterator[Batch],
-    loss: Callable[[Batch], Tensor],
+def make_schedule(
     *,
-    schedule: Schedule,
-    description: str,
-    every: Callable[[int], None] | None = None,
-    interval: int = 1000,
-) -> Progress:
-    """Minimise `loss` over `batches`.
+    steps: int | None,
+    epochs: float | None,
+    days: int,
+    length: int,
+    batch_size: int,
+    learning_rate: float,
+    precision: str,
+    seed: int,
+    usual_epochs: float = 25,
+    least_steps: int = 500,
+) -> Schedule:
+    """Return a schedule from steps, or from epochs and the amount of data.
 
     Parameters
     ----------
-    network : nn.Module
-        Its parameters that require a gradient are trained, in place.
-    batches : iterator
-        One item per step.
-    loss : callable
-        From a batch to the scalar loss.
-    schedule : Schedule
-    every : callable, optional
-        Called with the step number every `interval` steps (validation, checkpoints).
+    steps : int, optional
+    epochs : float, optional
+        In an epoch as many days are seen as there are known ones. Without both, `usual_epochs`, but
+        at least `least_steps` steps.
+    days : int
+        Known site-days.
+    length : int
+        Days that count in a window.
+
+    Raises
+    ------
+    OptionError
+        If both are given, or a number makes no sense.
     """
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    if steps is not None and epochs is not None:
+        raise OptionError(
+            variable="steps",
+            found=f"steps={steps} and epochs={epochs}",
+            expected="one of them",
+            fix="leave the other out",
+        )
+    if steps is None:
+        wanted = usual_epochs if epochs is None else epochs
+        steps = math.ceil(wanted * days / (length * batch_size))
+        if epochs is None:
+            steps = max(least_steps, steps)
+    for name, value in (("steps", steps), ("batch_size", batch_size), ("rate", learning_rate)):
+        if value <= 0:
+            raise OptionError(variable=name, found=str(value), expected="more than 0")
+    return Schedule(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """When the loss at sites outside training is looked at, and what follows from it.
+
+    Parameters
+    ----------
+    interval : int
+        Steps between looks.
+    patience : int, optional
+        Training stops after this many looks in a row without a lower loss, and keeps the weights of
+        the lowest. By default the loss is only recorded.
+    """
+
+    interval: int = 100
+    patience: int | None = None
+
+
+def looks(
+    holdout: object | None, patience: int | None, schedule: Schedule, *, count: int = 40
+) -> Validation | None:
+    """Return when to look at validation sites: `count` times in a full run.
+
+    Raises
+    ------
+    OptionError
+        If training is to stop early and there are no validation sites.
+    """
+    if holdout is not None:
+        return Validation(interval=max(1, schedule.steps // count), patience=patience)
+    if patience is not None:
+        raise OptionError(
+            variable="patience",
+            found=f"patience={patience} without validation sites",
+            expected="sites whose loss says when to stop",
+            fix="validation=RandomSites(0.1)",
+        )
+    return None
+
+
+@dataclass(slots=True, kw_only=True)
+class History:
+    """What a run looked like.
+
+    Attributes
+    ----------
+    losses : list of float
+        Of each step.
+    validation : list of (int, float)
+        Steps done, and the loss at validation sites.
+    best_step : int or None
+        Steps of the weights that were kept, with early stopping.
+    seconds : float
+        Time spent, interrupted runs included.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    best_step: int | None = None
+    seconds: float = 0.0
+
+    def curve(self) -> dict[str, Any]:
+        """Return what a model carries along: all but the time, which differs from run to run.
+
+        Losses are averaged over as many steps as make about `CURVE_POINTS` points.
+        """
+        steps = -(-len(self.losses) // CURVE_POINTS) or 1
+        means = [
+            sum(self.losses[i : i + steps]) / len(self.losses[i : i + steps])
+            for i in range(0, len(self.losses), steps)
+        ]
+        return {
+            "steps_per_point": steps,
+            "training": [float(f"{loss:.6g}") for loss in means],
+            "validation": [[step, float(f"{loss:.6g}")] for step, loss in self.validation],
+            "best_step": self.best_step,
+        }
+
+    def out_of_patience(self, validation: Validation) -> bool:
+        """Whether the last looks brought nothing."""
+        if validation.patience is None or len(self.validation) <= validation.patience:
+            return False
+        values = [loss for _, loss in self.validation]
+        return min(values[-validation.patience :]) >= min(values[: -validation.patience])
+
+
+class Supply(Protocol):
+    """Training windows, of which some or all are in memory at a step."""
+
+    def at(self, step: int) -> Windows:
+        """Return the windows in memory at a step; the same object until they change."""
+
+
+def fit(
+    objective: Objective,
+    supply: Supply,
+    *,
+    shares: Sequence[float],
+    schedule: Schedule,
+    runner: Runner,
+    description: str,
+    encoded: Tensor | None = None,
+    validation: Validation | None = None,
+    validation_windows: Windows | None = None,
+    checkpoint: Checkpoint | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> History:
+    """Minimise an objective over windows.
+
+    Parameters
+    ----------
+    objective : Objective
+        Its parameters that require a gradient are trained, in place.
+    supply : Supply
+        Where windows are drawn from.
+    shares : sequence of float
+        How often each record is drawn from.
+    schedule : Schedule
+    runner : Runner
+    encoded : Tensor, optional
+        What the frozen encoder says of each window.
+    validation : Validation, optional
+    validation_windows : Windows, optional
+        Goes with `validation`.
+    checkpoint : Checkpoint, optional
+        A file to save to, and to go on from.
+    recipe : mapping, optional
+        JSON-able description of everything that determines the result; a checkpoint of another
+        recipe is refused.
+
+    Raises
+    ------
+    TrainingError
+        If loss or gradient become infinite, or the checkpoint belongs to another recipe.
+    """
+    part = Part.of(runner)
+    parameters = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
-    device = parameters[0].device.type
-    losses: list[float] = []
-    started = time.monotonic()
-    network.train()
-    bar = tqdm(range(schedule.steps), desc=description, disable=not get_options().show_progress())
-    for step in bar:
+    module, stepper = runner.setup(objective, optimizer)
+    sampler = Sampler(batch_size=schedule.batch_size, shares=shares, seed=schedule.seed)
+    run = _Run(
+        objective=objective,
+        optimizer=optimizer,
+        sampler=sampler,
+        runner=runner,
+        recipe={**(recipe or {}), "schedule": asdict(schedule), "processes": runner.world_size},
+    )
+    if checkpoint is not None and (saved := checkpoint.load(run.recipe)) is not None:
+        run.restore(*saved)
+    timer = None if checkpoint is None else Timer(checkpoint.minutes)
+    started = time.monotonic() - run.history.seconds
+
+    windows = supply.at(run.step)
+    feed = Feed(windows, device=runner.device, part=part, encoded=encoded)
+    look = None
+    if validation is not None and validation_windows is not None:
+        look = Feed(validation_windows, device=runner.device, part=part, encoded=encoded)
+    objective.train()
+    bar = tqdm(
+        initial=run.step,
+        total=schedule.steps,
+        desc=description,
+        disable=not (runner.is_global_zero and get_options().show_progress()),
+    )
+    while run.step < schedule.steps and not run.stopped:
+        if supply.at(run.step) is not windows:
+            windows = supply.at(run.step)
+            feed = Feed(windows, device=runner.device, part=part, encoded=encoded)
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        with torch.autocast(device, torch.bfloat16, enabled=schedule.precision == "bf16"):
-            value = loss(next(batches))
+            group["lr"] = schedule.rate(run.step)
+        value = module(feed(sampler.draw(windows)))
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, schedule.clip)
-        optimizer.step()
-        losses.append(float(value.detach()))
-        bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-        if every is not None and (step + 1) % interval == 0:
-            every(step + 1)
-            network.train()
-    return Progress(losses=losses, seconds=time.monotonic() - started)
+        runner.backward(value)
+        _clip(runner, module, stepper, schedule, run.step)
+        stepper.step()
+        run.step += 1
+        run.history.losses.append(float(runner.all_reduce(value.detach(), reduce_op="mean")))
+        bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
+        bar.update()
+        if validation is not None and look is not None and run.step % validation.interval == 0:
+            run.validate(_loss(objective, look, runner, schedule.batch_size), validation)
+        if checkpoint is not None and timer is not None and _due(timer, runner, run.step):
+            run.history.seconds = time.monotonic() - started
+            run.save(checkpoint)
+    bar.close()
+    run.history.seconds = time.monotonic() - started
+    if checkpoint is not None:
+        run.save(checkpoint)
+    run.keep_best()
+    return run.history
+
+
+class _Run:
+    """The state of a run: what is saved and restored."""
+
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        sampler: Sampler,
+        runner: Runner,
+        recipe: Mapping[str, Any],
+    ) -> None:
+        self.objective = objective
+        self.optimizer = optimizer
+        self.sampler = sampler
+        self.runner = runner
+        self.recipe = recipe
+        self.history = History()
+        self.step = 0
+        self.stopped = False
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
+
+    def validate(self, loss: float, validation: Validation) -> None:
+        """Note a validation loss; keep the weights if none was lower; stop if patience is over."""
+        history = self.history
+        lowest = min((value for _, value in history.validation), default=math.inf)
+        history.validation.append((self.step, loss))
+        if validation.patience is None:
+            return
+        if loss < lowest:
+            history.best_step = self.step
+            self.best = {n: p.detach().clone() for n, p in self.trained.items()}
+        self.stopped = history.out_of_patience(validation)
+
+    def keep_best(self) -> None:
+        """Go back to the weights of the lowest validation loss, with early stopping."""
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                if name in self.best:
+                    parameter.copy_(self.best[name])
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Save everything that determines the steps to come."""
+        tensors = {f"network.{n}": p.detach() for n, p in self.trained.items()}
+        tensors |= {f"best.{n}": p for n, p in self.best.items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
+        device = self.runner.device
+        # Every process has random numbers of its own.
+        tensors["random.cpu"] = self.runner.all_gather(torch.get_rng_state().to(device))
+        if device.type == "cuda":
+            on_gpu = torch.cuda.get_rng_state(device).to(device)
+            tensors["random.cuda"] = self.runner.all_gather(on_gpu)
+        if self.objective.generator is not None:
+            tensors["random.objective"] = self.objective.generator.get_state()
+        state = {
+            "step": self.step,
+            "stopped": self.stopped,
+            "sampler": self.sampler.state(),
+            "losses": self.history.losses,
+            "validation": self.history.validation,
+            "best_step": self.history.best_step,
+            "seconds": self.history.seconds,
+        }
+        if self.runner.is_global_zero:
+            checkpoint.save(tensors, state, self.recipe)
+        self.runner.barrier()
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from what `save` wrote."""
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(tensors[f"network.{name}"])
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            place, _, name = key.partition(".")
+            if place == "optimizer":
+                number, _, name = name.partition(".")
+                optimizer.setdefault(int(number), {})[name] = value
+            elif place == "best":
+                self.best[name] = value.to(self.runner.device)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
+        rank = self.runner.global_rank
+        torch.set_rng_state(tensors["random.cpu"][rank])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"][rank], self.runner.device)
+        if self.objective.generator is not None:
+            self.objective.generator.set_state(tensors["random.objective"])
+        self.sampler.restore(state["sampler"])
+        self.step, self.stopped = state["step"], state["stopped"]
+        self.history = History(
+            losses=list(state["losses"]),
+            validation=[(step, loss) for step, loss in state["validation"]],
+            best_step=state["best_step"],
+            seconds=state["seconds"],
+        )
+
+
+def _clip(runner: Runner, module: Any, stepper: Any, schedule: Schedule, step: int) -> None:
+    try:
+        runner.clip_gradients(module, stepper, max_norm=schedule.clip, error_if_nonfinite=True)
+    except RuntimeError as error:
+        if "non-finite" not in str(error):
+            raise
+        raise TrainingError(
+            "the gradient is not finite",
+            variable="learning_rate",
+            found=f"infinite or NaN values at step {step + 1}",
+            expected="finite values",
+            fix=f"a learning rate below {schedule.learning_rate:g}; see that the targets are in "
+            "their units and have no absurd values",
+        ) from error
+
+
+def _loss(objective: Objective, feed: Feed, runner: Runner, batch_size: int) -> float:
+    """Return the mean loss of all windows of `feed`, without dropout."""
+    objective.eval()
+    total, rows = torch.zeros((), device=runner.device), 0
+    with torch.no_grad(), runner.autocast():
+        for picks in feed.windows.in_order(batch_size=batch_size):
+            batch = feed(picks)
+            if batch.size < runner.world_size:
+                continue  # the last few windows would leave a process without any
+            total += objective(batch).float() * batch.size
+            rows += batch.size
+    objective.train()
+    return float(runner.all_reduce(total, reduce_op="mean")) / rows
+
+
+def _due(timer: Timer, runner: Runner, step: int) -> bool:
+    """Whether it is time to save; all processes get the same answer."""
+    if runner.world_size == 1:
+        return timer.due()
+    return step % STEPS_BETWEEN_AGREEMENTS == 0 and bool(runner.broadcast(timer.due()))

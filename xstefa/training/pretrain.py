@@ -2,22 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize
-from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 from xstefa.model.scaler import Scaler
-from xstefa.schema import Schema
-from xstefa.training.loop import Progress, Schedule, fit
-from xstefa.training.losses import masked_mse
-from xstefa.training.samples import Batch, Record, Windows, known_tokens
+from xstefa.options import resolve_options
+from xstefa.schema import Schema, load_schema
+from xstefa.training.checkpoints import Checkpoint, as_checkpoint
+from xstefa.training.devices import Devices, Part, Runner, default_device
+from xstefa.training.loop import History, Schedule, Validation, fit, looks, make_schedule
+from xstefa.training.material import Datasets, read_all, share_list
+from xstefa.training.objectives import Reconstruction
+from xstefa.training.runs import finished, seeded, versions
+from xstefa.training.samples import Record, Split, fit_scaler, known_tokens
+from xstefa.training.sampling import Windows, validation_windows
+
+
+def pretrain(
+    datasets: Datasets,
+    schema: Schema | str | None = None,
+    *,
+    size: EncoderSize | None = None,
+    windows: WindowPolicy | None = None,
+    shares: Mapping[str, float] | None = None,
+    holdout: Holdout | None = None,
+    validation: Holdout | None = None,
+    patience: int | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch_size: int = 256,
+    learning_rate: float = 1e-4,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    rename: Mapping[str, str] | None = None,
+    sites: str | Mapping[str, str] | None = None,
+    device: str | None = None,
+    devices: int = 1,
+    precision: str | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    name: str = "stefaland-pretrained",
+) -> Model:
+    """Pretrain a foundation model: fill in what is hidden of weather and landscape (appendix A.2).
+
+    Parameters
+    ----------
+    datasets : Dataset or mapping of str to Dataset
+        Daily forcings and site attributes, of any layout; no target is needed.
+    schema : Schema or str, optional
+        What tokens the model reads; by default ``"stefaland"``.
+    size : EncoderSize, optional
+        By default the paper's.
+    windows : WindowPolicy, optional
+        How the model will read long records.
+    shares : mapping of str to float, optional
+        How often each dataset is drawn from; by default as often as it has known site-days.
+    holdout : Holdout, optional
+        Sites that are left out, of each dataset. It has to have one fold.
+    validation : Holdout, optional
+        Training sites whose loss is watched instead.
+    patience : int, optional
+        Stop early: after this many looks at the validation loss without a lower one. There are 40
+        looks in a full run.
+    steps : int, optional
+    epochs : float, optional
+        Length of the training; by default 25 epochs (Table 15), but at least 500 steps.
+    batch_size, learning_rate, seed
+        By default as in Table 15.
+    schedule : Schedule, optional
+        Everything about the length and speed of training, in place of the five above and
+        `precision`.
+    rename : mapping of str to str, optional
+        Dataset variable to token.
+    sites : str or mapping of str to str, optional
+        Variable that names the sites, or one for each dataset.
+    device : str, optional
+        Torch device; default as set by `set_options`.
+    devices : int
+        Number of devices; more than one needs the extra ``train``.
+    precision : {"fp32", "bf16"}, optional
+        Default as set by `set_options`.
+    checkpoint : path-like or Checkpoint, optional
+        File to save the state of training to, and to go on from if it is there.
+    name : str
+
+    Returns
+    -------
+    Model
+        A foundation model; it predicts nothing before it is fine-tuned.
+
+    Raises
+    ------
+    TrainingError
+        If a predictor leaks a target, there is nothing to learn from, or the numbers run away.
+    XstefaError
+        Of binding, if a dataset does not fit the schema.
+    """
+    if not isinstance(schema, Schema):
+        schema = load_schema(schema or "stefaland")
+    windows = windows or WindowPolicy()
+    options = resolve_options(device=device, precision=precision)
+    material = read_all(
+        datasets, schema=schema, target=None, length=windows.length, rename=rename, sites=sites
+    )
+    whole = [part.split(part.fold(holdout), validation) for part in material]
+    records = [part.record.select(s.in_use) for part, s in zip(material, whole, strict=True)]
+    splits = [split.used() for split in whole]
+    training = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
+    days = [int(np.isfinite(record.forcing[..., 0]).sum()) for record in training]
+    schedule = schedule or make_schedule(
+        steps=steps,
+        epochs=epochs,
+        days=sum(days),
+        length=windows.length,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=options.precision or "fp32",
+        seed=seed,
+    )
+    size = size or EncoderSize(positions=windows.length + 1)
+    model, _ = pretrain_encoder(
+        records,
+        schema=schema,
+        scaler=fit_scaler(schema, training),
+        size=size,
+        windows=windows,
+        schedule=schedule,
+        shares=share_list(shares, material, days),
+        name=name,
+        provenance={
+            "task": "pretraining",
+            "datasets": {
+                part.name: part.describe(split) for part, split in zip(material, whole, strict=True)
+            },
+            "held_out": None if holdout is None else holdout.to_dict(),
+            "schedule": asdict(schedule),
+            "versions": versions(),
+        },
+        splits=splits,
+        validation=looks(validation, patience, schedule),
+        checkpoint=as_checkpoint(checkpoint),
+        devices=Devices(device=options.device or default_device(), count=devices),
+    )
+    return model
 
 
 def pretrain_encoder(
@@ -31,66 +169,94 @@ def pretrain_encoder(
     shares: Sequence[float],
     name: str,
     provenance: Mapping[str, Any],
-    every: Callable[[int, Model], None] | None = None,
-    interval: int = 1000,
-) -> tuple[Model, Progress]:
+    splits: Sequence[Split] | None = None,
+    validation: Validation | None = None,
+    checkpoint: Checkpoint | None = None,
+    devices: Devices | None = None,
+) -> tuple[Model, History]:
     """Train encoder and decoder to reconstruct masked groups of variables (appendix A.2).
 
     Parameters
     ----------
     records : sequence of Record
-        Training sites only, in canonical units.
+        In canonical units.
     shares : sequence of float
         How often each record is drawn from.
+    splits : sequence of Split, optional
+        Which sites of each record train and validate; by default all train.
+    validation : Validation, optional
+    checkpoint : Checkpoint, optional
+    devices : Devices, optional
+        By default one CPU.
 
     Returns
     -------
     Model
         Foundation model with encoder and decoder, no head.
-    Progress
+    History
     """
-    torch.manual_seed(schedule.seed)
-    architecture = Architecture(
-        forcings=len(schema.forcings), statics=len(schema.statics), encoder=size, decoder=True
-    )
-    network = StefaLand(architecture)
-    masking = GroupMasking.from_schema(schema)
-    generator = torch.Generator().manual_seed(schedule.seed)
+    splits = splits or [Split.all_of(record) for record in records]
     spec = ModelSpec(
         name=name,
         target=None,
         support="any",
-        architecture=architecture,
+        architecture=Architecture(
+            forcings=len(schema.forcings), statics=len(schema.statics), encoder=size, decoder=True
+        ),
         schema=schema,
         scaler=scaler,
         windows=windows,
-        tokens=known_tokens(schema, records),
+        tokens=known_tokens(
+            schema, [r.select(split.train) for r, split in zip(records, splits, strict=True)]
+        ),
         provenance=provenance,
     )
-
-    def loss(batch: Batch) -> Tensor:
-        forcing, static = torch.from_numpy(batch.forcing), torch.from_numpy(batch.static)
-        masks = masking.draw(batch=len(forcing), days=windows.length, generator=generator)
-        assert network.encoder is not None and network.decoder is not None
-        reconstruction = network.decoder(network.encoder(forcing, static, *masks))
-        return masked_mse(reconstruction, forcing, static, *masks)
-
-    sampled = Windows.find(
-        [record.standardised(scaler) for record in records],
-        length=windows.length,
-        spin_up=0,
-        least_known=0.5,
-    )
-    batches = sampled.draw(batch_size=schedule.batch_size, shares=shares, seed=schedule.seed)
-    progress = fit(
-        network,
-        batches,
-        loss,
+    job = _Job(
+        records=[record.standardised(scaler) for record in records],
+        splits=splits,
+        spec=spec,
         schedule=schedule,
-        description=f"pretraining {name}",
-        every=None
-        if every is None
-        else lambda step: every(step, create_model(spec, network.state_dict())),
-        interval=interval,
+        shares=shares,
+        validation=validation,
+        checkpoint=checkpoint,
     )
-    return create_model(spec, network.state_dict()), progress
+    return (devices or Devices()).launch(partial(_pretrain, job=job), precision=schedule.precision)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """All that a process has to know."""
+
+    records: Sequence[Record]
+    splits: Sequence[Split]
+    spec: ModelSpec
+    schedule: Schedule
+    shares: Sequence[float]
+    validation: Validation | None
+    checkpoint: Checkpoint | None
+
+
+def _pretrain(runner: Runner, *, job: _Job) -> tuple[Model, History]:
+    spec, schedule = job.spec, job.schedule
+    with seeded(schedule.seed, runner):
+        network = StefaLand(spec.architecture)
+        objective = Reconstruction(
+            network,
+            part=Part.of(runner),
+            masking=GroupMasking.from_schema(spec.schema),
+            seed=schedule.seed,
+        )
+        found = Windows.find(job.records, length=spec.windows.length, spin_up=0, least_known=0.5)
+        history = fit(
+            objective,
+            found.restricted([split.train for split in job.splits]),
+            shares=job.shares,
+            schedule=schedule,
+            runner=runner,
+            description=f"pretraining {spec.name}",
+            validation=job.validation,
+            validation_windows=validation_windows(found, job.splits),
+            checkpoint=job.checkpoint,
+            recipe={"model": json.loads(spec.to_json())},
+        )
+        return finished(spec, network, history, runner)

@@ -1,8 +1,9 @@
-"""Training windows, drawn from datasets through the same binding as prediction."""
+"""Training data, read from datasets through the same binding as prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Binding
 from xstefa.errors import TrainingError
-from xstefa.inference.windows import Floats
+from xstefa.evaluation.sites import Mask
+from xstefa.inference.windows import Days, Floats
 from xstefa.model.scaler import Scaler
 from xstefa.schema import Schema
 
@@ -54,15 +56,15 @@ class Record:
         layout, schema = binding.layout, binding.schema
         columns = layout.days - layout.days[0]
         length = int(columns[-1]) + 1
+        template = binding.forcing["precipitation"]
+        sites = layout.site_dims
 
         def dense(array: xr.DataArray, *dims: str) -> Floats:
-            shape = template if layout.time in dims else template.isel({layout.time: 0}, drop=True)
-            full = array.broadcast_like(shape)
+            alike = template.isel({d: 0 for d in (layout.time,) if d not in dims}, drop=True)
+            full = array.broadcast_like(alike)
             values = full.transpose(*dims).to_numpy().astype(np.float32, copy=False)
             return values.reshape(-1, len(layout.days)) if layout.time in dims else values.ravel()
 
-        template = binding.forcing["precipitation"]
-        sites = layout.site_dims
         count = len(ids)
         forcing = np.full((count, length, len(schema.forcings)), np.nan, dtype=np.float32)
         static = np.full((count, len(schema.statics)), np.nan, dtype=np.float32)
@@ -74,16 +76,8 @@ class Record:
                 static[:, i] = dense(binding.static[name], *sites)
         observed = None
         if target is not None:
-            array = binding.observed(target)
-            if array is None:
-                raise TrainingError(
-                    variable=target,
-                    found="no variable of the dataset that observes it",
-                    expected=f"one of {', '.join(schema.target(target).aliases_text)}",
-                    fix="add the observations, or name them with rename=",
-                )
             observed = np.full((count, length), np.nan, dtype=np.float32)
-            observed[:, columns] = dense(array, *sites, layout.time)
+            observed[:, columns] = dense(observations(binding, target), *sites, layout.time)
         return cls(
             ids=np.asarray(ids, dtype=str),
             first_day=int(layout.days[0]),
@@ -92,8 +86,10 @@ class Record:
             target=observed,
         )
 
-    def select(self, sites: NDArray[np.bool_]) -> Self:
+    def select(self, sites: Mask) -> Self:
         """Keep some sites, `sites` True where kept."""
+        if sites.all():
+            return self
         return replace(
             self,
             ids=self.ids[sites],
@@ -101,6 +97,40 @@ class Record:
             static=self.static[sites],
             target=None if self.target is None else self.target[sites],
         )
+
+    def observed_on(self, days: Days) -> Self:
+        """Forget the target on all but the given days, counted from 1970-01-01."""
+        if self.target is None:
+            return self
+        kept = np.zeros(self.target.shape[1], dtype=bool)
+        kept[days - self.first_day] = True
+        return replace(self, target=np.where(kept, self.target, np.float32(np.nan)))
+
+    def at_least(self, length: int) -> Self:
+        """Put missing days before a record shorter than `length`, as prediction does."""
+        short = length - self.forcing.shape[1]
+        if short <= 0:
+            return self
+
+        def filled(values: Floats) -> Floats:
+            before = [(0, 0), (short, 0), (0, 0)][: values.ndim]
+            return np.pad(values, before, constant_values=np.nan)
+
+        return replace(
+            self,
+            first_day=self.first_day - short,
+            forcing=filled(self.forcing),
+            target=None if self.target is None else filled(self.target),
+        )
+
+    def without(self, tokens: Collection[str], schema: Schema) -> Self:
+        """Forget some tokens, as if the dataset did not have them."""
+        if not tokens:
+            return self
+        forcing, static = self.forcing.copy(), self.static.copy()
+        forcing[..., [name in tokens for name in schema.forcing_names]] = np.nan
+        static[..., [name in tokens for name in schema.static_names]] = np.nan
+        return replace(self, forcing=forcing, static=static)
 
     def standardised(self, scaler: Scaler) -> Self:
         """Return the record as a network reads it; the target stays in its unit."""
@@ -110,6 +140,72 @@ class Record:
         for i, moments in enumerate(scaler.statics.values()):
             static[..., i] = moments.standardise(self.static[..., i])
         return replace(self, forcing=forcing, static=static)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of names, days and values."""
+        content = hashlib.sha256(repr((self.first_day, self.ids.tolist())).encode())
+        for values in (self.forcing, self.static, self.target):
+            if values is not None:
+                content.update(repr(values.shape).encode())
+                content.update(np.ascontiguousarray(values).data)
+        return content.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """What becomes of the sites and days of a record.
+
+    Attributes
+    ----------
+    train : ndarray of bool, shape (site,)
+        Sites that are learned from.
+    validate : ndarray of bool, shape (site,), optional
+        Sites whose loss is watched.
+    days : ndarray of int64, optional
+        Days whose observations count, from 1970-01-01; by default all.
+    """
+
+    train: Mask
+    validate: Mask | None = None
+    days: Days | None = None
+
+    @classmethod
+    def all_of(cls, record: Record) -> Self:
+        """Learn from everything."""
+        return cls(train=np.ones(len(record.ids), dtype=bool))
+
+    @property
+    def in_use(self) -> Mask:
+        """Sites that train or validate, shape (site,)."""
+        return self.train if self.validate is None else self.train | self.validate
+
+    def used(self) -> Self:
+        """Return the split of the record reduced to the sites in use."""
+        kept = self.in_use
+        return replace(
+            self,
+            train=self.train[kept],
+            validate=None if self.validate is None else self.validate[kept],
+        )
+
+
+def observations(binding: Binding, target: str) -> xr.DataArray:
+    """Return the observations of a target.
+
+    Raises
+    ------
+    TrainingError
+        If the dataset has none.
+    """
+    array = binding.observed(target)
+    if array is None:
+        raise TrainingError(
+            variable=target,
+            found="no variable of the dataset that observes it",
+            expected=f"one of {', '.join(binding.schema.target(target).aliases_text)}",
+            fix="add the observations, under one of these names or with their standard_name",
+        )
+    return array
 
 
 def known_tokens(schema: Schema, records: Sequence[Record]) -> tuple[str, ...]:
@@ -126,138 +222,3 @@ def fit_scaler(schema: Schema, records: Sequence[Record]) -> Scaler:
     forcing = np.concatenate([r.forcing.reshape(-1, r.forcing.shape[-1]) for r in records])
     static = np.concatenate([r.static for r in records])
     return Scaler.fit(schema, forcing, static)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """Windows of one step.
-
-    Attributes
-    ----------
-    number : ndarray of int64, shape (B,)
-        Which of the `Windows` each row is.
-    forcing : ndarray of float32, shape (B, T, C)
-    static : ndarray of float32, shape (B, S)
-    target : ndarray of float32, shape (B, T), or None
-    weight : ndarray of float32, shape (B,), or None
-        Loss weight of each row's site.
-    """
-
-    number: NDArray[np.int64]
-    forcing: Floats
-    static: Floats
-    target: Floats | None
-    weight: Floats | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Windows:
-    """The windows of some records in which enough is known to learn from.
-
-    Attributes
-    ----------
-    records : sequence of Record
-    starts : sequence of ndarray of int32, shape (window, 2)
-        Site and first column of every window of every record.
-    length : int
-        Days a window has.
-    site_weights : sequence of ndarray, shape (site,), or None
-    """
-
-    records: Sequence[Record]
-    starts: Sequence[NDArray[np.int32]]
-    length: int
-    site_weights: Sequence[Floats] | None = None
-
-    @classmethod
-    def find(
-        cls,
-        records: Sequence[Record],
-        *,
-        length: int,
-        spin_up: int,
-        least_known: float = 0.1,
-        stride: int = 1,
-        seed: int = 0,
-        site_weights: Sequence[Floats] | None = None,
-    ) -> Self:
-        """List the admissible windows.
-
-        Parameters
-        ----------
-        least_known : float
-            Share of the days after the spin-up on which the target (without one: precipitation)
-            must be known.
-        stride : int
-            Days between the starts of a site's windows, from a random first day.
-        """
-        random = np.random.default_rng(seed)
-        starts = []
-        for record in records:
-            rows = _admissible(record, length=length, spin_up=spin_up, least=least_known)
-            phase = random.integers(stride, size=len(record.ids))
-            starts.append(rows[(rows[:, 1] + phase[rows[:, 0]]) % stride == 0])
-        return cls(records=records, starts=tuple(starts), length=length, site_weights=site_weights)
-
-    def __len__(self) -> int:
-        return sum(len(starts) for starts in self.starts)
-
-    def draw(self, *, batch_size: int, shares: Sequence[float], seed: int) -> Iterator[Batch]:
-        """Draw batches without end: a record with probability `shares`, then any of its windows."""
-        random = np.random.default_rng(seed)
-        probability = np.asarray(shares, dtype=float) / np.sum(shares)
-        while True:
-            counts = random.multinomial(batch_size, probability)
-            yield self._join(
-                [
-                    random.integers(len(starts), size=count)
-                    for starts, count in zip(self.starts, counts, strict=True)
-                ]
-            )
-
-    def in_order(self, *, batch_size: int) -> Iterator[Batch]:
-        """Go through all windows once."""
-        empty = np.empty(0, dtype=np.int64)
-        for number, starts in enumerate(self.starts):
-            for begin in range(0, len(starts), batch_size):
-                picks = [empty] * len(self.starts)
-                picks[number] = np.arange(begin, min(begin + batch_size, len(starts)))
-                yield self._join(picks)
-
-    def _join(self, picks: Sequence[NDArray[np.int64]]) -> Batch:
-        offsets = np.cumsum([0, *(len(starts) for starts in self.starts)])
-        number, forcing, static, target, weight = [], [], [], [], []
-        for i, (record, chosen) in enumerate(zip(self.records, picks, strict=True)):
-            site, first = self.starts[i][chosen].T
-            day = first[:, None] + np.arange(self.length)
-            number.append(chosen + offsets[i])
-            forcing.append(record.forcing[site[:, None], day])
-            static.append(record.static[site])
-            if record.target is not None:
-                target.append(record.target[site[:, None], day])
-            if self.site_weights is not None:
-                weight.append(self.site_weights[i][site])
-        return Batch(
-            number=np.concatenate(number),
-            forcing=np.concatenate(forcing),
-            static=np.concatenate(static),
-            target=np.concatenate(target) if target else None,
-            weight=np.concatenate(weight) if weight else None,
-        )
-
-
-def _admissible(record: Record, *, length: int, spin_up: int, least: float) -> NDArray[np.int32]:
-    """Return (site, first column) of every window in which enough is known, shape (window, 2)."""
-    values = record.forcing[..., 0] if record.target is None else record.target
-    known = np.cumsum(np.isfinite(values), axis=1, dtype=np.int32)
-    known = np.pad(known, ((0, 0), (1, 0)))
-    after = known[:, length:] - known[:, spin_up : known.shape[1] - length + spin_up]
-    rows = np.argwhere(after >= least * (length - spin_up)).astype(np.int32)
-    if not len(rows):
-        raise TrainingError(
-            variable="target" if record.target is not None else "precipitation",
-            found=f"no window of {length} days with {least:.0%} of the values known",
-            expected="at least one",
-            fix="use a longer record, or lower least_known",
-        )
-    return rows

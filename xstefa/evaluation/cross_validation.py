@@ -1,0 +1,185 @@
+"""Cross-validation: train without, test on, each fold of a holdout."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from xstefa.evaluation.evaluate import score, training_roles
+from xstefa.evaluation.holdout import Fold, Holdout
+from xstefa.evaluation.sites import Mask, Sites, only_sites
+from xstefa.evaluation.twins import Twins, find_twins
+from xstefa.inference.predict import predict
+from xstefa.inference.windows import Floats
+from xstefa.model.checkpoint import Model
+from xstefa.schema import Target
+from xstefa.training.finetune import (
+    TrainingOptions,
+    finetune_material,
+    foundation_model,
+    with_target,
+)
+from xstefa.training.guards import SEEN, LeakageWarning
+from xstefa.training.material import Material
+from xstefa.training.samples import Record, observations
+
+NEAR_DUPLICATE = 0.98
+"""Correlation of both precipitation and target from which two sites count as nearly the same."""
+
+
+def cross_validate(
+    dataset: xr.Dataset,
+    target: str | Target,
+    *,
+    holdout: Holdout,
+    model: str | Model | None = None,
+    scores: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    sites: str | None = None,
+    **how: Unpack[TrainingOptions],
+) -> xr.Dataset:
+    """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
+    foundation = foundation_model(model)
+    wanted = target if isinstance(target, Target) else foundation.schema.target(target)
+    schema = with_target(foundation.schema, wanted)
+    material = Material.read(
+        dataset,
+        name="data",
+        schema=schema,
+        target=wanted.name,
+        length=foundation.spec.windows.length,
+        rename=rename,
+        sites=sites,
+    )
+    layout = material.binding.layout
+    land = material.sites.select(material.present)
+    folds = holdout.folds(land)
+    predicted = np.full((len(material.sites), len(layout.days)), np.nan, dtype=np.float32)
+    tested = np.full(len(material.sites), -1, dtype=np.int16)
+    similarity = np.full(len(material.sites), np.nan)
+    twin = np.full(len(material.sites), "", dtype=material.sites.ids.dtype)
+    models = []
+    for number, fold in enumerate(folds):
+        trained, _ = finetune_material(
+            [material],
+            [fold],
+            foundation=foundation,
+            schema=schema,
+            target=wanted,
+            holdout=holdout.fold(number),
+            name=f"{wanted.name}, {fold.name}",
+            keep_sites=True,
+            **how,
+        )
+        models.append(trained.content_hash)
+        out = _on_all(material, fold.test_sites)
+        cells = np.ix_(out, fold.test_days)
+        predicted[cells] = _predict(dataset, material.sites, out, trained, rename)[cells]
+        tested[out] = number
+        if not fold.train_sites[fold.test_sites].any():
+            similarity[out], twin[out] = _duplicates(material.record, fold)
+    observed = observations(material.binding, wanted.name).load()
+    found = _labeled(predicted, material, wanted)
+    result = score(found, observed, scores=scores, dim=layout.time)
+    result["predicted"], result["observed"] = found, observed
+    result["fold"] = _site_variable(
+        tested, material.sites, long_name="number of the fold that tested the site", units="1"
+    )
+    result["twin_similarity"] = _site_variable(
+        similarity,
+        material.sites,
+        long_name="correlation with the training site most like it, the lower of precipitation "
+        "and target",
+        units="1",
+    )
+    result["twin"] = _site_variable(
+        twin, material.sites, long_name=f"that training site, from {NEAR_DUPLICATE} on"
+    )
+    result["pretraining"] = training_roles(foundation, material.sites)
+    _report(result, folds)
+    return result.assign_attrs(
+        title=f"cross-validation of {wanted.name}",
+        target=wanted.name,
+        holdout=repr(holdout),
+        folds=[fold.name for fold in folds],
+        foundation_name=foundation.name,
+        foundation_hash=foundation.content_hash,
+        model_hashes=models,
+    )
+
+
+def _predict(
+    dataset: xr.Dataset,
+    sites: Sites,
+    out: Mask,
+    model: Model,
+    rename: Mapping[str, str] | None,
+) -> Floats:
+    """Predict some sites, shape (site, time); NaN at the others."""
+    kept = only_sites(dataset, sites, out)
+    answer = predict(kept, model, rename=rename)
+    days = next(dim for dim in answer.dims if dim not in sites.site_dims)
+    values = answer.transpose(*sites.site_dims, days).to_numpy()
+    flat = values.reshape(-1, values.shape[-1])
+    if len(flat) == len(out):
+        return flat
+    full = np.full((len(out), flat.shape[1]), np.nan, dtype=np.float32)
+    full[out] = flat
+    return full
+
+
+def _duplicates(record: Record, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Return how alike each test site and a training site are, and which, if nearly the same."""
+    assert record.target is not None
+    series = (record.forcing[..., 0], record.target)
+    found: Twins = find_twins(
+        [values[fold.test_sites] for values in series],
+        [values[fold.train_sites] for values in series],
+    )
+    names = record.ids[fold.train_sites][found.nearest]
+    return found.similarity, np.where(found.above(NEAR_DUPLICATE), names, "")
+
+
+def _on_all(material: Material, present: Mask) -> Mask:
+    """Spread a mask over the present sites to all sites."""
+    full = np.zeros(len(material.sites), dtype=bool)
+    full[material.present] = present
+    return full
+
+
+def _labeled(values: Floats, material: Material, target: Target) -> xr.DataArray:
+    layout, sites = material.binding.layout, material.sites
+    array = xr.DataArray(
+        values.reshape(*sites.shape, len(layout.days)), dims=(*layout.site_dims, layout.time)
+    )
+    attrs = {"units": target.units, "long_name": target.long_name}
+    return layout.wrap(array.transpose(*layout.dims).to_numpy(), name=target.name, attrs=attrs)
+
+
+def _site_variable(values: np.ndarray, sites: Sites, **attrs: str) -> xr.DataArray:
+    return xr.DataArray(values.reshape(sites.shape), dims=sites.site_dims, attrs=attrs)
+
+
+def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:
+    """Warn of what makes the test easier than it looks."""
+    alike = int((result["twin_similarity"] >= NEAR_DUPLICATE).sum())
+    if alike:
+        warnings.warn(
+            f"{alike} test sites have a near duplicate among the training sites of their fold: see "
+            "'twin' in the result, and group such sites, e.g. with Regions",
+            LeakageWarning,
+            stacklevel=3,
+        )
+    over_sites = any(not fold.train_sites.all() for fold in folds)
+    seen = int((result["pretraining"] == SEEN).sum())
+    if over_sites and seen:
+        warnings.warn(
+            f"the foundation model was pretrained on the inputs of {seen} test sites: see "
+            "'pretraining' in the result. Pretrain without them for a clean test",
+            LeakageWarning,
+            stacklevel=3,
+        )

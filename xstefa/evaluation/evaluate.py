@@ -1,0 +1,129 @@
+"""Scores of a model at every site of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import xarray as xr
+
+from xstefa.binding import bind
+from xstefa.errors import OptionError
+from xstefa.evaluation import metrics
+from xstefa.evaluation.sites import Sites
+from xstefa.inference.predict import predict
+from xstefa.model.checkpoint import Model, load_model, model_for
+from xstefa.schema import load_schema
+from xstefa.training.guards import ROLES, roles
+from xstefa.training.samples import observations
+
+METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(
+    {
+        "nse": metrics.nse,
+        "kge": metrics.kge,
+        "correlation": metrics.correlation,
+        "rmse": metrics.rmse,
+        "ubrmse": metrics.ubrmse,
+        "mae": metrics.mae,
+        "pbias": metrics.pbias,
+        "fhv": metrics.fhv,
+        "flv": metrics.flv,
+        "fdc_rmse": metrics.fdc_rmse,
+    }
+)
+"""The metrics of appendix E by name."""
+
+
+def evaluate(
+    dataset: xr.Dataset,
+    target: str,
+    *,
+    model: str | Model | None = None,
+    scores: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    sites: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch_size: int | None = None,
+) -> xr.Dataset:
+    """Predict, and score against the dataset's own observations; see `StefaAccessor.evaluate`."""
+    schema = load_schema() if model is None else load_model(model).schema
+    binding = bind(dataset, schema, rename=rename)
+    layout = binding.layout
+    chosen = model_for(target, support=layout.support) if model is None else load_model(model)
+    observed = observations(binding, target)
+    predicted = predict(
+        dataset,
+        target,
+        model=chosen,
+        rename=rename,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    found = score(predicted, observed, scores=scores, dim=layout.time)
+    places = Sites.of(dataset, layout, name=sites)
+    found["training"] = training_roles(chosen, places)
+    return found.assign_attrs(
+        title=f"{target} of {chosen.name} against observations",
+        target=target,
+        model_name=chosen.name,
+        model_hash=chosen.content_hash,
+    )
+
+
+def training_roles(model: Model, sites: Sites) -> xr.DataArray:
+    """Say of each site whether a model has learned from it, as a CF flag variable."""
+    values = roles(model.spec.provenance, sites.ids).reshape(sites.shape)
+    return xr.DataArray(
+        values,
+        dims=sites.site_dims,
+        attrs={
+            "long_name": "whether the model learned from the site, as its provenance tells",
+            "flag_values": np.array(list(ROLES.values()), dtype=np.int8),
+            "flag_meanings": " ".join(ROLES),
+        },
+    )
+
+
+def score(
+    predicted: xr.DataArray,
+    observed: xr.DataArray,
+    *,
+    scores: Sequence[str] | None = None,
+    dim: str = "time",
+) -> xr.Dataset:
+    """Score a prediction.
+
+    Parameters
+    ----------
+    predicted, observed : DataArray
+        On the same labels along `dim`.
+    scores : sequence of str, optional
+        Names of `METRICS`; by default all.
+    dim : str
+
+    Returns
+    -------
+    Dataset
+        A variable for each score, and `days`, the number of days on which both are known. Lazy if
+        an input is.
+
+    Raises
+    ------
+    OptionError
+        If there is no score of a name.
+    """
+    names = list(METRICS) if scores is None else list(scores)
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise OptionError(
+            variable="scores",
+            found=", ".join(map(repr, unknown)),
+            expected=", ".join(METRICS),
+        )
+    found = xr.Dataset({name: METRICS[name](predicted, observed, dim=dim) for name in names})
+    days = (predicted.notnull() & observed.notnull()).sum(dim)
+    days.attrs = {"long_name": "days with prediction and observation", "units": "1"}
+    return found.assign(days=days)

@@ -1,0 +1,106 @@
+"""The state of an unfinished training in one file: tensors as safetensors, the rest as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from xstefa.errors import TrainingError
+
+HEADER = "xstefa_training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Where and how often the state is saved; where training goes on if it was interrupted.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.safetensors`` file. If it is there, training goes on from it.
+    minutes : float
+        Time between saves.
+    """
+
+    path: Path
+    minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path).with_suffix(".safetensors"))
+
+    def load(self, recipe: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return tensors and other state of an interrupted run of the same recipe, if there is one.
+
+        Raises
+        ------
+        TrainingError
+            If the file belongs to another recipe.
+        """
+        if not self.path.is_file():
+            return None
+        with safe_open(self.path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            # A copy: the file must not stay mapped while it is replaced.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        found, wanted = header.get("recipe"), json.loads(json.dumps(recipe))
+        if found != wanted:
+            differs = sorted(
+                key
+                for key in wanted
+                if not isinstance(found, dict) or found.get(key) != wanted[key]
+            )
+            raise TrainingError(
+                "the checkpoint belongs to another training",
+                variable=str(self.path),
+                found=f"another {', '.join(differs) or 'recipe'}",
+                expected="the same data, sizes, schedule and seed",
+                fix="give another checkpoint=, or delete the file to start anew",
+            )
+        return tensors, header["state"]
+
+    def save(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], recipe: Mapping[str, Any]
+    ) -> None:
+        """Replace the file, never leaving half of one."""
+        content = save(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+            metadata={HEADER: json.dumps({"recipe": recipe, "state": state})},
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, self.path)
+
+
+def as_checkpoint(checkpoint: str | os.PathLike[str] | Checkpoint | None) -> Checkpoint | None:
+    """Return a checkpoint given as such or as the path of its file."""
+    if checkpoint is None or isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return Checkpoint(path=Path(checkpoint))
+
+
+class Timer:
+    """Says when the next save is due."""
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = 60 * minutes
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether the time has passed; if so it starts anew."""
+        if time.monotonic() - self._last < self._seconds:
+            return False
+        self._last = time.monotonic()
+        return True

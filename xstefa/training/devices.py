@@ -1,0 +1,268 @@
+"""Where training runs: one device by itself, several through Lightning Fabric.
+
+The loop speaks Fabric's language (`setup`, `backward`, `clip_gradients`, ...). One device needs so
+few of its verbs that they are written out here, and training on it needs no extra package. The
+arithmetic is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from xstefa.errors import OptionError, TrainingError
+from xstefa.options import Options, get_options, set_options
+
+T = TypeVar("T")
+
+FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+class Runner(Protocol):
+    """The part of `lightning_fabric.Fabric` that the loop uses."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of this process."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+
+    @property
+    def global_rank(self) -> int:
+        """Number of this process."""
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process writes the files."""
+
+    def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
+        """Move a module and its optimizers to the device; return what to call instead."""
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context in which a forward pass has the chosen precision."""
+
+    def backward(self, tensor: Tensor) -> None:
+        """Compute gradients."""
+
+    def clip_gradients(
+        self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool
+    ) -> Any:
+        """Scale the gradients so that their joint norm is at most `max_norm`."""
+
+    def all_reduce(self, data: Tensor, *, reduce_op: str) -> Any:
+        """Join a number of all processes."""
+
+    def all_gather(self, data: Tensor) -> Any:
+        """Stack a tensor of all processes along a new first dimension."""
+
+    def broadcast(self, obj: Any) -> Any:
+        """Return the value that the first process has."""
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+
+
+class OneDevice:
+    """`Runner` for one process on one device.
+
+    Parameters
+    ----------
+    device : str
+        Torch device.
+    precision : {"fp32", "bf16"}
+    """
+
+    world_size = 1
+    global_rank = 0
+    is_global_zero = True
+
+    def __init__(self, device: str, precision: str) -> None:
+        self.device = torch.device(device)
+        self._precision = precision
+
+    def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
+        """Move the module; calling what is returned runs it in the chosen precision."""
+        module.to(self.device)
+
+        def run(*args: Any) -> Any:
+            with self.autocast():
+                return module(*args)
+
+        return run, *optimizers
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return an autocast context, which does nothing in single precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+
+    def backward(self, tensor: Tensor) -> None:
+        """Compute gradients."""
+        tensor.backward()
+
+    def clip_gradients(
+        self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool
+    ) -> Any:
+        """Scale the gradients of what the optimizer trains."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
+
+    def all_reduce(self, data: Tensor, *, reduce_op: str) -> Any:
+        """Return the number itself."""
+        return data
+
+    def all_gather(self, data: Tensor) -> Any:
+        """Return the tensor as the only one of a stack."""
+        return data.unsqueeze(0)
+
+    def broadcast(self, obj: Any) -> Any:
+        """Return the value itself."""
+        return obj
+
+    def barrier(self) -> None:
+        """Wait for nobody."""
+
+
+def alone(tensor: Tensor) -> Tensor:
+    """Return what a single process contributes: the tensor itself."""
+    return tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Which rows of a batch this process computes.
+
+    Attributes
+    ----------
+    rank, world : int
+        Number of this process, and of processes.
+    mean : callable
+        Averages a tensor over the processes.
+    """
+
+    rank: int = 0
+    world: int = 1
+    mean: Callable[[Tensor], Tensor] = alone
+
+    @classmethod
+    def of(cls, runner: Runner) -> Part:
+        """Return the part of a runner's process."""
+        if runner.world_size == 1:
+            return cls()
+        return cls(
+            rank=runner.global_rank,
+            world=runner.world_size,
+            # Counts are whole numbers, which a mean in place would cut off.
+            mean=lambda tensor: runner.all_reduce(tensor.float(), reduce_op="mean"),
+        )
+
+    @property
+    def rows(self) -> slice:
+        """The rows: every `world`-th, from `rank`."""
+        return slice(self.rank, None, self.world)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """What to train on.
+
+    Parameters
+    ----------
+    device : str
+        Torch device; with several of them its kind, ``"cpu"`` or ``"cuda"``.
+    count : int
+        Devices of that kind; on CPUs processes.
+    """
+
+    device: str = "cpu"
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise OptionError(
+                variable="devices",
+                found=str(self.count),
+                expected="a whole number of at least 1",
+                fix="devices=1",
+            )
+        if self.count > 1 and ":" in self.device:
+            raise OptionError(
+                variable="device",
+                found=f"{self.device!r} with devices={self.count}",
+                expected=f"the kind alone, {self.device.partition(':')[0]!r}",
+                fix="choose which with CUDA_VISIBLE_DEVICES",
+            )
+
+    def launch(self, function: Callable[[Runner], T], *, precision: str) -> T:
+        """Run a function on the devices.
+
+        Several devices get a process each, started afresh unless a launcher such as torchrun has
+        started them already. Scripts that train so need ``if __name__ == "__main__":``.
+
+        Parameters
+        ----------
+        function : callable
+            From a `Runner` to something that can be pickled; what the first process returns is
+            returned.
+        precision : {"fp32", "bf16"}
+
+        Raises
+        ------
+        TrainingError
+            If several devices are asked for and Lightning Fabric is not installed.
+        """
+        if self.count == 1:
+            return function(OneDevice(self.device, precision))
+        fabric = _fabric()
+        strategies = import_module("lightning_fabric.strategies")
+        launched = "TORCHELASTIC_RUN_ID" in os.environ
+        runner = fabric.Fabric(
+            accelerator=self.device,
+            devices=self.count,
+            precision=FABRIC_PRECISION[precision],
+            strategy=strategies.DDPStrategy(
+                start_method="popen" if launched else "spawn",
+                # Fills of inputs that a head does not read have no gradient.
+                find_unused_parameters=True,
+            ),
+        )
+        options = get_options()
+        if launched:
+            runner.launch()
+            return runner.broadcast(_in_process(runner, function=function, options=options))
+        # A partial is opaque to Fabric, which would rewrite frozen dataclasses among arguments.
+        return runner.launch(partial(_in_process, function=function, options=options))
+
+
+def default_device() -> str:
+    """Return ``"cuda"`` if there is a GPU, else ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _in_process(runner: Runner, *, function: Callable[[Runner], T], options: Options) -> T:
+    """Run in a new process what was asked for in the old one, under the same settings."""
+    with set_options(
+        progress=options.progress if runner.is_global_zero else False, cache_dir=options.cache_dir
+    ):
+        return function(runner)
+
+
+def _fabric() -> Any:
+    try:
+        return import_module("lightning_fabric")
+    except ImportError as error:
+        raise TrainingError(
+            "training on several devices needs Lightning Fabric",
+            variable="devices",
+            found="no package lightning_fabric",
+            expected="the extra 'train'",
+            fix='pip install "xstefa[train]", or train on one device with devices=1',
+        ) from error

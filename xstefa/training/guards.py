@@ -1,0 +1,90 @@
+"""Guards against leakage: what a model must not have seen to be judged fairly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstefa.errors import TrainingError
+from xstefa.evaluation.holdout import held_out
+from xstefa.schema import Schema
+
+UNKNOWN, SEEN, HELD_OUT = 0, 1, 2
+ROLES = {"unknown": UNKNOWN, "seen_in_training": SEEN, "held_out": HELD_OUT}
+
+
+class LeakageWarning(UserWarning):
+    """A score may be better than it deserves."""
+
+
+def refuse_leaks(
+    dataset: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = None
+) -> None:
+    """Refuse predictors that are computed from a target, or are one.
+
+    Matching never takes them; `rename` could.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    schema : Schema
+    rename : mapping of str to str, optional
+        Dataset variable to token.
+
+    Raises
+    ------
+    TrainingError
+        Naming the variable.
+    """
+    inputs = {alias.name for token in schema.tokens for alias in token.aliases}
+    for variable, token in (rename or {}).items():
+        named = dataset[variable].attrs.get("standard_name") if variable in dataset else None
+        for target in schema.targets:
+            observed = variable in {alias.name for alias in target.aliases} - inputs
+            observed |= named in {name.name for name in target.standard_names}
+            if variable not in target.leaking and (not observed or token == target.name):
+                continue
+            what = "computed from it" if variable in target.leaking else "an observation of it"
+            raise TrainingError(
+                f"a model of {target.name} must not read what is {what}",
+                variable=variable,
+                found=f"rename gives it to {token!r}",
+                expected="predictors that are known where the target is not",
+                fix=f"leave {variable!r} out of rename",
+            )
+
+
+def roles(provenance: Mapping[str, Any], ids: NDArray[np.str_]) -> NDArray[np.int8]:
+    """Say of each site whether a model has learned from it, as far as its provenance tells.
+
+    Parameters
+    ----------
+    provenance : mapping
+        `ModelSpec.provenance`; that of the model it was fine-tuned from counts too.
+    ids : ndarray of str, shape (site,)
+
+    Returns
+    -------
+    ndarray of int8, shape (site,)
+        A value of `ROLES`.
+    """
+    found = np.full(len(ids), UNKNOWN, dtype=np.int8)
+    while provenance:
+        datasets = provenance.get("datasets")
+        rule = provenance.get("holdout")
+        if isinstance(datasets, Mapping):
+            trained = {site for content in datasets.values() for site in content.get("trained", ())}
+            found[(found == UNKNOWN) & ~np.isin(ids, list(trained))] = HELD_OUT
+            found[np.isin(ids, list(trained))] = SEEN
+        elif isinstance(rule, str):
+            # Older models tell the rule only: a site that it does not hold out may have been seen.
+            out = held_out(ids, salt=rule)
+            found[out & (found == UNKNOWN)] = HELD_OUT
+            found[~out & (found == HELD_OUT)] = UNKNOWN
+        foundation = provenance.get("foundation")
+        provenance = foundation.get("provenance", {}) if isinstance(foundation, Mapping) else {}
+    return found

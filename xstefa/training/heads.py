@@ -1,0 +1,246 @@
+"""Training of heads: a frozen encoder, and what learns one target on top of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from xstefa.errors import ModelError
+from xstefa.inference.windows import Floats, WindowPolicy
+from xstefa.model.architecture import HeadSize
+from xstefa.model.checkpoint import Model, ModelSpec
+from xstefa.model.network import StefaLand
+from xstefa.model.variants import EncoderUse
+from xstefa.schema import Schema
+from xstefa.training.checkpoints import Checkpoint
+from xstefa.training.devices import Devices, Part, Runner
+from xstefa.training.dropout import TokenDropout
+from xstefa.training.embeddings import encode_windows
+from xstefa.training.loop import History, Schedule, Validation, fit
+from xstefa.training.objectives import Estimation
+from xstefa.training.runs import finished, seeded
+from xstefa.training.samples import Record, Split, known_tokens
+from xstefa.training.sampling import Windows, validation_windows
+
+
+def train_head(
+    records: Sequence[Record],
+    *,
+    foundation: Model,
+    schema: Schema | None = None,
+    encoder: EncoderUse = "frozen",
+    head: HeadSize,
+    target: str,
+    support: str,
+    windows: WindowPolicy,
+    schedule: Schedule,
+    shares: Sequence[float],
+    weights: Sequence[Floats],
+    token_dropout: float = 0.0,
+    centred: float = 0.0,
+    stride: int = 1,
+    cache: bool = True,
+    encoding: str | None = None,
+    name: str,
+    provenance: Mapping[str, Any],
+    splits: Sequence[Split] | None = None,
+    validation: Validation | None = None,
+    checkpoint: Checkpoint | None = None,
+    devices: Devices | None = None,
+    warm_start: bool = False,
+) -> tuple[Model, History]:
+    """Train the heads of one target on a frozen encoder, equations (1)-(3).
+
+    Parameters
+    ----------
+    records : sequence of Record
+        With their target.
+    foundation : Model
+        Gives the encoder, the schema and the scaler.
+    schema : Schema, optional
+        The foundation's, with another target.
+    encoder : {"frozen", "tuned", "scratch", "none"}
+        Keep the pretrained encoder as it is, train it on, train it from random weights, or leave it
+        out; `xstefa.model.variants` names the combinations with heads that the paper compares.
+    shares : sequence of float
+        How often each record is drawn from.
+    weights : sequence of ndarray, shape (site,)
+        Loss weight of every site of every record.
+    token_dropout : float
+        Probability with which each token that is not required is hidden from a window, so that
+        the head also serves datasets with fewer tokens.
+    centred : float
+        Share of the loss that forgives a constant error; see `weighted_mse`.
+    stride : int
+        Days between the windows of a site.
+    cache : bool
+        Let a frozen encoder read each window once, before training, and keep what it says on disk:
+        2 bytes (in single precision 4) times the number of windows, days and `width`.
+    encoding : {"fp32", "bf16"}, optional
+        Arithmetic of the encoder and number format of what is kept, with `cache`; by default that
+        of the schedule. The heads read it in the precision of the schedule.
+    splits : sequence of Split, optional
+        Which sites and days of each record train and validate; by default all train.
+    validation : Validation, optional
+    checkpoint : Checkpoint, optional
+    devices : Devices, optional
+        By default one CPU.
+    warm_start : bool
+        Start from the heads of `foundation`, which then must be a model with such heads.
+
+    Returns
+    -------
+    Model, History
+    """
+    splits = splits or [Split.all_of(record) for record in records]
+    trained_on = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
+    schema = schema or foundation.schema
+    tokens = known_tokens(schema, trained_on)
+    if encoder == "frozen":
+        # Weights that no training value ever reached would answer with noise, and cannot learn.
+        tokens = tuple(token for token in tokens if token in foundation.spec.tokens)
+    spec = replace(
+        foundation.spec,
+        name=name,
+        target=target,
+        support=support,
+        architecture=replace(
+            foundation.spec.architecture,
+            decoder=False,
+            head=head,
+            encoder=None if encoder == "none" else foundation.spec.architecture.encoder,
+        ),
+        schema=schema,
+        windows=windows,
+        tokens=tokens,
+        provenance=provenance,
+        card="",
+    )
+    hidden = {v.name for v in (*schema.forcings, *schema.statics)} - set(tokens)
+    job = _Job(
+        records=[r.without(hidden, schema).standardised(spec.scaler) for r in records],
+        splits=splits,
+        foundation=foundation,
+        encoder=encoder,
+        spec=spec,
+        schedule=schedule,
+        shares=shares,
+        weights=weights,
+        token_dropout=token_dropout,
+        centred=centred,
+        stride=stride,
+        encoding=(encoding or schedule.precision) if cache and encoder == "frozen" else None,
+        validation=validation,
+        checkpoint=checkpoint,
+        warm_start=warm_start,
+    )
+    return (devices or Devices()).launch(partial(_train, job=job), precision=schedule.precision)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """All that a process has to know."""
+
+    records: Sequence[Record]
+    splits: Sequence[Split]
+    foundation: Model
+    encoder: EncoderUse
+    spec: ModelSpec
+    schedule: Schedule
+    shares: Sequence[float]
+    weights: Sequence[Floats]
+    token_dropout: float
+    centred: float
+    stride: int
+    encoding: str | None
+    validation: Validation | None
+    checkpoint: Checkpoint | None
+    warm_start: bool
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What determines the result, as JSON."""
+        names = ("encoder", "token_dropout", "centred", "stride", "encoding", "warm_start")
+        return {name: getattr(self, name) for name in names} | {
+            "model": json.loads(self.spec.to_json()),
+            "foundation": self.foundation.content_hash,
+            "shares": list(self.shares),
+        }
+
+
+def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
+    spec, schedule = job.spec, job.schedule
+    with seeded(schedule.seed, runner):
+        network = _network(job).to(runner.device)
+        dropout = TokenDropout(spec.schema, probability=job.token_dropout, seed=schedule.seed).to(
+            runner.device
+        )
+        found = Windows.find(
+            job.records,
+            length=spec.windows.length,
+            spin_up=spec.windows.spin_up,
+            stride=job.stride,
+            seed=schedule.seed,
+            site_weights=job.weights,
+        )
+        encoded = None
+        if job.encoding is not None:
+            # The first process writes the file that the others find.
+            for turn in (runner.is_global_zero, not runner.is_global_zero):
+                if turn:
+                    encoded = encode_windows(
+                        network,
+                        found,
+                        dropout,
+                        precision=job.encoding,
+                        device=runner.device,
+                    )
+                runner.barrier()
+        records = [
+            record if split.days is None else record.observed_on(split.days)
+            for record, split in zip(job.records, job.splits, strict=True)
+        ]
+        history = fit(
+            Estimation(
+                network,
+                part=Part.of(runner),
+                encoder=job.encoder,
+                windows=spec.windows,
+                dropout=dropout,
+                centred=job.centred,
+            ),
+            found.restricted([split.train for split in job.splits], records),
+            shares=job.shares,
+            schedule=schedule,
+            runner=runner,
+            description=f"training {spec.name}",
+            encoded=encoded,
+            validation=job.validation,
+            validation_windows=validation_windows(found, job.splits),
+            checkpoint=job.checkpoint,
+            recipe=job.recipe,
+        )
+        return finished(spec, network, history, runner)
+
+
+def _network(job: _Job) -> StefaLand:
+    """Build the network, with those weights that it does not have to learn anew."""
+    network = StefaLand(job.spec.architecture)
+    if network.encoder is None or job.encoder == "scratch":
+        return network
+    foundation = job.foundation.network()
+    if foundation.encoder is None:
+        raise ModelError(
+            variable=job.foundation.name,
+            found="a model without an encoder",
+            expected="a StefaLand model, of which the encoder is kept",
+            fix='choose one of xstefa.list_models() that is no baseline, or head="lstm"',
+        )
+    network.encoder.load_state_dict(foundation.encoder.state_dict())
+    network.encoder.requires_grad_(job.encoder == "tuned")
+    if job.warm_start:
+        network.heads.load_state_dict(foundation.heads.state_dict())
+    return network

@@ -1,0 +1,207 @@
+"""Datasets as training material: bound, read, split, guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xstefa.binding import Binding, bind
+from xstefa.errors import TrainingError
+from xstefa.evaluation.holdout import Fold, Holdout
+from xstefa.evaluation.sites import Mask, Sites
+from xstefa.inference.windows import Days
+from xstefa.schema import Schema
+from xstefa.training.guards import refuse_leaks
+from xstefa.training.samples import Record, Split
+
+Datasets: TypeAlias = xr.Dataset | Mapping[str, xr.Dataset]
+
+# Longer lists of sites (cells of a large grid) are told by their number and hash only.
+MOST_NAMED_SITES = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """What one dataset gives to learn from.
+
+    Attributes
+    ----------
+    name : str
+    binding : Binding
+    sites : Sites
+        All sites of the dataset.
+    present : ndarray of bool, shape (site,)
+        Sites with precipitation: on a grid, the land. `record` has only these.
+    record : Record
+        Canonical units; not split.
+    """
+
+    name: str
+    binding: Binding
+    sites: Sites
+    present: Mask
+    record: Record
+
+    @classmethod
+    def read(
+        cls,
+        dataset: xr.Dataset,
+        *,
+        name: str,
+        schema: Schema,
+        target: str | None,
+        length: int,
+        rename: Mapping[str, str] | None,
+        sites: str | None,
+    ) -> Material:
+        """Bind a dataset and read it into memory.
+
+        Parameters
+        ----------
+        length : int
+            Days of a window; a shorter record is preceded by missing days.
+        sites : str, optional
+            Variable that names the sites.
+        """
+        refuse_leaks(dataset, schema, rename=rename)
+        binding = bind(dataset, schema, rename=rename)
+        binding.check_ranges()
+        found = Sites.of(dataset, binding.layout, name=sites)
+        record = Record.from_binding(binding, ids=found.ids.tolist(), target=target)
+        present = np.asarray(np.isfinite(record.forcing[..., 0]).any(axis=1))
+        return cls(
+            name=name,
+            binding=binding,
+            sites=found,
+            present=present,
+            record=record.select(present).at_least(length),
+        )
+
+    def fold(self, holdout: Holdout | None) -> Fold:
+        """Split by a holdout that makes one fold; without one, all trains.
+
+        Raises
+        ------
+        TrainingError
+            If the holdout makes several.
+        """
+        land = self.sites.select(self.present)
+        if holdout is None:
+            every, always = np.ones(len(land), dtype=bool), np.ones(len(land.days), dtype=bool)
+            return Fold(
+                name="",
+                train_sites=every,
+                test_sites=~every,
+                train_days=always,
+                test_days=~always,
+            )
+        folds = holdout.folds(land)
+        if len(folds) != 1:
+            raise TrainingError(
+                "one model can leave out one fold only",
+                variable="holdout",
+                found=f"{len(folds)} folds of {holdout!r}",
+                expected="a holdout with one fold",
+                fix="use cross_validate, or one fold: holdout.fold(0)",
+            )
+        return folds[0]
+
+    def split(self, fold: Fold, validation: Holdout | None) -> Split:
+        """Say what becomes of the record's sites and days; validation sites come from training."""
+        train, validate = fold.train_sites, None
+        if validation is not None:
+            watched = validation.folds(self.sites.select(self.present).select(train))[0]
+            validate = train.copy()
+            validate[train] = watched.test_sites
+            train = train & ~validate
+        days: Days | None = None
+        if not fold.train_days.all():
+            days = self.binding.layout.days[fold.train_days]
+        return Split(train=train, validate=validate, days=days)
+
+    def describe(self, split: Split) -> dict[str, Any]:
+        """Return what goes into the provenance: hash of the data, names of the sites."""
+        content: dict[str, Any] = {"sha256": self.record.digest(), "sites": int(split.train.sum())}
+        if split.train.sum() <= MOST_NAMED_SITES:
+            content["trained"] = self.record.ids[split.train].tolist()
+            if split.validate is not None:
+                content["validated"] = self.record.ids[split.validate].tolist()
+        if split.days is not None:
+            content["days"] = len(split.days)
+        return content
+
+
+def read_all(
+    datasets: Datasets,
+    *,
+    schema: Schema,
+    target: str | None,
+    length: int,
+    rename: Mapping[str, str] | None,
+    sites: str | Mapping[str, str] | None,
+) -> list[Material]:
+    """Read one or several datasets, see `Material.read`.
+
+    Parameters
+    ----------
+    datasets : Dataset or mapping of str to Dataset
+    rename : mapping of str to str, optional
+        Applies to the datasets that have the variables.
+    sites : str or mapping of str to str, optional
+        Variable that names the sites, or one for each dataset.
+
+    Raises
+    ------
+    TrainingError
+        If there is no dataset, or none has a variable of `rename`.
+    """
+    named = {"data": datasets} if isinstance(datasets, xr.Dataset) else dict(datasets)
+    if not named:
+        raise TrainingError(variable="datasets", found="none", expected="at least one dataset")
+    for variable in rename or {}:
+        if not any(variable in dataset.variables for dataset in named.values()):
+            raise TrainingError(
+                "rename names a variable that no dataset has",
+                variable=variable,
+                found=", ".join(named),
+                expected="a variable of one of them",
+                fix="rename={variable of the dataset: token}",
+            )
+    return [
+        Material.read(
+            dataset,
+            name=name,
+            schema=schema,
+            target=target,
+            length=length,
+            rename={k: v for k, v in (rename or {}).items() if k in dataset.variables},
+            sites=sites.get(name) if isinstance(sites, Mapping) else sites,
+        )
+        for name, dataset in named.items()
+    ]
+
+
+def share_list(
+    shares: Mapping[str, float] | None, material: Sequence[Material], days: Sequence[int]
+) -> list[float]:
+    """Return how often each dataset is drawn from; by default as often as it has known days.
+
+    Raises
+    ------
+    TrainingError
+        If `shares` names other datasets than there are.
+    """
+    if shares is None:
+        return [float(count) for count in days]
+    names = [part.name for part in material]
+    if set(shares) != set(names):
+        raise TrainingError(
+            variable="shares",
+            found=f"shares of {', '.join(shares)}",
+            expected=f"one for each dataset: {', '.join(names)}",
+        )
+    return [float(shares[name]) for name in names]
