@@ -1,0 +1,160 @@
+"""Processes that are really killed, and disks that are really full."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+WRITE = """
+    import os, sys, time
+    import dask, xarray as xr, xstefa
+    from xstefa.inference import lazy, store
+
+    lazy.BLOCK_BYTES = 30_000
+    source, target, model, resume, pause = sys.argv[1:]
+    write = store._write_block
+
+    def slowly(*args):  # so that there is time to be killed
+        write(*args)
+        time.sleep(float(pause))
+
+    store._write_block = slowly
+
+    def main():
+        ds = xr.open_zarr(source, consolidated=False)
+        prediction = ds.stefa.predict(xstefa.load_model(model), device="cpu", coverage=True)
+        xstefa.to_zarr(prediction, target, resume=resume == "resume")
+        print("done")
+
+    if __name__ == "__main__":
+        with dask.config.set(num_workers=2):
+            main()
+"""
+
+
+@pytest.fixture
+def writing(dataset, tiny_model, tmp_path):
+    """Start a process that writes: ``writing("out.zarr", resume=..., pause=...)``."""
+    dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
+
+    def start(name, *, resume=False, pause=0.0, **kwargs):
+        words = ["resume" if resume else "new", str(pause)]
+        places = [tmp_path / "input.zarr", tmp_path / name, tiny_model.path]
+        return subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WRITE), *map(str, places), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            **kwargs,
+        )
+
+    return start
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def entries(folder):
+    return len([p for p in folder.glob("_xstefa/soil_moisture/c/**/*") if p.is_file()])
+
+
+def wait_for(condition, *, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_process(writing, tmp_path):
+    assert finish(writing("undisturbed.zarr"))[0] == 0
+    expected = files(tmp_path / "undisturbed.zarr")
+    out = tmp_path / "out.zarr"
+    for count in (1, 5, 9):
+        process = writing("out.zarr", resume=True, pause=0.2)
+        wait_for(lambda count=count: entries(out) >= count)
+        process.send_signal(signal.SIGKILL)
+        assert finish(process)[0] == -signal.SIGKILL
+        assert 0 < entries(out) < 12
+    done = entries(out)
+    assert done >= 9
+    code, _, err = finish(writing("out.zarr", resume=True))
+    assert code == 0, err
+    assert files(out) == expected
+
+
+@pytest.mark.slow
+def test_full_disk(make_dataset, writing, tmp_path):
+    # A long record, so that blocks of the output are larger than any file of metadata.
+    long = make_dataset(days=5000, lat=2, lon=2)
+    long.to_zarr(tmp_path / "input.zarr", mode="w", consolidated=False)
+    assert finish(writing("undisturbed.zarr"))[0] == 0
+    blocks = [p for p in (tmp_path / "undisturbed.zarr/soil_moisture/c").rglob("*") if p.is_file()]
+    room = min(p.stat().st_size for p in blocks) - 1
+
+    def little_room():
+        # No file may be as large as a block: to the writer that is a disk with no room for it.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    code, _, err = finish(writing("out.zarr", preexec_fn=little_room))
+    assert code == 1
+    assert "StoreError" in err
+    assert "there is no room left" in err
+    assert "resume=True" in err
+    assert entries(tmp_path / "out.zarr") == 0
+    code, _, err = finish(writing("out.zarr", resume=True))
+    assert code == 0, err
+    assert files(tmp_path / "out.zarr") == files(tmp_path / "undisturbed.zarr")
+
+
+@pytest.mark.slow
+def test_killed_worker(dataset, tiny_model, tmp_path, monkeypatch):
+    from distributed import Client, LocalCluster
+
+    import xstefa
+    from xstefa.inference import lazy
+
+    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
+    ds = xr.open_zarr(tmp_path / "input.zarr", consolidated=False)
+    prediction = ds.stefa.predict(tiny_model, device="cpu", coverage=True)
+    xstefa.to_zarr(prediction, tmp_path / "undisturbed.zarr")
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        victim = next(iter(client.run(os.getpid).values()))
+        killer = subprocess.Popen(
+            # As soon as the first block is written.
+            [
+                "bash",
+                "-c",
+                f'until ls "{tmp_path}"/out.zarr/_xstefa/soil_moisture/c/*/*/* '
+                f">/dev/null 2>&1; do sleep 0.01; done; kill -9 {victim}",
+            ]
+        )
+        xstefa.to_zarr(prediction, tmp_path / "out.zarr")
+        assert killer.wait(60) == 0
+    assert files(tmp_path / "out.zarr") == files(tmp_path / "undisturbed.zarr")
