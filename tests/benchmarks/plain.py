@@ -144,3 +144,17 @@ class PlainStefaLand(nn.Module):
         if self.recurrent:
             tokens = self.decoder_norm(self.decoder(tokens)[0])
         return self.time_series_projection(tokens[:, :-1]), self.static_projection(tokens[:, -1])
+
+
+def plain_masks(batch: int, days: int, variables: int, generator: torch.Generator) -> Tensor:
+    """Hide windows of 30 to 90 days until their lengths add up to half of the days; in loops."""
+    hidden = torch.zeros(batch, days, variables, dtype=torch.bool)
+    for row in range(batch):
+        for variable in range(variables):
+            left = days // 2
+            while left > 0:
+                length = min(int(torch.randint(30, 91, (1,), generator=generator)), left)
+                start = int(torch.randint(0, days - length + 1, (1,), generator=generator))
+                hidden[row, start : start + length, variable] = True
+                left -= length
+    return hidden

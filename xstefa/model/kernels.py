@@ -1,4 +1,4 @@
-"""The arithmetic of the encoder: `torch.nn`'s, and on a CPU that only infers, faster kernels for it.
+"""The arithmetic of the encoder: `torch.nn`'s, and faster kernels where a CPU only infers.
 
 Where no gradient is asked for and the tensors lie on a CPU, linear layers run through oneDNN, whose
 kernels take what follows (an activation, a residual) into the same pass. Elsewhere, in training, on
@@ -8,11 +8,12 @@ rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.weak import WeakTensorKeyDictionary
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -60,13 +61,30 @@ def linear(
     """
     if infers_on_cpu(x):
         dtype = working_dtype(x)
-        x, weight = x.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
+        x, weight = x.to(dtype), _in_dtype(weight, dtype)
+        bias = None if bias is None else _in_dtype(bias, dtype)
         if add is not None:
             return torch.ops.mkldnn._linear_pointwise.binary(x, add, weight, bias, "add")
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
     product = ACTIVATIONS[activation](functional.linear(x, weight, bias))
     return product if add is None else add + product
+
+
+# Of parameters in another dtype: their version when they were rounded, and the rounded ones.
+_rounded: MutableMapping[Tensor, tuple[int, Tensor]] = WeakTensorKeyDictionary()
+
+
+def _in_dtype(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the weight in a dtype; parameters are rounded once, not at every call."""
+    if weight.dtype == dtype:
+        return weight
+    if not isinstance(weight, nn.Parameter) or weight.is_inference():
+        return weight.to(dtype)
+    version, rounded = _rounded.get(weight, (-1, weight))
+    if version != weight._version or rounded.dtype != dtype:
+        rounded = weight.detach().to(dtype)
+        _rounded[weight] = weight._version, rounded
+    return rounded
 
 
 def apply(

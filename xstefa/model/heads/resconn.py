@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xstefa.model import kernels
 from xstefa.model.heads.recurrent import RecurrentHead
 
 
@@ -48,6 +51,13 @@ class ResConn(RecurrentHead):
     def combine(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
         """Return ``norm(E_t) + conv(x_t) + linear(x_t)``."""
         assert days is not None
-        linear = self.from_forcing(forcing) + self.from_static(static).unsqueeze(1)
-        padded = functional.pad(forcing.transpose(1, 2), (self.kernel - 1, 0))
-        return linear + self.convolution(padded).transpose(1, 2) + self.norm(days)
+        before = self.kernel - 1
+        # The linear layer is one more tap on the same day, so both are one matrix product.
+        today = functional.pad(self.from_forcing.weight.unsqueeze(-1), (before, 0))
+        taps = functional.pad(forcing, (0, 0, before, 0)).unfold(1, self.kernel, 1).flatten(2)
+        return kernels.linear(
+            taps,
+            (self.convolution.weight + today).flatten(1),
+            cast(Tensor, self.convolution.bias) + self.from_forcing.bias,
+            add=self.norm(days) + self.from_static(static).unsqueeze(1),
+        )
