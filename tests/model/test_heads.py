@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import xstefa
-from xstefa.errors import OptionError
+from xstefa.errors import ModelError, OptionError
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.heads import HEADS, build_head
+from xstefa.model.heads.direct import Direct
 from xstefa.model.network import StefaLand
-from xstefa.model.variants import VARIANTS, with_target_as_input
+from xstefa.model.variants import VARIANTS, direct_size, with_target_as_input
 from xstefa.schema import load_schema
 from xstefa.training.finetune import train_head
 from xstefa.training.loop import Schedule
@@ -180,3 +181,30 @@ def test_every_variant_trains(
             torch.equal(v, pretrained[k]) for k, v in built.encoder.state_dict().items()
         )
         assert unchanged == (variant.encoder == "frozen")
+    if name == "direct":
+        head = model.spec.architecture.head
+        assert head.scale == foundation.spec.scaler.forcings["streamflow"].std
+
+
+def test_direct_needs_the_target_among_the_forcings(
+    trained_on: tuple[xstefa.Model, Record, WindowPolicy],
+) -> None:
+    foundation, _, _ = trained_on
+    with pytest.raises(ModelError, match="as its last forcing"):
+        direct_size(HeadSize(kind="direct"), spec=foundation.spec, target="soil_moisture")
+
+
+def test_direct_starts_as_the_decoder(
+    trained_on: tuple[xstefa.Model, Record, WindowPolicy],
+) -> None:
+    foundation, _, _ = trained_on
+    network = foundation.network()
+    head = Direct(width=ENCODER.width, inner=ENCODER.hidden)
+    head.start_from(network.decoder)
+    x, c = batch()
+    mask = torch.zeros_like(x, dtype=torch.bool)
+    mask[..., -1] = True
+    with torch.no_grad():
+        encoded = network.encoder(x, c, mask)
+        expected = network.decoder(encoded).forcing[..., -1]
+        torch.testing.assert_close(head(x, c, encoded.days), expected)

@@ -12,8 +12,9 @@ from xstefa.errors import ModelError
 from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
+from xstefa.model.heads.direct import Direct
 from xstefa.model.network import StefaLand
-from xstefa.model.variants import EncoderUse
+from xstefa.model.variants import EncoderUse, direct_size
 from xstefa.schema import Schema
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Devices, Part, Runner
@@ -95,6 +96,8 @@ def train_head(
     -------
     Model, History
     """
+    if head.kind == "direct":
+        head = direct_size(head, spec=foundation.spec, target=target)
     splits = splits or [Split.all_of(record) for record in records]
     trained_on = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
     schema = schema or foundation.schema
@@ -241,6 +244,9 @@ def _network(job: _Job) -> StefaLand:
         )
     network.encoder.load_state_dict(foundation.encoder.state_dict())
     network.encoder.requires_grad_(job.encoder == "tuned")
+    for head in network.heads:
+        if isinstance(head, Direct) and foundation.decoder is not None:
+            head.start_from(foundation.decoder)
     if job.warm_start:
         network.heads.load_state_dict(foundation.heads.state_dict())
     return network
