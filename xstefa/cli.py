@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import xarray as xr
@@ -30,6 +31,33 @@ def models() -> None:
     """List the models that come with the package."""
     for name in xstefa.list_models():
         click.echo(repr(xstefa.load_model(name)))
+
+
+@main.command()
+@click.argument("dataset", metavar="IN")
+@click.argument("store", metavar="OUT.zarr", type=click.Path(path_type=Path))
+@click.option("--target", required=True, help='What to predict: "streamflow", "soil_moisture".')
+@click.option("--model", help="Name or file of a model, instead of the bundled one.")
+@click.option("--quantile", "quantiles", type=float, multiple=True, help="Of an ensemble's spread.")
+@click.option("--coverage/--no-coverage", default=True, show_default=True, help="Write it too.")
+@click.option("--rename", multiple=True, metavar="VARIABLE=TOKEN", help="Say what a variable is.")
+@click.option("--device", help='Torch device, for instance "cuda:0".')
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic.")
+@click.option("--batch-size", type=int, help="Windows per call of the network.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the dask cluster there.")
+@click.option("--resume", is_flag=True, help="Go on with a store that was interrupted.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
+def predict(dataset: str, store: Path, rename: tuple[str, ...], **options: Any) -> None:
+    """Predict a target for every site and day of IN, a Zarr store or NetCDF file."""
+    from xstefa.inference.command import predict_to_store
+
+    pairs = [pair.partition("=") for pair in rename]
+    if not all(equals for _, equals, _ in pairs):
+        raise click.BadParameter("expected VARIABLE=TOKEN", param_hint="--rename")
+    try:
+        predict_to_store(dataset, store, rename={v: t for v, _, t in pairs} or None, **options)
+    except xstefa.XstefaError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command()

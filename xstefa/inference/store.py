@@ -29,10 +29,13 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.base import compute_as_if_collection, tokenize
+from dask.base import compute_as_if_collection, get_scheduler, tokenize
+from dask.callbacks import Callback
 from dask.highlevelgraph import HighLevelGraph
+from tqdm import tqdm
 
 from xstefa.errors import StoreError
+from xstefa.options import get_options
 
 __all__ = ["to_zarr"]
 
@@ -61,9 +64,10 @@ def to_zarr(
 ) -> None:
     """Compute a lazy prediction block by block and stream it into a Zarr store.
 
-    It runs where dask runs: on the threads of this process, or on the cluster of the connected
-    client, which must see the same path. Killed at any moment, it goes on where it was with
-    ``resume=True``; the finished store is the same to the byte as that of an undisturbed run.
+    It runs on the threads of this process, or on the cluster of the connected client, which must
+    see the same path; with a progress bar, if the option `progress` says so. Killed at any moment,
+    it goes on where it was with ``resume=True``; the finished store is the same to the byte as that
+    of an undisturbed run.
 
     Parameters
     ----------
@@ -305,9 +309,32 @@ def _write_missing(dataset: xr.Dataset, location: str) -> None:
                 list(number),
                 (array.name, *number),
             )
-    if graph:
-        layers = HighLevelGraph.from_collections(name, graph, dependencies=list(arrays.values()))
-        compute_as_if_collection(da.Array, layers, list(graph))
+    if not graph:
+        return
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=list(arrays.values()))
+    bar = tqdm(
+        total=len(graph),
+        desc=f"writing {os.path.basename(location)}",
+        unit="block",
+        disable=not get_options().show_progress(),
+    )
+    client = getattr(get_scheduler(cls=da.Array), "__self__", None)
+    with bar:
+        if client is None:
+
+            def count(key: Any, *_: object) -> None:
+                if key[0] == name:
+                    bar.update()
+
+            with Callback(posttask=count):
+                compute_as_if_collection(da.Array, layers, list(graph))
+            return
+        from distributed import as_completed
+
+        optimised = da.Array.__dask_optimize__(layers, list(graph))
+        futures = client.get(optimised, list(graph), sync=False)
+        for _ in as_completed(futures, with_results=True):  # type: ignore[no-untyped-call]
+            bar.update()
 
 
 def _write_block(

@@ -1,0 +1,84 @@
+"""``xstefa predict``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+from xstefa.cli import main
+
+
+@pytest.fixture
+def run(dataset, tiny_model, tmp_path):
+    dataset.to_zarr(tmp_path / "in.zarr", consolidated=False)
+    dataset.to_netcdf(tmp_path / "in.nc", engine="netcdf4")
+
+    def invoke(*words, source="in.zarr", model=tiny_model):
+        places = [str(tmp_path / source), str(tmp_path / "out.zarr")]
+        options = ["--target", "soil_moisture", "--model", str(model.path), "--device", "cpu"]
+        return CliRunner().invoke(main, ["predict", *places, *options, *words])
+
+    return invoke
+
+
+@pytest.mark.parametrize("source", ["in.zarr", "in.nc"])
+def test_writes_prediction_and_coverage(run, dataset, tiny_model, tmp_path, source):
+    result = run(source=source)
+    assert result.exit_code == 0, result.output
+    assert "100%" in result.output
+    found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    expected = dataset.stefa.predict(tiny_model, device="cpu", coverage=True)
+    np.testing.assert_array_equal(found.soil_moisture, expected)
+    np.testing.assert_array_equal(found.coverage, expected.coverage)
+
+
+def test_quantiles_beside_the_mean(run, make_model, tmp_path):
+    model = make_model(members=2)
+    result = run("--quantile", "0.1", "--quantile", "0.9", "--no-coverage", model=model)
+    assert result.exit_code == 0, result.output
+    found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    assert set(found.data_vars) == {"soil_moisture", "soil_moisture_quantiles"}
+    assert found["quantile"].values.tolist() == [0.1, 0.9]
+
+
+def test_existing_store_needs_a_word(run):
+    assert run().exit_code == 0
+    result = run()
+    assert result.exit_code == 1
+    assert "resume=True to go on" in result.output
+    assert run("--resume").exit_code == 0
+    assert run("--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rename", "precipitation"], "expected VARIABLE=TOKEN"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "no dask scheduler answers there"),
+        (["--quantile", "0.5"], "one head, which has no spread"),
+    ],
+)
+def test_mistakes_are_named(run, words, message):
+    result = run(*words)
+    assert result.exit_code != 0
+    assert message in " ".join(result.output.split())
+
+
+def test_input_that_is_not_there(run):
+    result = run(source="nothing.zarr")
+    assert result.exit_code == 1
+    assert "cannot be opened" in result.output
+
+
+def test_on_a_cluster(run, dataset, tiny_model, tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        result = run("--scheduler", cluster.scheduler_address)
+    assert result.exit_code == 0, result.output
+    found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    np.testing.assert_array_equal(found.soil_moisture, dataset.stefa.predict(tiny_model))
