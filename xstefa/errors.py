@@ -13,6 +13,7 @@ __all__ = [
     "BindingErrors",
     "CalendarError",
     "LayoutError",
+    "MissingExtraError",
     "MissingTokenError",
     "ModelError",
     "OptionError",
@@ -128,6 +129,10 @@ class TrainingError(XstefaError, ValueError):
 
 class OptionError(XstefaError, ValueError):
     """An option or argument has a value that is not allowed."""
+
+
+class MissingExtraError(XstefaError, ImportError):
+    """A feature needs packages that are not installed: those of an extra of xstefa."""
 
 
 class BindingErrors(XstefaError, ValueError):

@@ -129,7 +129,10 @@ def _rules(ds: xr.Dataset, schema: Schema, time: str) -> tuple[list[_Rule], list
     methods = {name: fact.method for name, fact in describe(ds, time=time).items()}
     rules: dict[str, _Rule] = {}
     known: set[str] = set()
-    for wanted in (*schema.forcings, *schema.ingredients, *schema.targets):
+    everything: tuple[Variable | Target, ...] = (
+        *schema.forcings, *schema.ingredients, *schema.targets
+    )  # fmt: skip
+    for wanted in everything:
         for match in _matches(facts, wanted, schema):
             name = match.variable.name
             known.add(wanted.name)

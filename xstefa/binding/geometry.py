@@ -13,9 +13,11 @@ from pyproj.exceptions import CRSError
 
 __all__ = [
     "crs_latitude",
+    "find_coordinate",
     "find_latitude",
     "grid_crs",
     "horizontal_dims",
+    "is_geographic",
     "output_coordinates",
     "support",
 ]
@@ -92,11 +94,43 @@ def _horizontal_axes(ds: xr.Dataset, dim: str) -> int:
 
 def find_latitude(ds: xr.Dataset, dims: tuple[str, ...]) -> str | None:
     """Name of the latitude [degree] of the sites on `dims`, or None."""
-    named = [*ds.cf.standard_names.get("latitude", []), *ds.cf.coordinates.get("latitude", [])]
-    for name in [*named, "lat", "latitude"]:
+    return find_coordinate(ds, "latitude", dims)
+
+
+def find_coordinate(
+    ds: xr.Dataset, kind: Literal["latitude", "longitude"], dims: tuple[str, ...]
+) -> str | None:
+    """Name of the latitude or longitude [degree] of the sites on `dims`, or None."""
+    named = [*ds.cf.standard_names.get(kind, []), *ds.cf.coordinates.get(kind, [])]
+    for name in [*named, kind[:3], kind]:
         if name in ds.variables and set(map(str, ds[name].dims)) <= set(dims):
             return str(name)
     return None
+
+
+def is_geographic(ds: xr.Dataset, *, y: str, x: str, by_crs: bool = False) -> bool:
+    """Whether `y` and `x` are true latitude and longitude.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    y, x : str
+        Dimensions of a map.
+    by_crs : bool
+        The coordinate reference system is known to be geographic: then axes of any name are,
+        unless they say that they are those of a rotated grid.
+    """
+    for dim, (name, units, words) in {
+        y: ("latitude", _NORTH, ("lat", "latitude")),
+        x: ("longitude", _EAST, ("lon", "longitude")),
+    }.items():
+        attrs = _attrs(ds, dim)
+        stated = attrs.get("standard_name")
+        if stated is not None and stated != name:
+            return False
+        if not (by_crs or stated or attrs.get("units") in units or dim.lower() in words):
+            return False
+    return True
 
 
 def grid_crs(ds: xr.Dataset, array: xr.DataArray) -> CRS | None:

@@ -1,0 +1,333 @@
+"""From a map to basins: area-weighted means over polygons, with the exact share of every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstefa.binding.geometry import horizontal_dims
+from xstefa.binding.grids import REGULAR, Map, map_of
+from xstefa.errors import LayoutError, MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    import geopandas
+
+    Polygons: TypeAlias = geopandas.GeoDataFrame | geopandas.GeoSeries | str | PathLike[str]
+
+__all__ = ["aggregate"]
+
+BASIN = "basin"
+
+
+def aggregate(ds: xr.Dataset, polygons: Polygons, *, by: str | None = None) -> xr.Dataset:
+    """Average a map over polygons; see `StefaAccessor.aggregate`."""
+    _need_extra()
+    basins = _basins(polygons, by)
+    if horizontal_dims(ds, tuple(map(str, ds.dims))) is None:
+        raise LayoutError(
+            "only maps can be averaged over polygons",
+            variable="ds",
+            found=f"dimensions {', '.join(repr(str(dim)) for dim in ds.dims) or 'none'}",
+            expected="two horizontal dimensions with coordinates (y and x, or lat and lon)",
+            fix="for sites that are basins already, predict without aggregating",
+        )
+    grid = map_of(ds, what="ds")
+    shares = _shares(grid, basins)
+    fields, other, left_out = {}, {}, []
+    for name, array in ds.data_vars.items():
+        dims = {grid.y, grid.x} & set(map(str, array.dims))
+        if not dims:
+            other[name] = array
+        elif len(dims) == 2 and array.dtype.kind in "fiu" and "flag_meanings" not in array.attrs:
+            fields[name] = _average(array, grid, shares)
+        else:
+            left_out.append(str(name))
+    result = xr.Dataset(fields | other, attrs=ds.attrs)
+    result = result.drop_vars(
+        [n for n, c in result.coords.items() if c.attrs.get("grid_mapping_name")] + ["spatial_ref"],
+        errors="ignore",
+    )
+    result = result.assign_coords(_places(basins)).assign(_sizes(basins, shares))
+    result.attrs["featureType"] = "timeSeries"
+    line = f"xstefa: area-weighted means over {len(basins)} polygons"
+    line += f"; left out: {', '.join(left_out)}" if left_out else ""
+    previous = ds.attrs.get("history")
+    result.attrs["history"] = f"{line}\n{previous}" if previous else line
+    return result
+
+
+def _need_extra() -> None:
+    try:
+        import exactextract  # noqa: F401
+        import geopandas  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "averaging over polygons needs packages that are not installed",
+            variable="aggregate",
+            found=f"no module {error.name!r}",
+            expected="the extra 'vector': exactextract and geopandas",
+            fix='pip install "xstefa[vector]"',
+        ) from error
+
+
+# ---- polygons
+
+
+def _basins(polygons: Polygons, by: str | None) -> geopandas.GeoDataFrame:
+    """Return the polygons, indexed by distinct identifiers."""
+    import geopandas
+
+    if isinstance(polygons, str | PathLike):
+        polygons = geopandas.read_file(polygons)
+    if isinstance(polygons, geopandas.GeoSeries):
+        polygons = polygons.to_frame("geometry")
+    if not isinstance(polygons, geopandas.GeoDataFrame):
+        raise OptionError(
+            "polygons come as a GeoDataFrame, a GeoSeries or the path of a file",
+            variable="polygons",
+            found=type(polygons).__name__,
+            expected="basin outlines with a coordinate reference system",
+            fix="polygons = geopandas.read_file(path)",
+        )
+    if by is not None:
+        if by not in polygons.columns:
+            raise OptionError(
+                "by names a column that the polygons do not have",
+                variable="by",
+                found=repr(by),
+                expected=f"one of {', '.join(map(str, polygons.columns.drop('geometry')))}",
+                fix="by='<column of identifiers>', or leave it out to take the index",
+            )
+        polygons = polygons.set_index(by)
+    if polygons.empty:
+        raise OptionError(
+            "there are no polygons",
+            variable="polygons",
+            found="an empty table",
+            expected="at least one basin",
+            fix="check the file and the selection made from it",
+        )
+    if polygons.crs is None:
+        raise LayoutError(
+            "the polygons have no coordinate reference system",
+            variable="polygons",
+            found="crs None",
+            expected="the system of their coordinates",
+            fix="polygons = polygons.set_crs('EPSG:4326')   # or what it really is",
+        )
+    if not polygons.index.is_unique:
+        twice = polygons.index[polygons.index.duplicated()][0]
+        raise OptionError(
+            "two polygons have the same identifier",
+            variable="by" if by else "polygons",
+            found=f"{twice!r} twice",
+            expected="one polygon for each basin",
+            fix=f"polygons = polygons.dissolve({by!r})"
+            if by
+            else "name a column of identifiers: by='...'",
+        )
+    wrong = ~polygons.geom_type.isin(["Polygon", "MultiPolygon"]) | polygons.geometry.is_empty
+    if wrong.any():
+        raise OptionError(
+            "not an area",
+            variable=str(polygons.index[wrong][0]),
+            found=str(polygons.geom_type[wrong].iloc[0] or "an empty geometry"),
+            expected="polygons",
+            fix="polygons = polygons[polygons.geom_type.isin(['Polygon', 'MultiPolygon'])]",
+        )
+    return polygons
+
+
+def _places(basins: geopandas.GeoDataFrame) -> dict[str, xr.Variable]:
+    inside = basins.geometry.representative_point().to_crs("EPSG:4326")
+    return {
+        BASIN: xr.Variable(
+            BASIN,
+            np.asarray(basins.index.astype(str), dtype=str),
+            {"long_name": "basin", "cf_role": "timeseries_id"},
+        ),
+        "lat": xr.Variable(
+            BASIN,
+            inside.y.to_numpy(),
+            {
+                "standard_name": "latitude",
+                "units": "degrees_north",
+                "long_name": "latitude of a point in the basin",
+            },
+        ),
+        "lon": xr.Variable(
+            BASIN,
+            inside.x.to_numpy(),
+            {
+                "standard_name": "longitude",
+                "units": "degrees_east",
+                "long_name": "longitude of a point in the basin",
+            },
+        ),
+    }
+
+
+def _sizes(basins: geopandas.GeoDataFrame, shares: _Shares) -> dict[str, xr.Variable]:
+    geod = basins.crs.get_geod()
+    outlines = basins.to_crs(basins.crs.geodetic_crs).geometry
+    area = [abs(geod.geometry_area_perimeter(shape)[0]) / 1e6 for shape in outlines]
+    return {
+        "catchment_area": xr.Variable(
+            BASIN, np.array(area), {"long_name": "area of the polygon", "units": "km2"}
+        ),
+        "grid_coverage": xr.Variable(
+            BASIN, shares.covered, {"long_name": "share of the polygon on the map", "units": "1"}
+        ),
+    }
+
+
+# ---- cells
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shares:
+    """The cells of all polygons, one polygon after the other.
+
+    Parameters
+    ----------
+    cells : int64 array (n,)
+        Positions in the flattened map (y, x).
+    weights : float64 array (n,)
+        Area of the part of the cell inside the polygon.
+    starts : int64 array (polygon,)
+        Where each polygon begins in `cells`.
+    covered : float64 array (polygon,)
+        Share of the polygon's area that lies on the map.
+    """
+
+    cells: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    covered: NDArray[np.float64]
+
+
+def _shares(grid: Map, basins: geopandas.GeoDataFrame) -> _Shares:
+    from exactextract import exact_extract
+    from exactextract.raster import NumPyRasterSource
+
+    shapes = basins.to_crs(grid.crs.to_wkt()).geometry
+    rows, columns = grid.rows, grid.columns
+    west, shapes = _one_convention(grid, shapes)
+    from_top, from_left = np.argsort(-rows.low), np.argsort(west)
+    height, width = len(from_top), len(from_left)
+    size_x, size_y = columns.high[0] - columns.low[0], rows.high[0] - rows.low[0]
+    raster = NumPyRasterSource(
+        np.zeros((height, width), np.int8),
+        xmin=west.min(),
+        ymin=rows.low.min(),
+        xmax=west.min() + width * size_x,
+        ymax=rows.low.min() + height * size_y,
+        srs_wkt=grid.crs.to_wkt(),
+    )
+    table = exact_extract(
+        raster, shapes.to_frame("geometry"), ["cell_id", "coverage"], output="pandas"
+    )
+    found = table["coverage"].map(np.sum).to_numpy(dtype=float) * size_x * size_y
+    if (found == 0).any():
+        raise LayoutError(
+            "polygons lie outside of the map",
+            variable=", ".join(map(str, basins.index[found == 0][:5])),
+            found=f"{int((found == 0).sum())} of {len(basins)} polygons without any cell",
+            expected=f"polygons within {grid.extent}",
+            fix="leave them out, or check the coordinate reference systems: polygons.crs",
+        )
+    counts = table["cell_id"].map(len).to_numpy()
+    ids = np.concatenate(table["cell_id"].to_list()).astype(np.int64)
+    row, column = from_top[ids // width], from_left[ids % width]
+    area = rows.high[row] - rows.low[row]
+    if columns.period is not None:
+        area = np.sin(np.deg2rad(rows.high[row])) - np.sin(np.deg2rad(rows.low[row]))
+    return _Shares(
+        cells=row * width + column,
+        weights=np.concatenate(table["coverage"].to_list()) * area,
+        starts=np.concatenate([[0], np.cumsum(counts)[:-1]]),
+        covered=np.minimum(found / shapes.area.to_numpy(), 1.0),
+    )
+
+
+def _one_convention(
+    grid: Map, shapes: geopandas.GeoSeries
+) -> tuple[NDArray[np.float64], geopandas.GeoSeries]:
+    """Return western edges of the columns and polygons, both with the same longitudes.
+
+    Raises
+    ------
+    LayoutError
+        If the map is not regular.
+    """
+    rows, columns = grid.rows, grid.columns
+    for cells, dim in ((rows, grid.y), (columns, grid.x)):
+        if not cells.regular:
+            raise LayoutError(
+                "cells of different sizes, or with gaps between them",
+                variable=dim,
+                found=f"cells of {np.ptp(cells.low) / max(1, len(cells.low) - 1):.6g} on average",
+                expected=f"a regular grid (within {REGULAR:g} of a cell)",
+                fix="interpolate to a regular grid first: ds.interp(lat=..., lon=...)",
+            )
+    if columns.period is None:
+        return columns.low, shapes
+    # Polygons are in -180..180, and so is a map that stays in one piece when it is moved there.
+    west = (columns.low + 180.0) % 360.0 - 180.0
+    steps = np.diff(np.sort(west))
+    if np.allclose(steps, (columns.high - columns.low)[0], rtol=REGULAR):
+        return west, shapes
+    west_most = columns.low.min()
+    moved = [
+        shape if shape.bounds[2] > west_most else _translated(shape, 360.0) for shape in shapes
+    ]
+    return columns.low, type(shapes)(moved, index=shapes.index, crs=shapes.crs)
+
+
+def _translated(shape: object, by: float) -> object:
+    from shapely.affinity import translate
+
+    return translate(shape, xoff=by)
+
+
+# ---- means
+
+
+def _average(array: xr.DataArray, grid: Map, shares: _Shares) -> xr.DataArray:
+    core: Sequence[str] = (grid.y, grid.x)
+    if array.chunks is not None:
+        array = array.chunk(dict.fromkeys(core, -1))
+    result = xr.apply_ufunc(
+        _means,
+        array,
+        kwargs={"shares": shares},
+        input_core_dims=[core],
+        output_core_dims=[[BASIN]],
+        dask="parallelized",
+        dask_gufunc_kwargs={"output_sizes": {BASIN: len(shares.starts)}},
+        output_dtypes=[np.float32],
+        keep_attrs=True,
+    )
+    spatial = {"grid_mapping", "cell_measures"}
+    attrs = {name: value for name, value in array.attrs.items() if name not in spatial}
+    methods = str(attrs.get("cell_methods", ""))
+    if "area: mean" not in methods:
+        attrs["cell_methods"] = f"area: mean {methods}".strip()
+    result.attrs = attrs
+    return result.transpose(BASIN, ...)
+
+
+def _means(block: NDArray[np.generic], *, shares: _Shares) -> NDArray[np.float32]:
+    """Average (..., y, x) over each polygon: (..., polygon); NaN does not count."""
+    flat = block.reshape(*block.shape[:-2], -1)[..., shares.cells].astype(np.float64)
+    known = np.isfinite(flat)
+    total = np.add.reduceat(np.where(known, flat, 0.0) * shares.weights, shares.starts, axis=-1)
+    weight = np.add.reduceat(known * shares.weights, shares.starts, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight > 0, total / weight, np.nan).astype(np.float32)

@@ -1,0 +1,285 @@
+"""Static layers of any CRS, resolution and longitude convention onto the sites of a dataset."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import rioxarray  # noqa: F401  (registers the .rio accessor)
+import xarray as xr
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+from rasterio.enums import Resampling
+from rasterio.transform import from_bounds
+
+from xstefa.binding.geometry import find_coordinate, horizontal_dims
+from xstefa.binding.grids import WGS84, Cells, Map, map_of
+from xstefa.binding.overlap import area_mean
+from xstefa.errors import LayoutError, OptionError
+
+__all__ = ["Choice", "attach"]
+
+Choice: TypeAlias = Literal["average", "nearest"]
+
+
+def attach(
+    ds: xr.Dataset, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"
+) -> xr.Dataset:
+    """Add static layers to a dataset on its own sites; see `StefaAccessor.attach`."""
+    if resampling not in ("average", "nearest"):
+        raise OptionError(
+            "unknown way to resample",
+            variable="resampling",
+            found=repr(resampling),
+            expected="'average' (area-weighted) or 'nearest'",
+            fix="resampling='average'",
+        )
+    layers = _layers(static, resampling)
+    taken = [name for name in layers.data_vars if name in ds.variables]
+    if taken:
+        raise OptionError(
+            "the dataset already has a variable of this name",
+            variable=str(taken[0]),
+            found=f"{', '.join(map(repr, taken))} in both",
+            expected="new names",
+            fix=f"static.rename({{{taken[0]!r}: '...'}}), or ds.drop_vars({taken!r}) first",
+        )
+    source = map_of(layers, what="static")
+    axes = horizontal_dims(ds, tuple(map(str, ds.dims)))
+    if axes is None:
+        dims, values = _at_sites(ds, layers, source, resampling)
+        attached = {name: (dims, data) for name, data in values.items()}
+    else:
+        target = map_of(ds, what="ds")
+        fields = {str(name): _onto(layers[name], source, target, ds, resampling) for name in layers}
+        attached = {name: ((target.y, target.x), data) for name, data in fields.items()}
+    if all(bool(np.isnan(data).all()) for _, data in attached.values()):
+        raise LayoutError(
+            "the static layers do not cover the dataset",
+            variable=str(next(iter(attached))),
+            found=f"layers over {source.extent}",
+            expected="layers that overlap the sites of the dataset",
+            fix="check the coordinate reference system of both: static.rio.crs, ds.rio.crs",
+        )
+    new = {}
+    mapping = _grid_mapping_reference(ds, axes)
+    for name, (dims, data) in attached.items():
+        attrs = {k: v for k, v in layers[name].attrs.items() if k not in _OF_THE_SOURCE}
+        if resampling == "average" and axes is not None:
+            attrs["cell_methods"] = "area: mean"
+        new[name] = xr.Variable(dims, data, attrs | mapping)
+    result = ds.assign(new)
+    line = f"xstefa: attached {', '.join(new)} ({resampling})"
+    previous = ds.attrs.get("history")
+    result.attrs["history"] = f"{line}\n{previous}" if previous else line
+    return result
+
+
+# Attributes that describe the source's storage or place, not the quantity.
+_OF_THE_SOURCE = {
+    "grid_mapping", "_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates",
+    "cell_methods", "cell_measures", "AREA_OR_POINT",
+}  # fmt: skip
+
+
+def _grid_mapping_reference(ds: xr.Dataset, axes: tuple[str, str] | None) -> dict[str, str]:
+    """Return the reference to the grid mapping as the maps of `ds` have it in their attributes."""
+    if axes is not None:
+        for array in ds.data_vars.values():
+            if set(axes) <= set(map(str, array.dims)) and "grid_mapping" in array.attrs:
+                return {"grid_mapping": str(array.attrs["grid_mapping"])}
+    return {}
+
+
+# ---- what is given
+
+
+def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset:
+    """Return the maps of `static` as floats over two dimensions, NaN where there is no data."""
+    if isinstance(static, xr.DataArray):
+        if static.name is None:
+            raise OptionError(
+                "the static layer has no name",
+                variable="static",
+                found="a DataArray without name",
+                expected="the name under which it is to be known",
+                fix="static.rename('elevation')",
+            )
+        static = static.to_dataset(promote_attrs=False)
+    axes = horizontal_dims(static, tuple(map(str, static.dims)))
+    if axes is None:
+        raise LayoutError(
+            "no map among the static layers",
+            variable=", ".join(map(str, static.data_vars)) or "static",
+            found=f"dimensions {', '.join(repr(str(dim)) for dim in static.dims) or 'none'}",
+            expected="two horizontal dimensions with coordinates (y and x, or lat and lon)",
+            fix="static = rioxarray.open_rasterio(path, masked=True), or name the axes: X and Y",
+        )
+    maps = {n: a for n, a in static.data_vars.items() if set(axes) <= set(map(str, a.dims))}
+    cleaned = {}
+    for name, array in maps.items():
+        for dim in [d for d in array.dims if d not in axes]:
+            if array.sizes[dim] != 1:
+                raise LayoutError(
+                    "a static layer has one value for each cell",
+                    variable=str(name),
+                    found=f"{array.sizes[dim]} values along {str(dim)!r}",
+                    expected=f"dimensions {axes}",
+                    fix=f"choose one, static.isel({dim}=0), or average: static.mean({str(dim)!r})",
+                )
+            array = array.isel({dim: 0}, drop=True)
+        classes = "flag_meanings" in array.attrs or array.dtype.kind not in "fiub"
+        if classes and resampling == "average":
+            raise OptionError(
+                "classes have no average",
+                variable=str(name),
+                found="flags or text",
+                expected="a quantity",
+                fix=f"resampling='nearest', or leave it out: static.drop_vars({str(name)!r})",
+            )
+        nodata = array.rio.set_spatial_dims(axes[1], axes[0]).rio.nodata
+        if nodata is not None and not np.isnan(nodata):
+            array = array.where(array != nodata)
+        cleaned[name] = array.transpose(*axes)
+    return (
+        static.drop_vars([n for n in static.data_vars if n in maps])
+        .assign(cleaned)[list(cleaned)]
+        .assign_coords({n: static[n] for n in static.variables if static[n].ndim == 0})
+    )
+
+
+# ---- onto maps
+
+
+def _onto(
+    layer: xr.DataArray, source: Map, target: Map, ds: xr.Dataset, resampling: Choice
+) -> NDArray[np.float32]:
+    if resampling == "nearest":
+        across, up = np.meshgrid(ds[target.x].values, ds[target.y].values)
+        return _nearest(layer, source, *_transformed(across, up, target.crs, source.crs))
+    if _same(source.crs, target.crs):
+        if not source.rows.touch or not source.columns.touch:
+            raise LayoutError(
+                "the cells of the static layer do not touch",
+                variable=str(layer.name),
+                found=f"gaps between the cells along {source.y!r} or {source.x!r}",
+                expected="a map without gaps to average over",
+                fix="resampling='nearest'",
+            )
+        return area_mean(
+            layer,
+            y=source.rows,
+            x=source.columns,
+            over_y=target.rows,
+            over_x=target.columns,
+            sphere=source.columns.period is not None,
+        )
+    return _warped(layer, source, target)
+
+
+def _same(one: CRS, other: CRS) -> bool:
+    # Between geographic systems on different ellipsoids cells differ by metres.
+    plain = [crs.is_geographic and not crs.is_derived for crs in (one, other)]
+    return all(plain) or one == other
+
+
+def _warped(layer: xr.DataArray, source: Map, target: Map) -> NDArray[np.float32]:
+    """Return the area-weighted mean over cells of another projection, by GDAL."""
+    for grid, name in ((source, "static"), (target, "ds")):
+        for cells, dim in ((grid.rows, grid.y), (grid.columns, grid.x)):
+            if not cells.regular:
+                size = cells.high - cells.low
+                raise LayoutError(
+                    "maps of different projections need equal cells that touch",
+                    variable=dim,
+                    found=f"cells of {size.min():g} to {size.max():g} in {name}",
+                    expected="a regular grid",
+                    fix="bring both to one system first: static.rio.reproject('EPSG:4326')",
+                )
+    if source.columns.period is not None:
+        # GDAL expects -180..180.
+        centre = (layer[source.x] + 180) % 360 - 180
+        layer = layer.assign_coords({source.x: centre}).sortby(source.x)
+    layer = layer.rename({source.y: "y", source.x: "x"}).astype(np.float32)
+    layer = layer.drop_vars([n for n in layer.coords if n not in ("x", "y")])
+    layer = layer.rio.write_crs(source.crs.to_wkt()).rio.write_nodata(np.nan)
+    rows, columns = target.rows, target.columns
+    shape = len(rows.low), len(columns.low)
+    transform = from_bounds(
+        columns.low.min(), rows.low.min(), columns.high.max(), rows.high.max(), *shape[::-1]
+    )
+    warped = layer.rio.reproject(
+        target.crs.to_wkt(),
+        shape=shape,
+        transform=transform,
+        resampling=Resampling.average,
+        nodata=np.nan,
+    ).values.astype(np.float32)
+    # Rows of the raster run from the top, columns from the left.
+    warped = warped[::-1] if rows.ascending else warped
+    return warped if columns.ascending else warped[:, ::-1]
+
+
+# ---- at points
+
+
+def _at_sites(
+    ds: xr.Dataset, layers: xr.Dataset, source: Map, resampling: Choice
+) -> tuple[tuple[str, ...], dict[str, NDArray[np.float32]]]:
+    """Values of the cells that contain the sites (stations, or cells of a curvilinear grid)."""
+    dims = tuple(map(str, ds.dims))
+    names = [find_coordinate(ds, kind, dims) for kind in ("latitude", "longitude")]
+    if None in names:
+        raise LayoutError(
+            "the sites of the dataset have no place",
+            variable=", ".join(dims) or "ds",
+            found="no latitude and longitude",
+            expected="latitude and longitude of each site, or the coordinates of a map",
+            fix="ds = ds.assign_coords(lat=(site, [...]), lon=(site, [...]))",
+        )
+    latitude, longitude = (ds[name] for name in names)
+    if latitude.ndim > 1 and resampling == "average":
+        raise LayoutError(
+            "cells of a curvilinear grid have no edges to average between",
+            variable=str(latitude.name),
+            found=f"latitudes over ({', '.join(map(str, latitude.dims))})",
+            expected="a grid with one coordinate for each dimension",
+            fix="resampling='nearest', or give the projection's own y and x, and its CRS",
+        )
+    x, y = _transformed(longitude.values, latitude.values, WGS84, source.crs)
+    dims = tuple(map(str, latitude.dims))
+    return dims, {str(name): _nearest(layers[name], source, x, y) for name in layers}
+
+
+def _transformed(
+    x: NDArray[np.float64], y: NDArray[np.float64], crs: CRS, to: CRS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if _same(crs, to):
+        return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    return Transformer.from_crs(crs, to, always_xy=True).transform(x, y)
+
+
+def _nearest(
+    layer: xr.DataArray, source: Map, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Value of the cell that contains each point; NaN outside."""
+    row, inside_y = _cell(source.rows, y)
+    column, inside_x = _cell(source.columns, x)
+    dims = [f"_{n}" for n in range(np.ndim(x))]
+    picked = layer.isel(
+        {source.y: xr.DataArray(row, dims=dims), source.x: xr.DataArray(column, dims=dims)}
+    )
+    values = picked.values.astype(np.float32)
+    return np.where(inside_y & inside_x, values, np.float32(np.nan))
+
+
+def _cell(cells: Cells, point: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Index of the cell that contains each point, and whether one does."""
+    low, high = cells.low, cells.high
+    if not cells.ascending:
+        low, high = low[::-1], high[::-1]
+    if cells.period is not None:
+        point = low[0] + (point - low[0]) % cells.period
+    index = np.clip(np.searchsorted(low, point, side="right") - 1, 0, len(low) - 1)
+    inside = (point >= low[index]) & (point <= high[index])
+    return (index if cells.ascending else len(low) - 1 - index), inside

@@ -1,0 +1,164 @@
+"""Maps as cells: their edges along both axes, and the system of their coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from xstefa.binding.geometry import grid_crs, horizontal_dims, is_geographic
+from xstefa.errors import LayoutError
+
+__all__ = ["REGULAR", "WGS84", "Cells", "Map", "cell_edges", "map_of"]
+
+WGS84 = CRS.from_epsg(4326)
+REGULAR = 1e-3  # of a cell that cells of a regular grid may be off
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cells:
+    """Lower and upper edges of the cells along one axis, in the order of the coordinate.
+
+    Parameters
+    ----------
+    low, high : float64 array (n,)
+        ``low < high``.
+    period : float, optional
+        360 for longitudes.
+    """
+
+    low: Floats
+    high: Floats
+    period: float | None = None
+
+    @property
+    def ascending(self) -> bool:
+        """Whether the cells run from low to high."""
+        return bool(self.low.size < 2 or self.low[-1] > self.low[0])
+
+    @property
+    def touch(self) -> bool:
+        """Whether each cell begins where its neighbour ends."""
+        low, high = np.sort(self.low), np.sort(self.high)
+        return bool(np.allclose(low[1:], high[:-1], rtol=0, atol=1e-6 * (high - low).min()))
+
+    @property
+    def regular(self) -> bool:
+        """Whether all cells touch and have the same size."""
+        size = self.high - self.low
+        gap = np.abs(np.diff(np.sort(self.low)) - size[0]).max(initial=0.0)
+        return bool(max(gap, np.ptp(size)) <= REGULAR * size[0])
+
+
+def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str) -> Cells:
+    """Edges of the cells along `dim`: its bounds, or the midpoints between coordinates.
+
+    Parameters
+    ----------
+    ds : Dataset or DataArray
+    dim : str
+        A dimension with a coordinate.
+    kind : {"latitude", "longitude", "projected"}
+        Latitudes end at the poles, longitudes are periodic.
+
+    Raises
+    ------
+    LayoutError
+        If the coordinate is not monotonic, or a single cell comes without bounds.
+    """
+    centre = np.asarray(ds[dim].values, dtype=np.float64)
+    bounds = ds[dim].attrs.get("bounds")
+    steps = np.diff(centre)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise LayoutError(
+            "the coordinate of the grid is not monotonic",
+            variable=dim,
+            found=f"{centre[:4].tolist()} ...",
+            expected="coordinates that only rise or only fall",
+            fix=f"ds = ds.sortby({dim!r})",
+        )
+    if isinstance(ds, xr.Dataset) and bounds in ds.variables:
+        both = np.asarray(ds[bounds].values, dtype=np.float64)
+        low, high = both.min(axis=1), both.max(axis=1)
+    elif centre.size < 2:
+        raise LayoutError(
+            "the size of a single cell is unknown",
+            variable=dim,
+            found=f"one coordinate, {centre.tolist()}, without bounds",
+            expected="two cells or more, or bounds (CF 7.1)",
+            fix=f"ds = ds.cf.add_bounds({dim!r}) on the whole grid, before a cell is selected",
+        )
+    else:
+        middle = (centre[1:] + centre[:-1]) / 2
+        edges = np.concatenate([[2 * centre[0] - middle[0]], middle, [2 * centre[-1] - middle[-1]]])
+        low, high = np.minimum(edges[1:], edges[:-1]), np.maximum(edges[1:], edges[:-1])
+    if kind == "latitude":
+        low, high = np.clip(low, -90.0, 90.0), np.clip(high, -90.0, 90.0)
+    return Cells(low=low, high=high, period=360.0 if kind == "longitude" else None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Map:
+    """The grid of a dataset.
+
+    Parameters
+    ----------
+    y, x : str
+        Dimensions.
+    crs : CRS
+    rows, columns : Cells
+    """
+
+    y: str
+    x: str
+    crs: CRS
+    rows: Cells
+    columns: Cells
+
+    @property
+    def extent(self) -> str:
+        """Extent in words, for messages."""
+        return (
+            f"x {self.columns.low.min():g}..{self.columns.high.max():g}, "
+            f"y {self.rows.low.min():g}..{self.rows.high.max():g} ({self.crs.name})"
+        )
+
+
+def map_of(ds: xr.Dataset, *, what: str) -> Map:
+    """Read the grid of `ds`, called `what` in messages; it has two horizontal dimensions.
+
+    Raises
+    ------
+    LayoutError
+        If it has no coordinate reference system, or cells without edges.
+    """
+    axes = horizontal_dims(ds, tuple(map(str, ds.dims)))
+    assert axes is not None
+    y, x = axes
+    crs = None
+    for array in ds.data_vars.values():
+        if set(axes) <= set(map(str, array.dims)):
+            crs = crs or grid_crs(ds, array)
+    if crs is None and is_geographic(ds, y=y, x=x):
+        crs = WGS84
+    if crs is None:
+        raise LayoutError(
+            "the map has no coordinate reference system",
+            variable=y,
+            found=f"dimensions {y!r} and {x!r} without grid mapping",
+            expected="latitude and longitude, or a grid mapping",
+            fix=f"{what} = {what}.rio.write_crs('EPSG:...')",
+        )
+    geographic = crs.is_geographic and is_geographic(ds, y=y, x=x, by_crs=True)
+    return Map(
+        y=y,
+        x=x,
+        crs=crs,
+        rows=cell_edges(ds, y, kind="latitude" if geographic else "projected"),
+        columns=cell_edges(ds, x, kind="longitude" if geographic else "projected"),
+    )
