@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import xarray as xr
 
 from xstefa.binding import TokenTable, plan
+from xstefa.binding.daily import Accumulation, daily
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.predict import predict
@@ -18,6 +19,8 @@ from xstefa.model.variants import EncoderUse
 from xstefa.schema import Schema, Target, load_schema
 
 if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
+    from xstefa.binding.aggregate import Polygons
+    from xstefa.binding.attach import Choice
     from xstefa.training.checkpoints import Checkpoint
     from xstefa.training.finetune import HeadRecipe, TrainingOptions
     from xstefa.training.loop import Schedule
@@ -61,6 +64,104 @@ class StefaAccessor:
         if not isinstance(schema, Schema):
             schema = load_schema(schema or "stefaland")
         return plan(self._dataset, schema, rename=rename).table
+
+    def daily(
+        self,
+        *,
+        accumulation: Accumulation | None = None,
+        schema: Schema | str | None = None,
+    ) -> xr.Dataset:
+        """Make a sub-daily dataset daily, each variable by the rule of its kind.
+
+        States and rates are averaged, temperature also gives its daily extremes, amounts are
+        summed. The value of an amount at 00:00 belongs to the day before. A day of which steps are
+        missing has no value. Days are those of the time axis (mostly UTC).
+
+        Parameters
+        ----------
+        accumulation : {"step", "day"}, optional
+            Over which time amounts collect: since the step before (ERA5, NLDAS-2), or since 00 UTC
+            (ERA5-Land). By default what the metadata say, else what the values of four days
+            prove: running totals never fall during a day. If neither tells, `UnitsError`.
+        schema : Schema or str, optional
+            By default that of the bundled models.
+
+        Returns
+        -------
+        Dataset
+            Lazy where the dataset is. Series that are no token, ingredient or target are left out,
+            and named in the history. A daily dataset comes back as it is.
+
+        Raises
+        ------
+        UnitsError, CalendarError, MissingTokenError
+            If amounts are ambiguous, a day is not a whole number of steps, or nothing is known.
+        """
+        if not isinstance(schema, Schema):
+            schema = load_schema(schema or "stefaland")
+        return daily(self._dataset, schema, accumulation=accumulation)
+
+    def attach(
+        self, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"
+    ) -> xr.Dataset:
+        """Add static layers, of any grid, on the sites of this dataset.
+
+        Parameters
+        ----------
+        static : Dataset or DataArray
+            Maps of any CRS, resolution, direction, longitude convention and nodata value, such as
+            ``rioxarray.open_rasterio(path).rename("elevation")``.
+        resampling : {"average", "nearest"}
+            The mean over each cell, weighted by area (exact between grids of latitude and
+            longitude or of one projection, by GDAL between projections); or the value at its
+            centre, for classes. Stations always take the value of the cell they stand in.
+
+        Returns
+        -------
+        Dataset
+            This dataset with the layers under their own names, float32, NaN where unknown.
+
+        Raises
+        ------
+        LayoutError
+            If either has no place on Earth, or they do not overlap.
+        OptionError
+            If a name is taken, or classes would be averaged.
+        """
+        from xstefa.binding.attach import attach
+
+        return attach(self._dataset, static, resampling=resampling)
+
+    def aggregate(self, polygons: Polygons, *, by: str | None = None) -> xr.Dataset:
+        """Average a map over basins, each cell weighted by its area inside the polygon.
+
+        Needs the extra ``xstefa[vector]``.
+
+        Parameters
+        ----------
+        polygons : GeoDataFrame, GeoSeries or path
+            Basin outlines in any coordinate reference system.
+        by : str, optional
+            Column of identifiers; by default the index.
+
+        Returns
+        -------
+        Dataset
+            Dimensions ``basin`` and those of the dataset but for its map; lazy where the dataset
+            is. With `catchment_area` of the polygons, `grid_coverage` (the share of each polygon
+            that lies on the map), and latitude and longitude of a point inside. Missing cells do
+            not count; classes are left out, and named in the history.
+
+        Raises
+        ------
+        MissingExtraError
+            If the packages of the extra are not installed.
+        LayoutError, OptionError
+            If the dataset is no regular map, or a polygon lies outside of it.
+        """
+        from xstefa.binding.aggregate import aggregate
+
+        return aggregate(self._dataset, polygons, by=by)
 
     def predict(
         self,
