@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import xarray as xr
 
@@ -12,7 +12,9 @@ from xstefa.binding import TokenTable, plan
 from xstefa.binding.daily import Accumulation, daily
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.holdout import Holdout
+from xstefa.inference.embed import embed
 from xstefa.inference.predict import predict
+from xstefa.inference.reconstruct import reconstruct
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.model.variants import EncoderUse
@@ -234,6 +236,111 @@ class StefaAccessor:
             quantiles=quantiles,
             coverage=coverage,
             min_coverage=min_coverage,
+            rename=rename,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+        )
+
+    def embed(
+        self,
+        *,
+        level: Literal["site", "day"] = "site",
+        model: str | Model | None = None,
+        rename: Mapping[str, str] | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        batch_size: int | None = None,
+    ) -> xr.DataArray:
+        """Represent every site, or every day of every site, as a vector.
+
+        Parameters
+        ----------
+        level : {"site", "day"}
+            One vector a site, the mean over its windows; or one a day, which knows the weather of
+            the days around it.
+        model : str or Model, optional
+            Any model with an encoder; by default the bundled foundation model.
+        rename : mapping of str to str, optional
+            Dataset variable to token.
+        device, precision, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        DataArray
+            Dimensions and coordinates as in the dataset, without time for sites, and a last
+            dimension ``feature``. Lazy exactly if the dataset is chunked.
+
+        Notes
+        -----
+        A year of embedded days takes 365 times the length of a vector, for each site: chunk time
+        before, or reduce lazily.
+
+        Raises
+        ------
+        ModelError
+            If the model has no encoder, or none is bundled.
+        """
+        return embed(
+            self._dataset,
+            level=level,
+            model=model,
+            rename=rename,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+        )
+
+    def reconstruct(
+        self,
+        variables: Sequence[str] | None = None,
+        *,
+        only_missing: bool = True,
+        model: str | Model | None = None,
+        rename: Mapping[str, str] | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        batch_size: int | None = None,
+    ) -> xr.Dataset:
+        """Say what the masked autoencoder expects of variables that are not known.
+
+        Parameters
+        ----------
+        variables : sequence of str, optional
+            Tokens to reconstruct. By default those that the dataset does not have; with
+            ``only_missing=False`` all that the model has learned.
+        only_missing : bool
+            Keep what is known of these variables, and fill the gaps from everything that is known.
+            False tells what the model says when it does not see a variable: each is reconstructed
+            while it and its physical group (soil texture, climate, ...) are hidden, as in
+            pretraining. Compared with known values that is the model's skill.
+        model : str or Model, optional
+            A foundation model; by default the bundled one.
+        rename : mapping of str to str, optional
+            Dataset variable to token.
+        device, precision, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        Dataset
+            A variable for each token, in its canonical units: forcings with the dimensions of the
+            dataset, site attributes without time. Lazy exactly if the dataset is chunked. Values
+            are not clipped to what is physically possible.
+
+        Raises
+        ------
+        ModelError
+            If the model has no decoder, or none is bundled.
+        OptionError
+            If a name is not a token that the model has learned.
+        """
+        return reconstruct(
+            self._dataset,
+            variables,
+            only_missing=only_missing,
+            model=model,
             rename=rename,
             device=device,
             precision=precision,

@@ -15,12 +15,11 @@ from xstefa.evaluation.sites import Mask, Sites, only_sites
 from xstefa.evaluation.twins import Twins, find_twins
 from xstefa.inference.predict import predict
 from xstefa.inference.windows import Floats
-from xstefa.model.checkpoint import Model
+from xstefa.model.checkpoint import Model, foundation_model
 from xstefa.schema import Target
 from xstefa.training.finetune import (
     TrainingOptions,
     finetune_material,
-    foundation_model,
     with_target,
 )
 from xstefa.training.guards import SEEN, LeakageWarning

@@ -61,6 +61,12 @@ class Job:
     dataset: xr.Dataset
     operands: tuple[Chunked, ...]
 
+    def __repr__(self) -> str:
+        # Dask prints arguments when a task fails.
+        return (
+            f"<{type(self.answer).__name__} of {self.key.model!r} for {dict(self.dataset.sizes)}>"
+        )
+
 
 def plan_job(
     dataset: xr.Dataset,
@@ -349,5 +355,5 @@ def _cut(dataset: xr.Dataset, job: Job) -> Blocks:
         block_bytes=block_bytes,
     )
     if text := advice(blocks, time=layout.time, policy=spec.windows, values=values):
-        warnings.warn(text, ChunksWarning, stacklevel=5)
+        warnings.warn(text, ChunksWarning, stacklevel=6)
     return blocks

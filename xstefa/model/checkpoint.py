@@ -403,6 +403,29 @@ def model_for(target: str, *, support: str) -> Model:
     )
 
 
+def foundation_model(model: str | os.PathLike[str] | Model | None) -> Model:
+    """Return a model by name, path or itself; by default the bundled foundation model.
+
+    Raises
+    ------
+    ModelError
+        If none, or more than one, is bundled.
+    """
+    if model is not None:
+        return load_model(model)
+    bundled = [load_model(name) for name in list_models()]
+    foundations = [found for found in bundled if found.spec.target is None]
+    if len(foundations) == 1:
+        return foundations[0]
+    raise ModelError(
+        "which foundation model is meant is not clear",
+        variable="model",
+        found=f"{len(foundations)} bundled foundation models",
+        expected="one",
+        fix="model=<one of xstefa.list_models(), or a file>, or make one with xstefa.pretrain",
+    )
+
+
 def _bundled() -> dict[str, Path]:
     folder = Path(str(resources.files("xstefa"))) / "weights"
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}

@@ -13,7 +13,7 @@ from xstefa.errors import ModelError, OptionError
 from xstefa.evaluation.holdout import Fold, Holdout
 from xstefa.inference.windows import Floats
 from xstefa.model.architecture import HeadSize
-from xstefa.model.checkpoint import Model, list_models, load_model
+from xstefa.model.checkpoint import Model, foundation_model
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import resolve_options
 from xstefa.schema import Schema, Target
@@ -30,7 +30,6 @@ __all__ = [
     "TrainingOptions",
     "finetune",
     "finetune_material",
-    "foundation_model",
     "train_head",
     "variance_weights",
 ]
@@ -243,29 +242,6 @@ def finetune_material(
         checkpoint=as_checkpoint(checkpoint),
         devices=Devices(device=options.device or default_device(), count=devices),
         warm_start=variant.warm_start,
-    )
-
-
-def foundation_model(model: str | Model | None) -> Model:
-    """Return the model to start from; by default the bundled foundation model.
-
-    Raises
-    ------
-    ModelError
-        If none, or more than one, is bundled.
-    """
-    if model is not None:
-        return load_model(model)
-    bundled = [load_model(name) for name in list_models()]
-    foundations = [found for found in bundled if found.spec.target is None]
-    if len(foundations) == 1:
-        return foundations[0]
-    raise ModelError(
-        "which model to start from is not clear",
-        variable="model",
-        found=f"{len(foundations)} bundled foundation models",
-        expected="one",
-        fix="model=<one of xstefa.list_models(), or a file>, or make one with xstefa.pretrain",
     )
 
 

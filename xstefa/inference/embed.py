@@ -1,0 +1,96 @@
+"""Embeddings: what the encoder makes of a site, or of each of its days, as labeled arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import xarray as xr
+
+from xstefa.errors import ModelError, OptionError
+from xstefa.inference.answers import Answer
+from xstefa.inference.passes import make_key, provenance, run, understand
+from xstefa.model.checkpoint import Model, foundation_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.checkpoint import ModelSpec
+    from xstefa.model.network import StefaLand
+
+FEATURE = "feature"
+"""Dimension of the elements of an embedding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayEmbeddings(Answer):
+    """The encoder's representation of each day."""
+
+    def width(self, spec: ModelSpec) -> int:
+        """Return the length of an embedding."""
+        assert spec.architecture.encoder is not None
+        return spec.architecture.encoder.width
+
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Return embeddings, shape (B, T, d)."""
+        assert network.encoder is not None
+        return network.encoder(forcing, static).days
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteEmbeddings(DayEmbeddings):
+    """The encoder's representation of each site."""
+
+    daily: ClassVar[bool] = False
+
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Return embeddings, shape (B, d)."""
+        assert network.encoder is not None
+        return network.encoder(forcing, static).site
+
+
+def embed(
+    dataset: xr.Dataset,
+    *,
+    level: Literal["site", "day"] = "site",
+    model: str | Model | None = None,
+    rename: Mapping[str, str] | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch_size: int | None = None,
+) -> xr.DataArray:
+    """Embed sites or days; see `StefaAccessor.embed`."""
+    if level not in ("site", "day"):
+        raise OptionError(
+            variable="level",
+            found=repr(level),
+            expected='"site" or "day"',
+            fix='level="site" for one vector a site, level="day" for one a day',
+        )
+    chosen = foundation_model(model)
+    if chosen.spec.architecture.encoder is None:
+        raise ModelError(
+            variable=chosen.name,
+            found="a model without an encoder",
+            expected="a StefaLand model",
+            fix="choose one of xstefa.list_models() that is no baseline",
+        )
+    answer = DayEmbeddings() if level == "day" else SiteEmbeddings()
+    understood = understand(dataset, chosen.schema, rename=rename)
+    key = make_key(chosen, device=device, precision=precision, batch_size=batch_size)
+    block = run(understood, key, answer)
+    frame = understood.frame(daily=answer.daily)
+    attrs = {
+        "long_name": f"StefaLand embedding of each {level}",
+        "units": "1",
+    }
+    result = xr.DataArray(
+        block[..., :-1],
+        dims=(*frame.dims, FEATURE),
+        coords=frame.coords,
+        name="embedding",
+        attrs=frame.attrs | attrs | provenance(key, dataset, done=f"{level}s embedded"),
+    )
+    result.encoding = frame.encoding
+    return result

@@ -1,0 +1,193 @@
+"""The generative side: what the masked autoencoder says about variables that it does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import dask.array as da
+import xarray as xr
+
+from xstefa.errors import ModelError, OptionError
+from xstefa.inference.answers import Answer
+from xstefa.inference.engine import EngineKey
+from xstefa.inference.passes import Understood, each_block, make_key, provenance, run, understand
+from xstefa.inference.windows import Floats
+from xstefa.model.checkpoint import Model, foundation_model
+from xstefa.model.scaler import Moments
+from xstefa.schema import Kind, Variable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.checkpoint import ModelSpec
+    from xstefa.model.network import StefaLand
+
+Columns: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconstruction(Answer):
+    """Variables as the decoder reconstructs them, standardised.
+
+    Attributes
+    ----------
+    columns : tuple of int
+        Which of the network's variables of this kind.
+    hidden : tuple of tuple of int
+        For each of the columns those that are hidden while it is reconstructed; empty where it is
+        reconstructed from all that is known.
+    """
+
+    columns: Columns
+    hidden: tuple[Columns, ...]
+    kind: ClassVar[Kind]
+    needs_required: ClassVar[bool] = False
+
+    def width(self, spec: ModelSpec) -> int:
+        """Return the number of variables."""
+        return len(self.columns)
+
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Return standardised values, shape (B, T, variables) or (B, variables)."""
+        import torch
+
+        assert network.encoder is not None and network.decoder is not None
+        found = {}
+        for hide in dict.fromkeys(self.hidden):
+            masks = [torch.zeros_like(v, dtype=torch.bool) for v in (forcing, static)]
+            masks[self.kind == "static"][..., list(hide)] = True
+            values = network.decoder(network.encoder(forcing, static, *masks))
+            found[hide] = values.static if self.kind == "static" else values.forcing
+        pairs = zip(self.columns, self.hidden, strict=True)
+        return torch.stack([found[hide][..., column] for column, hide in pairs], dim=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForcingReconstruction(Reconstruction):
+    """Forcings, for each day."""
+
+    kind: ClassVar[Kind] = "forcing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticReconstruction(Reconstruction):
+    """Site attributes, for each site."""
+
+    daily: ClassVar[bool] = False
+    kind: ClassVar[Kind] = "static"
+
+
+def reconstruct(
+    dataset: xr.Dataset,
+    variables: Sequence[str] | None = None,
+    *,
+    only_missing: bool = True,
+    model: str | Model | None = None,
+    rename: Mapping[str, str] | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch_size: int | None = None,
+) -> xr.Dataset:
+    """Reconstruct variables; see `StefaAccessor.reconstruct`."""
+    chosen = foundation_model(model)
+    if not chosen.spec.architecture.decoder:
+        raise ModelError(
+            variable=chosen.name,
+            found="a model without the pretraining decoder",
+            expected="a foundation model",
+            fix="use the model that it was fine-tuned from",
+        )
+    understood = understand(dataset, chosen.schema, rename=rename)
+    names = _names(variables, chosen, understood, only_missing=only_missing)
+    key = make_key(chosen, device=device, precision=precision, batch_size=batch_size)
+    schema = chosen.schema
+    arrays: dict[str, xr.DataArray] = {}
+    for tokens, kind in (
+        (schema.forcings, ForcingReconstruction),
+        (schema.statics, StaticReconstruction),
+    ):
+        wanted = [variable for variable in tokens if variable.name in names]
+        if not wanted:
+            continue
+        answer = kind(
+            columns=tuple(tokens.index(variable) for variable in wanted),
+            hidden=tuple(() if only_missing else _together(v, tokens) for v in wanted),
+        )
+        block = run(understood, key, answer)
+        for place, variable in enumerate(wanted):
+            arrays[variable.name] = _labeled(
+                each_block(partial(_restored, place=place, moments=_moments(key, variable)), block),
+                variable,
+                understood,
+                only_missing=only_missing,
+            )
+    result = xr.Dataset({name: arrays[name] for name in names})
+    return result.assign_attrs(provenance(key, dataset, done="variables reconstructed"))
+
+
+def _names(
+    variables: Sequence[str] | None, model: Model, understood: Understood, *, only_missing: bool
+) -> list[str]:
+    """Return the tokens to reconstruct."""
+    learned = [v.name for v in model.schema.tokens if v.name in model.spec.tokens]
+    if variables is None:
+        return [n for n in learned if not (only_missing and n in understood.sources)]
+    if isinstance(variables, str):
+        variables = [variables]
+    if unknown := [name for name in variables if name not in learned]:
+        raise OptionError(
+            variable="variables",
+            found=", ".join(unknown),
+            expected="some of " + ", ".join(learned),
+            fix="name tokens, not the dataset's variables: see ds.stefa.tokens()",
+        )
+    return list(dict.fromkeys(variables))
+
+
+def _labeled(
+    data: da.Array | Floats, variable: Variable, understood: Understood, *, only_missing: bool
+) -> xr.DataArray:
+    """Give reconstructed values their place and name; let known ones stand."""
+    frame = understood.frame(daily=variable.kind == "forcing")
+    array = frame.copy(data=data).rename(variable.name)
+    if only_missing and variable.name in understood.sources:
+        known = understood.token(variable.name).broadcast_like(frame).transpose(*frame.dims)
+        array = array.copy(data=known.where(known.notnull(), array).data)
+    array.attrs |= _attributes(variable, only_missing=only_missing)
+    return array
+
+
+def _moments(key: EngineKey, variable: Variable) -> Moments:
+    scaler = key.model.spec.scaler
+    return (scaler.forcings if variable.kind == "forcing" else scaler.statics)[variable.name]
+
+
+def _together(variable: Variable, tokens: Iterable[Variable]) -> Columns:
+    """Return the columns of the variable's group, which pretraining hides as a whole."""
+    return tuple(
+        column
+        for column, other in enumerate(tokens)
+        if other.name == variable.name or (other.group == variable.group and variable.group)
+    )
+
+
+def _restored(block: Floats, *, place: int, moments: Moments) -> Floats:
+    return moments.restore(block[..., place])
+
+
+def _attributes(variable: Variable, *, only_missing: bool) -> dict[str, str]:
+    seen = "known values as they are" if only_missing else "not seeing it or its group"
+    attrs = {
+        "long_name": variable.long_name,
+        "units": variable.units,
+        "comment": f"reconstructed by StefaLand, {seen}",
+    }
+    if variable.standard_names:
+        first = variable.standard_names[0]
+        attrs["standard_name"] = first.name
+        if first.cell_method is not None:
+            attrs["cell_methods"] = f"time: {first.cell_method}"
+    return attrs
