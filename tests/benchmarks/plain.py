@@ -82,7 +82,7 @@ class Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, feedforward: int) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(width, heads, feedforward, dropout=0.1, batch_first=True)
-        self.transformer_encoder = nn.TransformerEncoder(layer, layers)
+        self.transformer_encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
 
 class PlainStefaLand(nn.Module):

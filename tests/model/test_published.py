@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import xstefa
 from tests.benchmarks.plain import PlainStefaLand
-from xstefa.errors import ModelError
+from xstefa.errors import ModelError, UnitsError
 from xstefa.model.published_layout import Layout
 from xstefa.model.scaler import Moments, Scaler
 
@@ -86,6 +87,28 @@ def test_names_become_tokens_where_the_schema_knows_them(
     assert model.schema["mystery"].units == "m"
     assert model.spec.provenance["units_unknown"] == ["odd name/1"]
     assert xstefa.Model(model.save(tmp_path / "b").path).spec == model.spec
+
+
+def test_datasets_are_read_only_in_known_units(tmp_path: Path, plain: PlainStefaLand) -> None:
+    path = saved(tmp_path / "a.pt", plain.state_dict())
+    one = Moments(mean=0.0, std=1.0)
+    scaler = Scaler(forcings=dict.fromkeys(FORCINGS, one), statics=dict.fromkeys(STATICS, one))
+    days = np.arange("2000-01-01", "2000-06-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    random = np.random.default_rng(0)
+    ds = xr.Dataset(
+        {
+            "prcp": (("time", "basin"), random.random((len(days), 2)), {"units": "mm/day"}),
+            "tmean": (("time", "basin"), random.random((len(days), 2)), {"units": "degC"}),
+            "mystery": ("basin", random.random(2), {"units": "m"}),
+        },
+        coords={"time": days, "basin": [1, 2]},
+    )
+    with pytest.raises(UnitsError, match="import_published"):
+        ds.stefa.embed(model=xstefa.import_published(path, scaler, heads=2))
+    model = xstefa.import_published(path, scaler, heads=2, units={"mystery": "km"})
+    assert ds.stefa.embed(model=model).shape == (2, 24)
+    found = ds.stefa.reconstruct(["odd name/1"], model=model)
+    assert found["odd name/1"].attrs["units"] == "unknown"
 
 
 def test_two_names_of_one_token_stay_as_they_are(tmp_path: Path) -> None:

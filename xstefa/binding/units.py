@@ -17,6 +17,7 @@ import pint
 import xarray as xr
 
 from xstefa.errors import UnitsError
+from xstefa.schema import UNKNOWN_UNITS
 
 __all__ = ["Conversion", "conversion", "is_amount", "same_kind"]
 
@@ -179,6 +180,15 @@ def conversion(
     UnitsError
         If the units cannot be read or converted, or are an amount without a stated interval.
     """
+    if used == UNKNOWN_UNITS:
+        raise UnitsError(
+            "the model does not say in which units it reads this variable",
+            variable=variable,
+            found=f"units {found!r} in the dataset, none in the model",
+            expected="a model that knows the units of its variables",
+            fix="xstefa.import_published(path, units={<name in the checkpoint>: <units>}), or "
+            f"leave the variable out with ds.drop_vars({variable!r})",
+        )
     try:
         direct = _affine(found, used)
         water = _affine(found, used, multiply="0.001 m**3 / kg") if _is_water(used) else None

@@ -18,14 +18,13 @@ from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.published_finetuned import MARK, FinetunedLayout
 from xstefa.model.published_layout import Layout
 from xstefa.model.scaler import Moments, Scaler
-from xstefa.schema import Alias, Schema, Variable, load_schema
+from xstefa.schema import UNKNOWN_UNITS, Alias, Schema, Variable, load_schema
 from xstefa.schema import Kind as TokenKind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of a variable that no schema knows, in a file that says nothing about units.
-UNKNOWN_UNITS = "unknown"
+# Of a variable that no schema knows.
 ANY_VALUE = (-1e30, 1e30)
 
 

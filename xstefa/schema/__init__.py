@@ -25,6 +25,9 @@ Transform: TypeAlias = Literal["identity", "log", "log1p"]
 
 T = TypeVar("T")
 
+UNKNOWN_UNITS = "unknown"
+"""Units of a token of which a model does not say them; no dataset can provide it."""
+
 _KINDS = ("forcing", "static")
 _TRANSFORMS = ("identity", "log", "log1p")
 
