@@ -1,0 +1,308 @@
+"""``xr.open_dataset(folder, engine="caravan")``: the official files of Caravan.
+
+Layout (Kratzert et al. 2023), of the NetCDF and of the CSV version::
+
+    timeseries/{netcdf,csv}/camels/camels_01013500.{nc,csv}
+    attributes/camels/attributes_{caravan,hydroatlas,other}_camels.csv
+
+Extensions such as GRDC-Caravan have the same layout.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendEntrypoint
+
+from xstefa.datasets.series import lazy_series, on_days, site_values
+from xstefa.errors import LayoutError, OptionError
+
+__all__ = ["CaravanBackend"]
+
+_GAUGE, _DATE = "gauge_id", "date"
+_STATISTICS = {"mean": "mean", "min": "minimum", "max": "maximum", "sum": "sum"}
+
+_ATTRS = {
+    "Conventions": "CF-1.11",
+    "featureType": "timeSeries",
+    "title": "Caravan",
+    "references": "Kratzert et al. 2023, doi:10.1038/s41597-023-01975-w",
+    "comment": "Days are local days. Forcings are of ERA5-Land, attributes also of HydroATLAS.",
+}
+
+
+class CaravanBackend(BackendEntrypoint):
+    """Read Caravan lazily, from NetCDF or CSV files, with CF attributes."""
+
+    description = "Caravan folder of NetCDF or CSV files (xstefa)"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "gauges")
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: str | PathLike[str],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        gauges: Iterable[str] | None = None,
+    ) -> xr.Dataset:
+        """Open a Caravan folder.
+
+        Parameters
+        ----------
+        filename_or_obj : path-like
+            The folder that holds ``timeseries`` and ``attributes``.
+        drop_variables : str or iterable of str, optional
+        gauges : iterable of str, optional
+            Identifiers such as ``"camels_01013500"``, or names of subsets such as ``"camels"``;
+            by default all.
+
+        Returns
+        -------
+        xarray.Dataset
+            Dimensions ``gauge_id`` and ``date``; series are read from the files when used.
+
+        Raises
+        ------
+        LayoutError
+            If the folder is not laid out as Caravan is.
+        OptionError
+            If a gauge does not exist.
+        """
+        root = Path(filename_or_obj)
+        paths = _choose(_series_files(root), gauges, root)
+        series = _Series.of(tuple(paths.values()))
+        variables = series.variables() | _attributes(root, list(paths))
+        coords: dict[str, xr.Variable] = {
+            _GAUGE: xr.Variable(
+                _GAUGE,
+                np.array(list(paths)),
+                {"long_name": "Caravan gauge id", "cf_role": "timeseries_id"},
+            ),
+            _DATE: xr.Variable(
+                _DATE,
+                pd.date_range(series.first, periods=series.count),
+                {"standard_name": "time", "long_name": "local day", "axis": "T"},
+            ),
+        }
+        for name, standard_name, units in (
+            ("gauge_lat", "latitude", "degrees_north"),
+            ("gauge_lon", "longitude", "degrees_east"),
+        ):
+            if name in variables:
+                coords[standard_name[:3]] = site_values(
+                    _GAUGE,
+                    variables.pop(name).values.astype(float),
+                    {
+                        "standard_name": standard_name,
+                        "units": units,
+                        "long_name": f"gauge {standard_name}",
+                    },
+                )
+        dropped = {drop_variables} if isinstance(drop_variables, str) else {*(drop_variables or ())}
+        return xr.Dataset(variables, coords, _ATTRS).drop_vars(dropped, errors="ignore")
+
+    def guess_can_open(self, filename_or_obj: object) -> bool:
+        """Whether this is a folder of Caravan."""
+        if not isinstance(filename_or_obj, str | PathLike):
+            return False
+        root = Path(filename_or_obj)
+        return (root / "attributes").is_dir() and any(
+            (root / "timeseries" / kind).is_dir() for kind in ("netcdf", "csv")
+        )
+
+
+@cache
+def _metadata() -> dict[str, dict[str, Any]]:
+    text = resources.files("xstefa.datasets").joinpath("caravan.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+# ---- series
+
+
+def _series_files(root: Path) -> dict[str, Path]:
+    """Files by gauge identifier; NetCDF if both versions are there."""
+    for kind, ending in (("netcdf", "nc"), ("csv", "csv")):
+        paths = sorted((root / "timeseries" / kind).glob(f"*/*.{ending}"))
+        if paths:
+            return {path.stem: path for path in paths}
+    raise LayoutError(
+        "not a folder of Caravan",
+        variable=str(root),
+        found="no series in timeseries/netcdf or timeseries/csv" if root.is_dir() else "no folder",
+        expected="timeseries/netcdf/camels/camels_01013500.nc and so on, as published",
+        fix="xr.open_dataset('<folder with timeseries and attributes>', engine='caravan')",
+    )
+
+
+def _choose(paths: dict[str, Path], gauges: Iterable[str] | None, root: Path) -> dict[str, Path]:
+    if gauges is None:
+        return paths
+    wanted = [gauges] if isinstance(gauges, str) else list(gauges)
+    subsets: dict[str, list[str]] = {}
+    for gauge, path in paths.items():
+        subsets.setdefault(path.parent.name, []).append(gauge)
+    chosen: dict[str, Path] = {}
+    for name in wanted:
+        members = subsets.get(name, [name] if name in paths else [])
+        if not members:
+            raise OptionError(
+                "there is no such gauge, nor subset",
+                variable="gauges",
+                found=repr(name),
+                expected=f"one of the subsets {', '.join(subsets)}, or gauges like "
+                f"{next(iter(paths))!r}",
+                fix=f"see the folders below {root.name}/timeseries",
+            )
+        chosen |= {gauge: paths[gauge] for gauge in members}
+    return chosen
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Series:
+    """The series of some gauges.
+
+    Parameters
+    ----------
+    paths : tuple of Path
+    first : datetime64[D]
+    count : int
+        Days from the first of all files to the last.
+    """
+
+    paths: tuple[Path, ...]
+    first: np.datetime64
+    count: int
+
+    @classmethod
+    def of(cls, paths: tuple[Path, ...]) -> _Series:
+        """Look up the period of each file."""
+        ends = [_ends(path) for path in paths]
+        first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
+        return cls(paths=paths, first=first, count=int((last - first).astype(int)) + 1)
+
+    def variables(self) -> dict[str, xr.Variable]:
+        """Return a lazy variable for each series of the first file."""
+        return {
+            name: lazy_series(
+                partial(self._read, name=name),
+                dims=(_GAUGE, _DATE),
+                sites=len(self.paths),
+                days=self.count,
+                attrs=_series_attrs(name),
+            )
+            for name in _names(self.paths[0])
+        }
+
+    def _read(self, site: int, *, name: str) -> NDArray[np.float32]:
+        path = self.paths[site]
+        days, values = _read_nc(path, name) if path.suffix == ".nc" else _read_csv(path)[name]
+        return on_days(values, days, first=self.first, count=self.count)
+
+
+def _series_attrs(name: str) -> dict[str, str]:
+    metadata = _metadata()
+    if name in metadata["series"]:
+        return dict(metadata["series"][name])
+    quantity, _, statistic = name.rpartition("_")
+    if quantity in metadata["quantities"] and statistic in _STATISTICS:
+        known = metadata["quantities"][quantity]
+        return {**known, "cell_methods": f"area: mean time: {_STATISTICS[statistic]}"}
+    return {"long_name": name.replace("_", " ")}
+
+
+def _names(path: Path) -> list[str]:
+    if path.suffix == ".nc":
+        with netCDF4.Dataset(path) as file:
+            return [name for name in file.variables if name not in file.dimensions]
+    return [str(name) for name in pd.read_csv(path, nrows=0).columns if name != _DATE]
+
+
+def _ends(path: Path) -> tuple[np.datetime64, np.datetime64]:
+    if path.suffix == ".nc":
+        with netCDF4.Dataset(path) as file:
+            days = _nc_days(file)
+        return days[0], days[-1]
+    with path.open("rb") as file:
+        file.readline()
+        first = file.readline()
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - 4000))
+        last = file.read().strip().splitlines()[-1]
+    begin, end = (np.datetime64(line.split(b",")[0].decode()[:10], "D") for line in (first, last))
+    return begin, end
+
+
+def _nc_days(file: netCDF4.Dataset) -> NDArray[np.datetime64]:
+    time = file.variables[_DATE]
+    # Caravan counts days; decoding by hand is much faster than opening each file with xarray.
+    unit, _, since = str(time.units).partition(" since ")
+    scale = {"days": 1.0, "hours": 1 / 24, "minutes": 1 / 1440, "seconds": 1 / 86400}[unit]
+    numbers = np.floor(np.asarray(time[:], dtype=float) * scale).astype(np.int64)
+    return np.datetime64(since[:10], "D") + numbers
+
+
+def _read_nc(path: Path, name: str) -> tuple[NDArray[np.datetime64], NDArray[np.float32]]:
+    with netCDF4.Dataset(path) as file:
+        values = np.ma.filled(np.ma.asarray(file.variables[name][:], np.float32), np.nan)
+        return _nc_days(file), values
+
+
+@lru_cache(maxsize=100)
+def _read_csv(path: Path) -> dict[str, tuple[NDArray[np.datetime64], NDArray[np.float32]]]:
+    table = pd.read_csv(path, parse_dates=[_DATE], index_col=_DATE)
+    days = table.index.to_numpy().astype("datetime64[D]")
+    return {str(name): (days, table[name].to_numpy(np.float32)) for name in table}
+
+
+# ---- attributes
+
+
+def _attributes(root: Path, gauges: list[str]) -> dict[str, xr.Variable]:
+    """Merge the attribute files of all subsets that the gauges belong to."""
+    subsets = []
+    for folder in sorted((root / "attributes").glob("*")):
+        tables = [
+            pd.read_csv(path, index_col=_GAUGE, dtype={_GAUGE: str})
+            for path in sorted(folder.glob("attributes_*.csv"))
+        ]
+        if tables:
+            merged = pd.concat(tables, axis=1)
+            merged = merged.loc[:, ~merged.columns.duplicated()]
+            subsets.append(merged[merged.index.isin(gauges)])
+    if not subsets:
+        return {}
+    table = pd.concat(subsets).reindex(gauges)
+    variables = {}
+    for name in map(str, table.columns):
+        values = table[name].to_numpy()
+        if values.dtype.kind in "fiu":
+            values = values.astype(np.float32)
+        else:
+            values = table[name].astype(object).fillna("").to_numpy().astype(str)
+        variables[name] = site_values(_GAUGE, values, _attribute_attrs(name))
+    return variables
+
+
+def _attribute_attrs(name: str) -> dict[str, str]:
+    metadata = _metadata()
+    if name in metadata["attributes"]:
+        return dict(metadata["attributes"][name])
+    attrs = {"long_name": f"HydroATLAS {name}" if name.count("_") == 2 else name.replace("_", " ")}
+    theme, _, _ = name.rpartition("_")
+    units = metadata["hydroatlas"]["themes"].get(theme)
+    units = units or metadata["hydroatlas"]["units"].get(theme.rpartition("_")[2])
+    if units is not None:
+        attrs["units"] = units
+    return attrs
