@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
@@ -23,7 +24,13 @@ from xstefa.options import Options, get_options, set_options
 
 T = TypeVar("T")
 
-FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return the context of a forward pass in ``"fp32"`` or ``"bf16"``.
+
+    It takes the place of Fabric's own, which would round inputs and targets too.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 class Runner(Protocol):
@@ -48,9 +55,6 @@ class Runner(Protocol):
     def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
         """Move a module and its optimizers to the device; return what to call instead."""
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Return the context in which a forward pass has the chosen precision."""
-
     def backward(self, tensor: Tensor) -> None:
         """Compute gradients."""
 
@@ -61,9 +65,6 @@ class Runner(Protocol):
 
     def all_reduce(self, data: Tensor, *, reduce_op: str) -> Any:
         """Join a number of all processes."""
-
-    def all_gather(self, data: Tensor) -> Any:
-        """Stack a tensor of all processes along a new first dimension."""
 
     def broadcast(self, obj: Any) -> Any:
         """Return the value that the first process has."""
@@ -79,30 +80,18 @@ class OneDevice:
     ----------
     device : str
         Torch device.
-    precision : {"fp32", "bf16"}
     """
 
     world_size = 1
     global_rank = 0
     is_global_zero = True
 
-    def __init__(self, device: str, precision: str) -> None:
+    def __init__(self, device: str) -> None:
         self.device = torch.device(device)
-        self._precision = precision
 
     def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
-        """Move the module; calling what is returned runs it in the chosen precision."""
-        module.to(self.device)
-
-        def run(*args: Any) -> Any:
-            with self.autocast():
-                return module(*args)
-
-        return run, *optimizers
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Return an autocast context, which does nothing in single precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        """Move the module to the device."""
+        return module.to(self.device), *optimizers
 
     def backward(self, tensor: Tensor) -> None:
         """Compute gradients."""
@@ -118,10 +107,6 @@ class OneDevice:
     def all_reduce(self, data: Tensor, *, reduce_op: str) -> Any:
         """Return the number itself."""
         return data
-
-    def all_gather(self, data: Tensor) -> Any:
-        """Return the tensor as the only one of a stack."""
-        return data.unsqueeze(0)
 
     def broadcast(self, obj: Any) -> Any:
         """Return the value itself."""
@@ -164,6 +149,14 @@ class Part:
             mean=lambda tensor: runner.all_reduce(tensor.float(), reduce_op="mean"),
         )
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Stack a tensor of all processes along a new first dimension."""
+        if self.world == 1:
+            return tensor.unsqueeze(0)
+        parts = [torch.empty_like(tensor) for _ in range(self.world)]
+        torch.distributed.all_gather(parts, tensor)
+        return torch.stack(parts)
+
     @property
     def rows(self) -> slice:
         """The rows: every `world`-th, from `rank`."""
@@ -201,7 +194,7 @@ class Devices:
                 fix="choose which with CUDA_VISIBLE_DEVICES",
             )
 
-    def launch(self, function: Callable[[Runner], T], *, precision: str) -> T:
+    def launch(self, function: Callable[[Runner], T]) -> T:
         """Run a function on the devices.
 
         Several devices get a process each, started afresh unless a launcher such as torchrun has
@@ -212,7 +205,6 @@ class Devices:
         function : callable
             From a `Runner` to something that can be pickled; what the first process returns is
             returned.
-        precision : {"fp32", "bf16"}
 
         Raises
         ------
@@ -220,18 +212,18 @@ class Devices:
             If several devices are asked for and Lightning Fabric is not installed.
         """
         if self.count == 1:
-            return function(OneDevice(self.device, precision))
+            return function(OneDevice(self.device))
         fabric = _fabric()
         strategies = import_module("lightning_fabric.strategies")
         launched = "TORCHELASTIC_RUN_ID" in os.environ
         runner = fabric.Fabric(
             accelerator=self.device,
             devices=self.count,
-            precision=FABRIC_PRECISION[precision],
             strategy=strategies.DDPStrategy(
                 start_method="popen" if launched else "spawn",
-                # Fills of inputs that a head does not read have no gradient.
-                find_unused_parameters=True,
+                # Fills of inputs that a head does not read never have a gradient.
+                static_graph=True,
+                timeout=timedelta(hours=12),  # others wait while one reads windows or writes
             ),
         )
         options = get_options()
@@ -239,7 +231,7 @@ class Devices:
             runner.launch()
             return runner.broadcast(_in_process(runner, function=function, options=options))
         # A partial is opaque to Fabric, which would rewrite frozen dataclasses among arguments.
-        return runner.launch(partial(_in_process, function=function, options=options))
+        return runner.launch(partial(_in_own_process, function=function, options=options))
 
 
 def default_device() -> str:
@@ -253,6 +245,14 @@ def _in_process(runner: Runner, *, function: Callable[[Runner], T], options: Opt
         progress=options.progress if runner.is_global_zero else False, cache_dir=options.cache_dir
     ):
         return function(runner)
+
+
+def _in_own_process(runner: Runner, *, function: Callable[[Runner], T], options: Options) -> T:
+    """Run in a process that ends afterwards, and take leave of the others before."""
+    result = _in_process(runner, function=function, options=options)
+    runner.barrier()
+    torch.distributed.destroy_process_group()
+    return result
 
 
 def _fabric() -> Any:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from xstefa.errors import TrainingError
 from xstefa.model.network import StefaLand
 from xstefa.options import get_options
-from xstefa.training.devices import Part
+from xstefa.training.devices import Part, autocast
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.sampling import Feed, Windows
 
@@ -99,8 +99,7 @@ def _encode(
         total=sum(-(-len(starts) // batch_size) for starts in windows.starts),
         disable=not get_options().show_progress(),
     )
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast(device, precision):
         for picks in batches:
             batch = feed(picks)
             days = network.represent(*dropout(batch))

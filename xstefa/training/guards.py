@@ -77,7 +77,12 @@ def roles(provenance: Mapping[str, Any], ids: NDArray[np.str_]) -> NDArray[np.in
         datasets = provenance.get("datasets")
         rule = provenance.get("holdout")
         if isinstance(datasets, Mapping):
-            trained = {site for content in datasets.values() for site in content.get("trained", ())}
+            trained = {
+                site
+                for content in datasets.values()
+                for use in ("trained", "validated")
+                for site in content.get(use, ())
+            }
             found[(found == UNKNOWN) & ~np.isin(ids, list(trained))] = HELD_OUT
             found[np.isin(ids, list(trained))] = SEEN
         elif isinstance(rule, str):

@@ -140,7 +140,7 @@ def train_head(
         checkpoint=checkpoint,
         warm_start=warm_start,
     )
-    return (devices or Devices()).launch(partial(_train, job=job), precision=schedule.precision)
+    return (devices or Devices()).launch(partial(_train, job=job))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from xstefa.errors import OptionError, TrainingError
 from xstefa.options import get_options
 from xstefa.training.checkpoints import Checkpoint, Timer
-from xstefa.training.devices import Part, Runner
+from xstefa.training.devices import Part, Runner, autocast
 from xstefa.training.objectives import Objective
 from xstefa.training.sampling import Feed, Sampler, Windows
 
@@ -249,6 +249,8 @@ def fit(
         If loss or gradient become infinite, or the checkpoint belongs to another recipe.
     """
     part = Part.of(runner)
+    if part.rank:
+        torch.manual_seed(schedule.seed + part.rank)  # dropout of its own
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
@@ -285,7 +287,8 @@ def fit(
             feed = Feed(windows, device=runner.device, part=part, encoded=encoded)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(run.step)
-        value = module(feed(sampler.draw(windows)))
+        with autocast(runner.device, schedule.precision):
+            value = module(feed(sampler.draw(windows)))
         optimizer.zero_grad(set_to_none=True)
         runner.backward(value)
         _clip(runner, module, stepper, schedule, run.step)
@@ -295,7 +298,7 @@ def fit(
         bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
         bar.update()
         if validation is not None and look is not None and run.step % validation.interval == 0:
-            run.validate(_loss(objective, look, runner, schedule.batch_size), validation)
+            run.validate(_loss(objective, look, runner, schedule), validation)
         if checkpoint is not None and timer is not None and _due(timer, runner, run.step):
             run.history.seconds = time.monotonic() - started
             run.save(checkpoint)
@@ -360,10 +363,10 @@ class _Run:
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         device = self.runner.device
         # Every process has random numbers of its own.
-        tensors["random.cpu"] = self.runner.all_gather(torch.get_rng_state().to(device))
+        part = Part.of(self.runner)
+        tensors["random.cpu"] = part.gather(torch.get_rng_state().to(device))
         if device.type == "cuda":
-            on_gpu = torch.cuda.get_rng_state(device).to(device)
-            tensors["random.cuda"] = self.runner.all_gather(on_gpu)
+            tensors["random.cuda"] = part.gather(torch.cuda.get_rng_state(device).to(device))
         if self.objective.generator is not None:
             tensors["random.objective"] = self.objective.generator.get_state()
         state = {
@@ -395,9 +398,10 @@ class _Run:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
         rank = self.runner.global_rank
-        torch.set_rng_state(tensors["random.cpu"][rank])
+        # Copies: torch reads the state as a structure, which must begin where memory is aligned.
+        torch.set_rng_state(tensors["random.cpu"][rank].clone())
         if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"][rank], self.runner.device)
+            torch.cuda.set_rng_state(tensors["random.cuda"][rank].clone(), self.runner.device)
         if self.objective.generator is not None:
             self.objective.generator.set_state(tensors["random.objective"])
         self.sampler.restore(state["sampler"])
@@ -426,12 +430,12 @@ def _clip(runner: Runner, module: Any, stepper: Any, schedule: Schedule, step: i
         ) from error
 
 
-def _loss(objective: Objective, feed: Feed, runner: Runner, batch_size: int) -> float:
+def _loss(objective: Objective, feed: Feed, runner: Runner, schedule: Schedule) -> float:
     """Return the mean loss of all windows of `feed`, without dropout."""
     objective.eval()
     total, rows = torch.zeros((), device=runner.device), 0
-    with torch.no_grad(), runner.autocast():
-        for picks in feed.windows.in_order(batch_size=batch_size):
+    with torch.no_grad(), autocast(runner.device, schedule.precision):
+        for picks in feed.windows.in_order(batch_size=schedule.batch_size):
             batch = feed(picks)
             if batch.size < runner.world_size:
                 continue  # the last few windows would leave a process without any

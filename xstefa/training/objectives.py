@@ -105,14 +105,14 @@ class Estimation(Objective):
         network = self.network
         forcing, static = self.dropout(batch)
         days = batch.days
-        if days is not None and not torch.is_autocast_enabled(days.device.type):
-            days = days.float()
         if days is None and network.encoder is not None:
             if self.frozen:
                 # Frozen means frozen: no gradient, and no dropout either.
                 network.encoder.eval()
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 days = network.represent(forcing, static)
+        # Read in one precision, whether it comes from the file or from the encoder.
+        days = None if days is None else days.float()
         # Each member has its own dropout and sees every batch; they differ by initialisation.
         return torch.stack(
             [

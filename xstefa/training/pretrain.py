@@ -220,7 +220,7 @@ def pretrain_encoder(
         validation=validation,
         checkpoint=checkpoint,
     )
-    return (devices or Devices()).launch(partial(_pretrain, job=job), precision=schedule.precision)
+    return (devices or Devices()).launch(partial(_pretrain, job=job))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

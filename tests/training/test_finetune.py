@@ -1,0 +1,310 @@
+"""Fine-tuning on labeled datasets: what goes in, what comes out, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import dask
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import xstefa
+from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
+from xstefa.binding import bind
+from xstefa.errors import ModelError, OptionError, TrainingError
+from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites
+from xstefa.model.checkpoint import create_model
+from xstefa.model.variants import VARIANTS
+from xstefa.schema import Alias, Target
+from xstefa.training.curves import plot_learning
+from xstefa.training.devices import Part
+from xstefa.training.finetune import HeadRecipe, finetune
+from xstefa.training.loop import Schedule, make_schedule
+from xstefa.training.samples import Record, fit_scaler
+from xstefa.training.sampling import Feed, Windows
+
+FAST = {"steps": 3, "batch_size": 4, "head": HEAD}
+
+
+def test_predicts_with_metadata(basins, foundation):
+    model = basins.stefa.finetune("streamflow", model=foundation, **FAST)
+    assert model.target.name == "streamflow"
+    predicted = basins.stefa.predict(model)
+    assert predicted.dims == ("site", "time")
+    assert predicted.attrs["units"] == "mm d-1"
+    assert bool(predicted.notnull().all())
+
+
+def test_same_seed_same_file(basins, foundation):
+    models = [
+        basins.stefa.finetune("streamflow", model=foundation, seed=seed, **FAST)
+        for seed in (1, 1, 2)
+    ]
+    assert models[0].content_hash == models[1].content_hash != models[2].content_hash
+
+
+def test_leaves_the_callers_random_numbers_alone(basins, foundation):
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    basins.stefa.finetune("streamflow", model=foundation, **FAST)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_chunks_and_order_do_not_matter(basins, foundation):
+    whole = basins.stefa.finetune("streamflow", model=foundation, **FAST)
+    chunked = basins.chunk(site=3, time=70).transpose("time", "site")
+    with dask.config.set(scheduler="synchronous"):
+        assert chunked.stefa.finetune("streamflow", model=foundation, **FAST) == whole
+
+
+def test_training_reads_what_prediction_reads(basins, foundation):
+    """The same site and days give the same number in a training window and in a prediction."""
+    model = basins.stefa.finetune("streamflow", model=foundation, **FAST)
+    binding = bind(basins, model.schema)
+    record = Record.from_binding(binding, ids=list(basins.site.values))
+    start = next(
+        int(WINDOWS.start(k, first=record.first_day, last=record.first_day + 199))
+        for k in WINDOWS.over(binding.layout.days)
+        if WINDOWS.start(k, first=record.first_day, last=record.first_day + 199) > record.first_day
+    )
+    windows = Windows.find([record.standardised(model.spec.scaler)], length=40, spin_up=10)
+    rows = windows.starts[0]
+    pick = np.flatnonzero((rows[:, 0] == 2) & (rows[:, 1] == start - record.first_day))
+    batch = Feed(windows, device=torch.device("cpu"), part=Part())([pick])
+    with torch.inference_mode():
+        in_training = model.network()(batch.forcing, batch.static)[0].numpy()
+    predicted = basins.stefa.predict(model).isel(site=2).values
+    # In the middle of a window no neighbour has a say.
+    alone = slice(WINDOWS.spin_up + WINDOWS.blend, WINDOWS.length - WINDOWS.blend)
+    days = np.arange(start, start + WINDOWS.length) - record.first_day
+    np.testing.assert_allclose(predicted[days][alone], in_training[alone], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_by_name(name, basins, foundation):
+    if name == "direct":
+        pytest.skip("needs a foundation that knows the target as a variable")
+    model = basins.stefa.finetune("streamflow", model=foundation, head=name, steps=1, batch_size=2)
+    assert model.spec.architecture.head.kind == VARIANTS[name].head
+    assert (model.network().encoder is None) == (VARIANTS[name].encoder == "none")
+
+
+def test_link_and_scale_follow_from_the_target(basins, foundation):
+    model = basins.stefa.finetune("streamflow", model=foundation, steps=1, batch_size=2)
+    head = model.spec.architecture.head
+    assert head.link == "softplus"
+    assert head.scale == pytest.approx(float(np.nanstd(basins.qobs)), rel=1e-6)
+    wet = basins.rename(qobs="swc").assign(swc=basins.qobs / 100)
+    wet.swc.attrs = {"units": "m3 m-3"}
+    model = wet.stefa.finetune("soil_moisture", model=foundation, steps=1, batch_size=2)
+    assert model.spec.architecture.head.link == "logistic"
+
+
+def test_a_target_of_ones_own(basins, foundation):
+    level = Target(
+        name="level",
+        units="m",
+        long_name="water level above a datum",
+        cell_methods="time: mean",
+        valid_range=(-10, 10),
+        aliases=(Alias(name="stage", source="own"),),
+    )
+    ds = basins.rename(qobs="stage")
+    ds.stage.attrs = {"units": "cm"}
+    model = ds.stefa.finetune(level, model=foundation, steps=2, batch_size=4)
+    assert model.target == level
+    assert model.spec.architecture.head.link == "identity"
+    assert ds.stefa.predict(model).attrs["units"] == "m"
+
+
+def test_holdout_sites_are_not_learned_from(basins, foundation):
+    holdout = RandomSites(0.25, seed=2)
+    model = basins.stefa.finetune("streamflow", model=foundation, holdout=holdout, **FAST)
+    trained = model.spec.provenance["datasets"]["data"]["trained"]
+    assert len(trained) == 6
+    spoiled = basins.copy(deep=True)
+    out = ~basins.site.isin(trained)
+    spoiled["qobs"] = xr.where(out, 99.0, basins.qobs).transpose(*basins.qobs.dims)
+    spoiled.qobs.attrs = basins.qobs.attrs
+    again = spoiled.stefa.finetune("streamflow", model=foundation, holdout=holdout, **FAST)
+    assert weights_equal(model, again)
+
+
+def test_held_out_days_are_not_learned_from(basins, foundation):
+    holdout = Period("2001-05-01", "2001-07-19")
+    model = basins.stefa.finetune("streamflow", model=foundation, holdout=holdout, **FAST)
+    spoiled = basins.copy(deep=True)
+    spoiled["qobs"] = basins.qobs.where(basins.time < np.datetime64("2001-05-01"), 99.0)
+    spoiled.qobs.attrs = basins.qobs.attrs
+    again = spoiled.stefa.finetune("streamflow", model=foundation, holdout=holdout, **FAST)
+    assert weights_equal(model, again)
+
+
+def weights_equal(one: xstefa.Model, two: xstefa.Model) -> bool:
+    a, b = one.network().state_dict(), two.network().state_dict()
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_one_model_one_fold(basins, foundation):
+    with pytest.raises(TrainingError, match=r"3 folds.*fold\(0\)"):
+        basins.stefa.finetune("streamflow", model=foundation, holdout=RandomGroups(3), **FAST)
+    assert basins.stefa.finetune(
+        "streamflow", model=foundation, holdout=RandomGroups(3).fold(1), **FAST
+    )
+
+
+def test_early_stopping_keeps_the_best(basins, foundation):
+    how = dict(FAST, steps=30, learning_rate=1.0)  # far too fast: the first looks are the best
+    model = basins.stefa.finetune(
+        "streamflow", model=foundation, validation=RandomSites(0.25), patience=3, **how
+    )
+    curve = model.spec.provenance["learning_curve"]
+    looks = {step: loss for step, loss in curve["validation"]}
+    assert curve["best_step"] == min(looks, key=looks.get)
+    assert len(looks) < 30
+    assert len(model.spec.provenance["datasets"]["data"]["validated"]) == 2
+    with pytest.raises(OptionError, match="validation="):
+        basins.stefa.finetune("streamflow", model=foundation, patience=3, **FAST)
+
+
+def test_heads_are_trained_on(basins, foundation):
+    first = basins.stefa.finetune("streamflow", model=foundation, **FAST)
+    second = basins.stefa.finetune(
+        "streamflow", model=first, head=None, steps=1, batch_size=4, learning_rate=1e-9
+    )
+    for key, value in first.network().heads.state_dict().items():
+        torch.testing.assert_close(second.network().heads.state_dict()[key], value)
+    assert second.spec.provenance["foundation"]["sha256"] == first.content_hash
+    with pytest.raises(ModelError, match="head="):
+        basins.stefa.finetune("streamflow", model=foundation, head=None, steps=1)
+
+
+def test_several_datasets(basins, foundation):
+    parts = {"a": basins.isel(site=slice(5)), "b": basins.isel(site=slice(5, 8), time=slice(120))}
+    model = finetune(parts, "streamflow", model=foundation, shares={"a": 3, "b": 1}, **FAST)
+    assert set(model.spec.provenance["datasets"]) == {"a", "b"}
+    with pytest.raises(TrainingError, match="one for each dataset: a, b"):
+        finetune(parts, "streamflow", model=foundation, shares={"a": 1.0}, **FAST)
+
+
+def test_short_records_train_and_predict(foundation):
+    short = make_basins(days=30)
+    model = short.stefa.finetune("streamflow", model=foundation, **FAST)
+    assert bool(short.stefa.predict(model).notnull().all())
+
+
+def test_tokens_the_foundation_never_saw_stay_hidden(basins, foundation):
+    more = basins.assign(slope=("site", np.arange(8.0) / 100, {"units": "m m-1"}))
+    plain = basins.stefa.finetune("streamflow", model=foundation, **FAST)
+    frozen = more.stefa.finetune("streamflow", model=foundation, **FAST)
+    assert weights_equal(plain, frozen)
+    assert "slope" not in frozen.spec.tokens
+    tuned = more.stefa.finetune("streamflow", model=foundation, encoder="tuned", **FAST)
+    assert "slope" in tuned.spec.tokens
+
+
+def test_teaching_errors(basins, foundation):
+    with pytest.raises(TrainingError, match="no variable of the dataset that observes it"):
+        basins.drop_vars("qobs").stefa.finetune("streamflow", model=foundation, **FAST)
+    with pytest.raises(OptionError, match="resconn"):
+        basins.stefa.finetune("streamflow", model=foundation, head="resnet", steps=1)
+    with pytest.raises(OptionError, match="one of them"):
+        basins.stefa.finetune("streamflow", model=foundation, steps=1, epochs=1)
+    never = basins.assign(qobs=basins.qobs * np.nan)
+    never.qobs.attrs = basins.qobs.attrs
+    with pytest.raises(TrainingError, match="no window of 40 days"):
+        never.stefa.finetune("streamflow", model=foundation, **FAST)
+    twice = basins.assign_coords(site=["a"] * 8)
+    with pytest.raises(TrainingError, match="names of their own"):
+        twice.stefa.finetune("streamflow", model=foundation, **FAST)
+    huge = basins.assign(qobs=basins.qobs * 1e30)
+    huge.qobs.attrs = basins.qobs.attrs
+    with pytest.raises(TrainingError, match="not finite"):
+        huge.stefa.finetune(
+            "streamflow", model=foundation, recipe=HeadRecipe(loss="mse", scale=1e-8), **FAST
+        )
+
+
+def test_grid(foundation):
+    flat = make_basins(sites=6)
+    index = {"lat": [50.0, 51.0], "lon": [3.0, 4.0, 5.0]}
+    grid = xr.Dataset(
+        {
+            name: (("time", "lat", "lon") if "time" in v.dims else ("lat", "lon"),
+                   v.transpose(..., "site").values.reshape(*v.shape[1:], 2, 3), v.attrs)
+            for name, v in flat.data_vars.items()
+        },
+        coords={"time": flat.time, **index},
+    )  # fmt: skip
+    grid = grid.where((grid.lat < 51) | (grid.lon > 3))  # one cell of water
+    model = grid.stefa.finetune("streamflow", model=foundation, **FAST)
+    assert model.spec.support == "grid"
+    assert "51.0,3.0" not in model.spec.provenance["datasets"]["data"]["trained"]
+    found = grid.stefa.cross_validate(
+        "streamflow", model=foundation, holdout=RandomGroups(2), scores=["nse"], **FAST
+    )
+    assert found.nse.dims == ("lat", "lon")
+    assert int(found.nse.isnull().sum()) == 1
+    assert set(np.unique(found.fold)) == {-1, 0, 1}
+
+
+def test_schedule_by_epochs():
+    how = {"days": 6400, "length": 10, "batch_size": 64, "learning_rate": 1e-3, "seed": 0}
+    found = [
+        make_schedule(steps=s, epochs=e, precision="fp32", **how).steps
+        for s, e in ((7, None), (None, 2), (None, None))
+    ]
+    assert found == [7, 20, 500]
+    schedule = Schedule(steps=100)
+    assert 0 <= schedule.rate(99) < schedule.rate(0) < schedule.rate(4) == pytest.approx(1e-3)
+
+
+def test_learning_curve_is_a_picture(basins, foundation, tmp_path):
+    model = basins.stefa.finetune(
+        "streamflow", model=foundation, validation=RandomSites(0.25), **FAST
+    )
+    plot_learning(model).savefig(tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    bare = replace(model.spec, provenance={})
+    with pytest.raises(ModelError, match="learning curve"):
+        plot_learning(create_model(bare, model.network().state_dict()))
+
+
+def test_pretraining(basins, tmp_path):
+    how = {"size": ENCODER, "windows": WINDOWS, "steps": 4, "batch_size": 4}
+    model = xstefa.pretrain(
+        {"all": basins, "few": basins.isel(site=slice(3))},
+        holdout=HashedSites(0.4),
+        validation=RandomSites(0.3),
+        patience=3,
+        **how,
+    )
+    assert model.target is None
+    assert {"precipitation", "temperature_mean", "elevation"} <= set(model.spec.tokens)
+    content = model.spec.provenance["datasets"]["all"]
+    assert set(content["trained"]).isdisjoint(content["validated"])
+    assert model == xstefa.pretrain(
+        {"all": basins, "few": basins.isel(site=slice(3))},
+        holdout=HashedSites(0.4),
+        validation=RandomSites(0.3),
+        patience=3,
+        **how,
+    )
+    with pytest.raises(TrainingError, match="at least one dataset"):
+        xstefa.pretrain({}, **how)
+
+
+def test_windows_of_a_fold_keep_their_numbers(basins, foundation):
+    record = Record.from_binding(
+        bind(basins, foundation.schema), ids=list(basins.site.values), target="streamflow"
+    )
+    record = record.standardised(fit_scaler(foundation.schema, [record]))
+    whole = Windows.find([record], length=40, spin_up=10, stride=7, seed=5)
+    kept = np.arange(8) % 2 == 0
+    part = whole.restricted([kept])
+    places = np.isin(whole.numbers[0], part.numbers[0])
+    np.testing.assert_array_equal(whole.starts[0][places], part.starts[0])
+    assert kept[part.starts[0][:, 0]].all()

@@ -1,0 +1,159 @@
+"""An interrupted training goes on to the step, and ends with the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+import xstefa
+from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
+from xstefa.errors import TrainingError
+from xstefa.evaluation.holdout import RandomSites
+from xstefa.model.architecture import HeadSize
+from xstefa.training import loop
+from xstefa.training.checkpoints import Checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import sys, time, torch, xstefa
+from tests.training.conftest import HEAD, make_basins
+from xstefa.evaluation.holdout import RandomSites
+from xstefa.model.architecture import HeadSize
+from xstefa.training import loop
+from xstefa.training.checkpoints import Checkpoint
+from dataclasses import replace
+from pathlib import Path
+
+foundation, folder, slow = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+torch.set_num_threads(1)
+if slow:  # leave time to be killed between two saves
+    clip = loop._clip
+    loop._clip = lambda *args: (time.sleep(slow), clip(*args))
+with xstefa.set_options(cache_dir=folder / "cache", device="cpu"):
+    model = make_basins().stefa.finetune(
+        "streamflow", model=foundation, head=replace(HEAD, dropout=0.5), batch_size=4,
+        steps=12, validation=RandomSites(0.25), patience=30,
+        checkpoint=Checkpoint(path=folder / "state", minutes=0))
+print(model.content_hash)
+"""
+
+
+def run(foundation: xstefa.Model, folder: Path, slow: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(foundation.path), str(folder), str(slow)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_and_resumed(foundation, tmp_path):
+    undisturbed = run(foundation, tmp_path / "a", 0.0)
+    killed = run(foundation, tmp_path / "b", 0.3)
+    state = tmp_path / "b" / "state.safetensors"
+    for _ in range(600):
+        time.sleep(0.1)
+        if state.exists() and len(_losses(state)) >= 3:
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = len(_losses(state))
+    assert 3 <= done < 12
+    resumed = run(foundation, tmp_path / "b", 0.0)
+    expected, found = undisturbed.communicate()[0], resumed.communicate()[0]
+    assert expected
+    assert found == expected
+    assert len(_losses(state)) == 12
+
+
+def _losses(state: Path) -> list[float]:
+    with safe_open(state, framework="np") as file:
+        return json.loads(file.metadata()["xstefa_training"])["state"]["losses"]
+
+
+class Interruption(Exception):
+    pass
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Stop the loop before a step."""
+
+    def stop(at: int):
+        seen = iter(range(10_000))
+        clip = loop._clip
+
+        def fail(*args):
+            if next(seen) == at:
+                raise Interruption
+            clip(*args)
+
+        monkeypatch.setattr(loop, "_clip", fail)
+        return lambda: monkeypatch.setattr(loop, "_clip", clip)
+
+    return stop
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_pretraining_goes_on(basins, tmp_path, interrupted, at):
+    """Masks and dropout are drawn as if nothing had happened."""
+
+    def pretrain(**more):
+        return xstefa.pretrain(basins, size=ENCODER, windows=WINDOWS, steps=6, batch_size=4, **more)
+
+    expected = pretrain()
+    checkpoint = Checkpoint(path=tmp_path / "state", minutes=0)
+    mend = interrupted(at)
+    with pytest.raises(Interruption):
+        pretrain(checkpoint=checkpoint)
+    mend()
+    assert pretrain(checkpoint=checkpoint) == expected
+    assert pretrain(checkpoint=checkpoint) == expected  # nothing is left to do
+
+
+def test_stopped_early_stays_stopped(basins, foundation, tmp_path):
+    how = {"head": HEAD, "steps": 30, "batch_size": 4, "learning_rate": 1.0}
+    how |= {"validation": RandomSites(0.25), "patience": 2}
+    checkpoint = Checkpoint(path=tmp_path / "state", minutes=0)
+    models = [
+        basins.stefa.finetune("streamflow", model=foundation, checkpoint=checkpoint, **how)
+        for _ in range(2)
+    ]
+    assert models[0] == models[1] == basins.stefa.finetune("streamflow", model=foundation, **how)
+    assert len(models[0].spec.provenance["learning_curve"]["training"]) < 30
+
+
+def test_checkpoint_of_another_training(basins, foundation, tmp_path):
+    how = {"steps": 2, "batch_size": 4, "checkpoint": tmp_path / "state"}
+    basins.stefa.finetune("streamflow", model=foundation, head=HEAD, **how)
+    for other in ({"seed": 1}, {"head": HeadSize(hidden=9, link="softplus")}):
+        with pytest.raises(TrainingError, match=r"belongs to another training.*delete the file"):
+            basins.stefa.finetune("streamflow", model=foundation, **{"head": HEAD, **how, **other})
+    with pytest.raises(TrainingError, match="another model"):
+        make_basins(seed=1).stefa.finetune("streamflow", model=foundation, head=HEAD, **how)
+
+
+def test_no_pickle_in_the_file(basins, foundation, tmp_path):
+    basins.stefa.finetune(
+        "streamflow",
+        model=foundation,
+        head=HEAD,
+        steps=2,
+        batch_size=4,
+        checkpoint=tmp_path / "state",
+    )
+    with safe_open(tmp_path / "state.safetensors", framework="np") as file:
+        names = set(file.keys())
+    assert "random.cpu" in names
+    assert any(name.startswith("optimizer.0.") for name in names)
+    assert not any(name.startswith("network.network.encoder") for name in names)  # frozen

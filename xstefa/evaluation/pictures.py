@@ -1,0 +1,177 @@
+"""Pictures of scores: how they are distributed, and where. Matplotlib is imported when drawing."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstefa.errors import LayoutError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#262626"
+FAINT = "#8c8c8c"
+LAND = "#ececec"
+
+
+def style() -> AbstractContextManager[None]:
+    """Look of all pictures."""
+    import matplotlib.pyplot as plt
+
+    return plt.rc_context(
+        {
+            "font.size": 11,
+            "axes.edgecolor": FAINT,
+            "axes.labelcolor": INK,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "legend.frameon": False,
+            "text.color": INK,
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "figure.dpi": 150,
+        }
+    )
+
+
+def plot_cdf(
+    compared: xr.Dataset, score: str = "nse", *, limits: tuple[float, float] | None = None
+) -> Figure:
+    """Draw the share of sites below each value of a score, a line for each model.
+
+    Parameters
+    ----------
+    compared : Dataset
+        What `xstefa.evaluation.report.compare` returns.
+    score : str
+    limits : (float, float), optional
+        Ends of the axis; by default the 5th percentile of the worst model to the best value.
+
+    Returns
+    -------
+    Figure
+    """
+    from matplotlib.figure import Figure
+
+    values = compared[score]
+    with style():
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axis = figure.add_subplot()
+        for model in values["model"].values:
+            known = np.asarray(values.sel(model=model).values, dtype=float).ravel()
+            known = np.sort(known[np.isfinite(known)])
+            if not known.size:
+                continue
+            share = np.arange(1, known.size + 1) / known.size
+            label = f"{model}, median {np.median(known):.3f}"
+            axis.step(known, share, where="post", label=label, linewidth=1.6)
+        axis.axhline(0.5, color=LAND, linewidth=1, zorder=0)
+        axis.set_xlim(*(limits or _limits(values)))
+        axis.set_ylim(0, 1)
+        axis.set_xlabel(_label(values))
+        axis.set_ylabel("share of sites")
+        axis.legend(loc="best")
+    return figure
+
+
+def plot_map(
+    values: xr.DataArray,
+    *,
+    limits: tuple[float, float] | None = None,
+    outline: Path | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw a score at its sites.
+
+    Parameters
+    ----------
+    values : DataArray
+        With latitude and longitude among its coordinates.
+    limits : (float, float), optional
+        Ends of the colours; by default the 5th and 95th percentile.
+    outline : Path, optional
+        GeoJSON lines to draw below, e.g. `xstefa.datasets.US_OUTLINE`.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    LayoutError
+        If there is no latitude or longitude.
+    """
+    from matplotlib.figure import Figure
+
+    latitude, longitude = _coordinate(values, "latitude"), _coordinate(values, "longitude")
+    flat, y, x = (a.values.ravel() for a in xr.broadcast(values, latitude, longitude))
+    known = np.isfinite(flat)
+    low, high = limits or tuple(np.percentile(flat[known], [5, 95]) if known.any() else (0, 1))
+    with style():
+        figure = Figure(figsize=(8, 4.6), layout="constrained")
+        axis = figure.add_subplot()
+        for line in () if outline is None else _lines(outline):
+            axis.plot(line[:, 0], line[:, 1], color=FAINT, linewidth=0.4)
+        dots = axis.scatter(x[known], y[known], c=flat[known], vmin=low, vmax=high, s=22, zorder=3)
+        axis.set_aspect(1 / np.cos(np.deg2rad(float(np.mean(y[known])))) if known.any() else 1)
+        axis.set_xlabel("longitude")
+        axis.set_ylabel("latitude")
+        axis.set_title(title or "")
+        figure.colorbar(dots, ax=axis, extend="both", label=_label(values), shrink=0.8)
+    return figure
+
+
+def _limits(values: xr.DataArray) -> tuple[float, float]:
+    worst = [
+        np.nanpercentile(values.sel(model=model).values, 5)
+        for model in values["model"].values
+        if np.isfinite(values.sel(model=model).values).any()
+    ]
+    return (float(min(worst)), float(np.nanmax(values.values))) if worst else (0.0, 1.0)
+
+
+def _label(values: xr.DataArray) -> str:
+    units = values.attrs.get("units", "1")
+    name = values.attrs.get("long_name", values.name)
+    return f"{name}" if units in ("1", "") else f"{name} ({units})"
+
+
+def _coordinate(values: xr.DataArray, name: str) -> xr.DataArray:
+    for key, coordinate in values.coords.items():
+        if coordinate.attrs.get("standard_name") == name or key in (name, name[:3]):
+            return coordinate
+    raise LayoutError(
+        "a map needs to know where the sites are",
+        variable=str(values.name),
+        found=f"coordinates {', '.join(map(str, values.coords)) or 'none'}",
+        expected=f"one with standard_name {name!r}",
+        fix=f"assign_coords({name[:3]}=(<site dimension>, <degrees>))",
+    )
+
+
+def _lines(path: Path) -> list[NDArray[np.float64]]:
+    """Read the lines (longitude, latitude) of a GeoJSON file."""
+    found: list[NDArray[np.float64]] = []
+
+    def collect(nested: object) -> None:
+        inner = cast("list[list[object]]", nested)
+        if isinstance(inner[0][0], int | float):
+            found.append(np.array(inner, dtype=np.float64)[:, :2])
+        else:
+            for part in inner:
+                collect(part)
+
+    for feature in json.loads(path.read_text())["features"]:
+        collect(feature["geometry"]["coordinates"])
+    return found
