@@ -206,6 +206,15 @@ def test_numerical_gradient_of_the_fused_embedding() -> None:
     assert torch.autograd.gradcheck(lambda v: fused(v, mask), x)
 
 
+def test_double_precision_is_plain() -> None:
+    encoder = build().double()
+    inputs = [i.double() if i.is_floating_point() else i for i in windows(2, 20)]
+    with torch.no_grad():
+        found = encoder(*inputs)
+    assert found.days.dtype == torch.float64
+    assert_same(found, encoder(*inputs), **EXACT)
+
+
 def test_training_and_gpus_use_plain_arithmetic() -> None:
     layer = torch.nn.Linear(8, 8)
     with torch.no_grad():

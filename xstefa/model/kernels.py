@@ -22,13 +22,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_DTYPES = {torch.float32} if _ONEDNN else set()
+if _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _DTYPES.add(torch.bfloat16)
 
 
 def infers_on_cpu(tensor: Tensor) -> bool:
     """Whether the faster kernels may be used for work on this tensor, now."""
     return (
-        _ONEDNN
-        and tensor.device.type == "cpu"
+        tensor.device.type == "cpu"
+        and working_dtype(tensor) in _DTYPES
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
     )
@@ -64,6 +67,7 @@ def linear(
         x, weight = x.to(dtype), _in_dtype(weight, dtype)
         bias = None if bias is None else _in_dtype(bias, dtype)
         if add is not None:
+            add = add.to(dtype)
             return torch.ops.mkldnn._linear_pointwise.binary(x, add, weight, bias, "add")
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
     product = ACTIVATIONS[activation](functional.linear(x, weight, bias))
