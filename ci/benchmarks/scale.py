@@ -248,28 +248,35 @@ def throughput(folder: Path) -> None:
 
 
 def workers(folder: Path) -> None:
-    """One worker process of one thread, and two."""
+    """Compare one worker process of one thread with two.
+
+    The speed-up in CPU time is what an idle machine would show in wall-clock time: all the work of
+    one worker, over that of the busier of two.
+    """
     from distributed import Client, LocalCluster
 
     model = untrained("stefaland")
-    sizes = {"time": 3650, "lat": 16, "lon": 8}
-    ds = make_store(folder / "w", sizes, {"time": 3650, "lat": 4, "lon": 4}, land=1.0)
-    spent = {}
+    sizes = {"time": 1825, "lat": 8, "lon": 8}
+    ds = make_store(folder / "w", sizes, {"time": 1825, "lat": 2, "lon": 4}, land=1.0)
+    wall, busiest = {}, {}
     for count in (1, 2):
         with (
             LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster),
+            Client(cluster) as client,
         ):
-            write(ds.isel(lat=slice(4 * count)), model, folder / "warm.zarr")
-            spent[count] = write(ds, model, folder / f"w-{count}.zarr").wall
-    rate = {n: 16 * 8 * 3650 / seconds for n, seconds in spent.items()}
+            write(ds.isel(lat=slice(2 * count)), model, folder / "warm.zarr")
+            before = client.run(time.process_time)
+            wall[count] = write(ds, model, folder / f"w-{count}.zarr").wall
+            after = client.run(time.process_time)
+            busiest[count] = max(after[worker] - before[worker] for worker in before)
     rows = [
         {
             "workers": str(n),
-            "site-days/s": f"{rate[n]:,.0f}",
-            "speed-up": f"{rate[n] / rate[1]:.2f}",
+            "site-days/s": f"{8 * 8 * 1825 / wall[n]:,.0f}",
+            "speed-up (wall)": f"{wall[1] / wall[n]:.2f}",
+            "speed-up (CPU)": f"{busiest[1] / busiest[n]:.2f}",
         }
-        for n in rate
+        for n in wall
     ]
     table("Worker processes of one thread", rows)
 
@@ -301,12 +308,12 @@ def memory(folder: Path) -> None:
     rows = []
     for name, days, chunks in (
         ("whole record, small tiles", 7300, {"time": 7300, "lat": 16, "lon": 16}),
-        ("a year, large tiles", 7300, {"time": 365, "lat": 120, "lon": 120}),
+        ("a year, large tiles", 2190, {"time": 365, "lat": 120, "lon": 120}),
         ("24 days, whole map", 2190, {"time": 24, "lat": side, "lon": side}),
     ):
         sizes = {"time": days, "lat": side, "lon": side}
         # Little land, so that the run is about memory and not about the model.
-        ds = make_store(folder / "m", sizes, chunks, land=0.05, full=True)
+        ds = make_store(folder / "m", sizes, chunks, land=0.01, full=True)
         with (
             LocalCluster(
                 n_workers=1, threads_per_worker=1, memory_limit="2GB", dashboard_address=None

@@ -138,12 +138,15 @@ class Engine:
 
     @cached_property
     def device(self) -> str:
-        """Torch device of this process that the key names."""
-        if self.key.device is not None:
-            return self.key.device
+        """Torch device of this process that the key names, with its number."""
+        named = self.key.device
+        if named not in (None, "cuda"):
+            return named
         import torch
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if named is None and not torch.cuda.is_available():
+            return "cpu"
+        return f"cuda:{torch.cuda.current_device()}"
 
     @cached_property
     def _rows(self) -> int:

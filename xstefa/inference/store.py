@@ -34,6 +34,7 @@ from dask.callbacks import Callback
 from dask.highlevelgraph import HighLevelGraph
 from tqdm import tqdm
 
+from xstefa.cf import as_cf
 from xstefa.errors import StoreError
 from xstefa.options import get_options
 
@@ -104,7 +105,7 @@ def to_zarr(
     location = os.fspath(store)
     if "://" not in location:
         location = os.path.abspath(location)
-    dataset = _regular(_as_dataset(obj))
+    dataset = _regular(as_cf(obj))
     plan = _plan(dataset)
     try:
         state = "new" if overwrite else _state(location, plan, resume=resume)
@@ -131,20 +132,6 @@ def to_zarr(
             fix="make room, then call again with resume=True: what is written stays",
         ) from error
     _finish(location)
-
-
-def _as_dataset(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    if isinstance(obj, xr.DataArray):
-        if obj.name is None:
-            raise StoreError("the array has no name", fix="array.rename('streamflow')")
-        obj = obj.to_dataset()
-    # What CF calls an ancillary variable is no coordinate in a file, though xarray carries it so.
-    ancillary = {
-        name
-        for variable in obj.data_vars.values()
-        for name in str(variable.attrs.get("ancillary_variables", "")).split()
-    }
-    return obj.reset_coords(ancillary & set(map(str, obj.coords)))
 
 
 def _regular(dataset: xr.Dataset) -> xr.Dataset:
