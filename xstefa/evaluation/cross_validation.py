@@ -171,14 +171,14 @@ def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:
             f"{alike} test sites have a near duplicate among the training sites of their fold: see "
             "'twin' in the result, and group such sites, e.g. with Regions",
             LeakageWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     over_sites = any(not fold.train_sites.all() for fold in folds)
-    seen = int((result["pretraining"] == SEEN).sum())
+    seen = int(((result["pretraining"] == SEEN) & (result["fold"] >= 0)).sum())
     if over_sites and seen:
         warnings.warn(
             f"the foundation model was pretrained on the inputs of {seen} test sites: see "
             "'pretraining' in the result. Pretrain without them for a clean test",
             LeakageWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
