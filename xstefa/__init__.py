@@ -6,6 +6,7 @@ Importing registers the ``.stefa`` accessor on `xarray.Dataset` and does nothing
 from typing import TYPE_CHECKING, Any
 
 from xstefa import accessor as accessor
+from xstefa.cf import to_netcdf
 from xstefa.datasets import open_sample
 from xstefa.errors import XstefaError
 from xstefa.inference.store import to_zarr
@@ -30,6 +31,7 @@ __all__ = [
     "open_sample",
     "pretrain",
     "set_options",
+    "to_netcdf",
     "to_zarr",
 ]
 

@@ -1,0 +1,109 @@
+"""Results as CF datasets: what a file needs beyond its variables."""
+
+from __future__ import annotations
+
+import os
+
+import xarray as xr
+
+from xstefa.errors import OptionError
+
+__all__ = ["as_cf", "to_netcdf"]
+
+CONVENTIONS = "CF-1.11"
+
+# Attributes of a result that also describe the file as a whole.
+_OF_THE_FILE = ("history", "source", "references", "institution")
+
+
+def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
+    """Return a result as a dataset that follows the CF conventions when it is written.
+
+    Parameters
+    ----------
+    obj : DataArray or Dataset
+        Results of xstefa. A Dataset keeps the global attributes that it has.
+
+    Returns
+    -------
+    Dataset
+        With the global attributes that CF asks for, ancillary variables as variables, and an
+        encoding of coordinates that CF allows: no fill value, and identifiers of sites as
+        characters, because a coordinate of strings has no order. Reading it back gives the same
+        coordinates.
+
+    Raises
+    ------
+    OptionError
+        If an array has no name.
+    """
+    if isinstance(obj, xr.DataArray):
+        if obj.name is None:
+            raise OptionError(
+                "the array has no name",
+                variable="obj",
+                found="a DataArray without name",
+                expected="the name of the variable in the file",
+                fix="array.rename('streamflow')",
+            )
+        obj = obj.to_dataset(promote_attrs=False)
+    # What CF calls an ancillary variable is no coordinate in a file, though xarray carries it so.
+    ancillary = {
+        name
+        for variable in obj.data_vars.values()
+        for name in str(variable.attrs.get("ancillary_variables", "")).split()
+    }
+    result = obj.reset_coords(ancillary & set(map(str, obj.coords))).copy()
+    result.attrs = _global_attributes(result) | result.attrs
+    for name in result.coords:
+        coordinate = result[name].variable
+        if coordinate.dtype.kind == "f":
+            coordinate.encoding["_FillValue"] = None
+        elif coordinate.dtype.kind in "UOT" and coordinate.dims == (name,):
+            coordinate.encoding |= {"dtype": "S1", "_FillValue": None}
+        if coordinate.dtype.kind == "M":
+            # CF 1.11 wants to know; no data set that is read here counts them.
+            coordinate.attrs.setdefault("units_metadata", "leap_seconds: none")
+    return result
+
+
+def _global_attributes(ds: xr.Dataset) -> dict[str, str]:
+    attrs = {"Conventions": CONVENTIONS}
+    described = [v.attrs for v in ds.data_vars.values() if "model_name" in v.attrs]
+    if described:
+        first = described[0]
+        attrs["title"] = f"{first.get('long_name', 'result')} from {first['model_name']}"
+        attrs |= {key: str(first[key]) for key in _OF_THE_FILE if key in first}
+    ids = [c for c in ds.coords.values() if c.attrs.get("cf_role") == "timeseries_id"]
+    if ids and all(set(ids[0].dims) <= set(v.dims) for v in ds.data_vars.values() if v.dims):
+        attrs["featureType"] = "timeSeries"
+    return attrs
+
+
+def to_netcdf(
+    obj: xr.DataArray | xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a result to a NetCDF file that follows the CF conventions.
+
+    Parameters
+    ----------
+    obj : DataArray or Dataset
+        Results of xstefa; lazy ones are computed block by block.
+    path : path-like
+    overwrite : bool
+        Replace a file that exists.
+
+    Raises
+    ------
+    OptionError
+        If the file exists and is not to be replaced, or an array has no name.
+    """
+    if os.path.exists(path) and not overwrite:
+        raise OptionError(
+            "the file exists",
+            variable=str(path),
+            found="a file of that name",
+            expected="a new name",
+            fix="overwrite=True",
+        )
+    as_cf(obj).to_netcdf(path)
