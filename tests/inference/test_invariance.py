@@ -145,6 +145,19 @@ def test_single_day(make_dataset, model):
     assert np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("chunked", [True, False])
+def test_no_sites(dataset, model, chunked):
+    none = dataset.isel(lat=slice(0))
+    assert predict(none.chunk() if chunked else none, model).shape == (200, 0, 4)
+
+
+def test_model_that_knows_no_required_token(dataset, make_model):
+    partial = make_model(tokens=("shortwave_down", "sand"))
+    found = predict(dataset, partial, coverage=True)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.coverage, 1.0)
+
+
 def test_gap_longer_than_a_window_is_not_answered_for(make_dataset, model):
     ds = make_dataset(days=400)
     gap = ds["precipitation"].copy()

@@ -86,11 +86,11 @@ class Blocks:
             )
 
     def __len__(self) -> int:
-        return math.prod(-(-n // self.lengths[dim]) for dim, n in self.sizes.items())
+        return math.prod(len(self._parts(dim)) for dim in self.sizes)
 
     def _parts(self, dim: str) -> list[slice]:
         size, length = self.sizes[dim], self.lengths[dim]
-        return [slice(i, min(i + length, size)) for i in range(0, size, length)]
+        return [slice(i, min(i + length, size)) for i in range(0, max(size, 1), length)]
 
 
 def plan_blocks(
@@ -131,7 +131,7 @@ def plan_blocks(
     candidates = []
     for span in spans:
         affordable = max(1, block_bytes // (4 * values * _reach(span, steps, policy)))
-        lengths = dict(tiles)
+        lengths = {dim: max(1, tile) for dim, tile in tiles.items()}
         while math.prod(lengths.values()) > affordable:
             longest = max(lengths, key=lambda dim: lengths[dim])
             lengths[longest] = -(-lengths[longest] // 2)
@@ -163,8 +163,9 @@ def _spans(
     policy: WindowPolicy,
 ) -> Iterator[tuple[int, int, int]]:
     """Yield (steps answered, steps read, length of the dimension) along each dimension."""
-    for dim, piece in stored.pieces.items():
-        size = sizes[dim]
+    for dim, stored_piece in stored.pieces.items():
+        # A map may have no cells at all.
+        size, piece = max(1, sizes[dim]), max(1, stored_piece)
         length = min(lengths[dim], size)
         reach = _reach(length, size, policy) if dim == time else length
         # A run of `reach` steps that begins anywhere touches this many pieces on average.

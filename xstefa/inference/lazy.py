@@ -100,7 +100,8 @@ def plan_job(
         raise MissingTokenError(
             "the dataset has no forcing that this model can read",
             variable=key.model.name,
-            expected=f"some of {', '.join(set(spec.schema.forcing_names) & set(spec.tokens))}",
+            expected="some of "
+            + ", ".join(name for name in spec.schema.forcing_names if name in spec.tokens),
         )
     needed = dict.fromkeys(name for source in sources.values() for name in source.inputs)
     read: dict[str, xr.Variable] = {}
@@ -266,13 +267,12 @@ def _stack(
         return values(token, (*sites, time), (days,))
 
     names = [name for name in spec.schema.forcing_names if name in job.sources]
-    decisive = {
-        name: series(name)
-        for name in names
-        if spec.schema[name].required or not job.answer.needs_required
-    }
+    required = [name for name in names if spec.schema[name].required]
+    if not job.answer.needs_required:
+        required = []
+    decisive = {name: series(name) for name in required or names}
     found = [_any_known(data) for data in decisive.values()]
-    present = np.all(found, axis=0) if job.answer.needs_required else np.any(found, axis=0)
+    present = np.all(found, axis=0) if required else np.any(found, axis=0)
     chosen = int(present.sum())
     forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
     static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)

@@ -40,9 +40,9 @@ class Chunked:
         for dim, sizes in zip(self.dims, self.chunks, strict=True):
             edges = np.concatenate([[0], np.cumsum(sizes)])
             part = region.get(dim, slice(0, int(edges[-1])))
-            first = int(np.searchsorted(edges, part.start, side="right")) - 1
+            first = int(np.searchsorted(edges[:-1], part.start, side="right")) - 1
             last = int(np.searchsorted(edges, part.stop, side="left"))
-            found.append(range(first, last))
+            found.append(range(first, max(last, first + 1)))  # one even of nothing
         return tuple(found)
 
     def keys(self, array_name: str, region: Mapping[str, slice]) -> object:
