@@ -18,14 +18,19 @@ def schema():
 @pytest.fixture
 def shared():
     """Open a file of the shared data, or skip."""
+    opened = []
 
     def open_(name, **kwargs):
         path = SHARED / name
         if not path.exists():
             pytest.skip(f"needs {name} of the shared data")
-        return xr.open_dataset(path, **kwargs)
+        opened.append(xr.open_dataset(path, **kwargs))
+        return opened[-1]
 
-    return open_
+    yield open_
+    # Left to the garbage collector, a file may be closed by a thread while another is opened.
+    for ds in opened:
+        ds.close()
 
 
 @pytest.fixture

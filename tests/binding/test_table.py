@@ -1,6 +1,10 @@
 from html.parser import HTMLParser
 
+import dask
+import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 from xstefa.binding import TokenRow, TokenTable, plan
 
@@ -16,7 +20,13 @@ TABLE = TokenTable(
             units_found="kg m-2 s-1",
             required=True,
         ),
-        TokenRow(token="temperature_mean", kind="forcing", units="degC", required=True),
+        TokenRow(
+            token="temperature_mean",
+            kind="forcing",
+            units="degC",
+            required=True,
+            advice="call it tas",
+        ),
         TokenRow(
             token="elevation",
             kind="static",
@@ -36,13 +46,15 @@ TEXT = """\
 Forcings: 1 of 2 tokens
     precipitation  pr  kg m-2 s-1 → mm d-1  standard_name
     missing: temperature_mean (required)
+    provide temperature_mean: call it tas
 Statics: 1 of 1 tokens
     elevation  <b>&z  m  alias (a & b)
 Problems: 2
     'temperature_mean': missing
     <script>alert(1)</script>
 Unused: 2 variables
-    no token: <i>, other"""
+    no token: <i>, other
+Values: not read; ds.stefa.tokens(check=True) reads a few days and tells coverage and range"""
 
 
 def test_text():
@@ -67,7 +79,7 @@ def test_html_is_well_formed_collapsible_and_escaped():
     parser = _Balance()
     parser.feed(html)
     assert parser.open == []
-    assert parser.seen.count("details") == 4
+    assert parser.seen.count("details") == 5
     assert "script" not in parser.seen
     assert "b" not in parser.seen
     assert "&lt;b&gt;&amp;z" in html
@@ -76,6 +88,65 @@ def test_html_is_well_formed_collapsible_and_escaped():
 def test_long_lists_are_wrapped(basins, schema):
     text = repr(plan(basins, schema).table)
     assert max(map(len, text.splitlines())) <= 120
+    text = repr(basins.stefa.tokens())
+    assert max(map(len, text.splitlines())) <= 140
+
+
+# ---- coverage and ranges
+
+
+def test_values_in_memory_are_looked_at(basins):
+    basins["hot"][0] = np.nan
+    table = basins.stefa.tokens()
+    assert table["temperature_max"].known == pytest.approx(2 / 3)
+    assert table["temperature_mean"].known == pytest.approx(2 / 3)  # derived
+    assert table["elevation"].low == 10.0
+    assert table["elevation"].high == 3000.0
+    assert table["ndvi"].known is None
+    assert table.looked_at == "10 of 10 days, 3 of 3 site"
+    assert "66.7 %" in repr(table)
+    assert "10 to 3000" in repr(table)
+    frame = table.to_pandas()
+    assert frame.loc["elevation", "high"] == 3000.0
+
+
+def test_values_in_files_and_graphs_are_looked_at_only_when_asked(basins, tmp_path):
+    def refuse(*args, **kwargs):
+        raise AssertionError("data was read")
+
+    chunked = basins.chunk()
+    with dask.config.set(scheduler=refuse):
+        assert chunked.stefa.tokens().looked_at == ""
+    assert chunked.stefa.tokens(check=True)["precipitation"].known == 1.0
+    assert basins.stefa.tokens(check=False).looked_at == ""
+    basins.to_netcdf(tmp_path / "basins.nc")
+    with xr.open_dataset(tmp_path / "basins.nc") as ds:
+        assert "not read" in repr(ds.stefa)
+        assert not any(ds[name].variable._in_memory for name in ds.data_vars)
+
+
+def test_values_that_do_not_fit_their_units_are_problems(basins):
+    basins["hot"] = (basins["hot"] + 273.15).assign_attrs(basins["hot"].attrs)
+    table = basins.stefa.tokens()
+    assert any("look like K" in problem for problem in table.problems)
+
+
+def test_large_maps_are_thinned():
+    days = pd.date_range("2001-01-01", periods=400)
+    ds = xr.Dataset(
+        {"pr": (("time", "lat", "lon"), np.ones((400, 200, 3), np.float32), {"units": "mm d-1"})},
+        coords={"time": days, "lat": np.linspace(-60, 60, 200), "lon": [0.0, 1.0, 2.0]},
+    )
+    assert ds.stefa.tokens().looked_at == "16 of 400 days, 64 of 200 lat, 3 of 3 lon"
+
+
+def test_every_token_says_how_to_provide_it(schema):
+    table = plan(xr.Dataset(), schema).table
+    for row in table.rows:
+        assert f"rename={{'<variable>': '{row.token}'}}" in row.advice
+        assert row.units in row.advice
+    assert "vapour_pressure and temperature_mean" in table["relative_humidity"].advice
+    assert "provide precipitation: " in repr(table)
 
 
 def test_lookups_and_frame():

@@ -22,6 +22,7 @@ from xstefa.binding.match import (
     match_variable,
     near_miss,
 )
+from xstefa.binding.quantities import without_quantities
 from xstefa.binding.renaming import check_rename, misfits
 from xstefa.binding.sources import (
     DayOfYear,
@@ -89,6 +90,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     MissingTokenError, SchemaError
         If `rename` names a variable or token that does not exist.
     """
+    ds = without_quantities(ds)
     renamed = check_rename(ds, schema, rename)
     problems: list[XstefaError] = []
     time: str | None = None
@@ -298,7 +300,26 @@ def _row(variable: Variable, source: TokenSource | None, notes: Mapping[str, str
         required=variable.required,
         group=variable.group,
         note=notes.get(variable.name, ""),
+        advice=_advice(variable),
     )
+
+
+def _advice(variable: Variable) -> str:
+    """Say how a dataset can provide a token."""
+    ways = []
+    for name in variable.standard_names[:2]:
+        method = f" (time: {name.cell_method})" if name.cell_method else ""
+        ways.append(f"standard_name {name.name}{method}")
+    known = list(dict.fromkeys(alias.name for alias in variable.aliases))[:4]
+    if known:
+        ways.append(f"a name like {', '.join(known)}")
+    ways += [
+        f"derived from {' and '.join(derivation.parts)}"
+        for derivation in DERIVATIONS
+        if derivation.token == variable.name
+    ]
+    ways.append(f"rename={{'<variable>': {variable.name!r}}}")
+    return f"in units like {variable.units}: {'; '.join(ways)}"
 
 
 def _missing(

@@ -52,7 +52,7 @@ def range_problems(
     list of RangeError
         One for each variable of which more than 1 % of the sample is outside.
     """
-    steps = np.unique(np.linspace(0, layout.days.size - 1, days).astype(int))
+    steps = np.unique(np.linspace(0, ds.sizes[layout.time] - 1, days).astype(int))
     problems = []
     for source in {source.match.variable.name: source for source in sources}.values():
         array = ds[source.match.variable.name]

@@ -10,7 +10,11 @@ import pandas as pd
 
 __all__ = ["TokenRow", "TokenTable"]
 
+COLUMNS = ("token", "variable", "units", "known", "range", "rule")
 _WIDTH = 100  # of text lines that are wrapped
+NOT_LOOKED_AT = (
+    "not read; ds.stefa.tokens(check=True) reads a few days and tells coverage and range"
+)
 _KINDS = (("forcing", "Forcings"), ("static", "Statics"))
 
 
@@ -32,6 +36,12 @@ class TokenRow:
     group : str, optional
     note : str
         The problem that keeps it from being used, if there is one.
+    advice : str
+        How to provide it.
+    known : float, optional
+        Share of the values that are known, of those looked at; None if none were.
+    low, high : float, optional
+        Range of the values looked at, in `units`.
     """
 
     token: str
@@ -43,6 +53,10 @@ class TokenRow:
     required: bool = False
     group: str | None = None
     note: str = ""
+    advice: str = ""
+    known: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def matched(self) -> bool:
@@ -50,12 +64,16 @@ class TokenRow:
         return bool(self.variables)
 
     @property
-    def cells(self) -> tuple[str, str, str, str]:
-        """Token, variables, units and rule as the representations show them."""
+    def cells(self) -> tuple[str, ...]:
+        """What the representations show of it, one text for each of `COLUMNS`."""
         units = self.units
         if self.units_found not in ("", self.units):
             units = f"{self.units_found} → {self.units}"
-        return self.token, ", ".join(self.variables), units, self.rule
+        known = "" if self.known is None else f"{100 * self.known:.3g} %"
+        values = ""
+        if self.low is not None and self.high is not None:
+            values = f"{self.low:.4g} to {self.high:.4g}"
+        return self.token, ", ".join(self.variables), units, known, values, self.rule
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -74,6 +92,8 @@ class TokenTable:
         Sites and days in a few words.
     problems : tuple of str
         What would stop a prediction, each with its fix.
+    looked_at : str
+        Of which values `known` and the ranges are; empty if none were read.
     """
 
     schema: str
@@ -81,6 +101,7 @@ class TokenTable:
     unused: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
     problems: tuple[str, ...] = ()
+    looked_at: str = ""
 
     def __getitem__(self, token: str) -> TokenRow:
         for row in self.rows:
@@ -102,8 +123,8 @@ class TokenTable:
         """Return one line for each token, indexed by token."""
         frame = pd.DataFrame([asdict(row) for row in self.rows]).set_index("token")
         frame["variable"] = [", ".join(names) for names in frame.pop("variables")]
-        columns = ["kind", "variable", "rule", "units_found", "units", "required", "group", "note"]
-        return frame[columns]
+        columns = ["kind", "variable", "rule", "units_found", "units", "known", "low", "high"]
+        return frame[[*columns, "required", "group", "note", "advice"]]
 
     def __repr__(self) -> str:
         lines = [f"<xstefa.TokenTable> {self._heading}"]
@@ -113,6 +134,11 @@ class TokenTable:
             lines += _aligned([row.cells for row in found])
             if absent:
                 lines += _wrapped("missing: ", [_absent(row) for row in absent])
+            lines += [
+                f"    provide {row.token}: {row.advice}"
+                for row in absent
+                if row.required and row.advice
+            ]
         if self.problems:
             lines.append(f"Problems: {len(self.problems)}")
             lines += [f"    {problem}" for problem in self.problems]
@@ -120,16 +146,20 @@ class TokenTable:
             lines.append(f"Unused: {len(self.unused)} variables")
             for reason, names in self._unused_by_reason().items():
                 lines += _wrapped(f"{reason}: ", names)
+        lines.append(f"Values: {self.looked_at or NOT_LOOKED_AT}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         sections = []
         for kind, title in _KINDS:
             found, absent = self._split(kind)
-            body = _html_table([row.cells for row in found]) if found else ""
+            body = _html_table(COLUMNS, [row.cells for row in found]) if found else ""
             if absent:
                 names = ", ".join(_absent(row) for row in absent)
-                body += f"<p class='xstefa-missing'>missing: {escape(names)}</p>"
+                advice = _html_table(
+                    ("token", "how to provide it"), [(_absent(row), row.advice) for row in absent]
+                )
+                body += _html_section(f"missing: <span>{escape(names)}</span>", advice)
             heading = f"{title} <span>{len(found)} of {len(found) + len(absent)} tokens</span>"
             sections.append(_html_section(heading, body, is_open=True))
         if self.problems:
@@ -142,7 +172,7 @@ class TokenTable:
                 for reason, names in self._unused_by_reason().items()
             )
             heading = f"Unused <span>{len(self.unused)} variables</span>"
-            sections.append(_html_section(heading, f"<ul>{items}</ul>", is_open=False))
+            sections.append(_html_section(heading, f"<ul>{items}</ul>"))
         title = f"<div class='xstefa-head'>xstefa.TokenTable {escape(self._heading)}</div>"
         # The text inside <pre> is what shows where style sheets are stripped (untrusted notebooks),
         # as in xarray's own representation.
@@ -171,10 +201,12 @@ def _absent(row: TokenRow) -> str:
 
 
 def _aligned(table: list[tuple[str, ...]]) -> list[str]:
-    if not table:
-        return []
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    return ["    " + "  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
+    columns = [column for column in zip(*table, strict=True) if any(column)]
+    widths = [max(map(len, column)) for column in columns]
+    return [
+        "    " + "  ".join(map(str.ljust, cells, widths)).rstrip()
+        for cells in zip(*columns, strict=True)
+    ]
 
 
 def _wrapped(head: str, names: list[str]) -> list[str]:
@@ -188,15 +220,17 @@ def _wrapped(head: str, names: list[str]) -> list[str]:
     return [*lines, line]
 
 
-def _html_section(heading: str, body: str, *, is_open: bool) -> str:
+def _html_section(heading: str, body: str, *, is_open: bool = False) -> str:
     state = " open" if is_open else ""
     return f"<details{state}><summary>{heading}</summary>{body}</details>"
 
 
-def _html_table(table: list[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("token", "variable", "units", "rule"))
+def _html_table(names: tuple[str, ...], table: list[tuple[str, ...]]) -> str:
+    # Columns without any text (no values were looked at) would only take room.
+    shown = [i for i in range(len(names)) if any(cells[i] for cells in table)]
+    head = "".join(f"<th>{names[i]}</th>" for i in shown)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in table
+        "<tr>" + "".join(f"<td>{escape(cells[i])}</td>" for i in shown) + "</tr>" for cells in table
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
