@@ -10,6 +10,8 @@ import xarray as xr
 
 from xstefa.binding import TokenTable, plan
 from xstefa.binding.daily import Accumulation, daily
+from xstefa.binding.inspection import look, values_at_hand
+from xstefa.binding.quantities import without_quantities
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.embed import embed
@@ -37,7 +39,7 @@ class StefaAccessor:
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
-        self._dataset = dataset
+        self._dataset = without_quantities(dataset)
 
     def __repr__(self) -> str:
         return repr(self.tokens())
@@ -49,8 +51,10 @@ class StefaAccessor:
         self,
         schema: Schema | str | None = None,
         rename: Mapping[str, str] | None = None,
+        *,
+        check: bool | None = None,
     ) -> TokenTable:
-        """Match the dataset's variables to the tokens of a schema; reads no data.
+        """Match the dataset's variables to the tokens of a schema.
 
         Parameters
         ----------
@@ -58,6 +62,9 @@ class StefaAccessor:
             A schema, or the name or path of one; by default that of the bundled models.
         rename : mapping of str to str, optional
             Dataset variable to token, where matching by metadata and name does not suffice.
+        check : bool, optional
+            Whether to read a few days and say how many values are known, which range they have
+            and whether it fits their units. By default only if all values are in memory.
 
         Returns
         -------
@@ -65,7 +72,10 @@ class StefaAccessor:
         """
         if not isinstance(schema, Schema):
             schema = load_schema(schema or "stefaland")
-        return plan(self._dataset, schema, rename=rename).table
+        understood = plan(self._dataset, schema, rename=rename)
+        if check or (check is None and values_at_hand(self._dataset, understood)):
+            return look(self._dataset, understood)
+        return understood.table
 
     def daily(
         self,
