@@ -307,7 +307,7 @@ def memory(folder: Path) -> None:
     side = 240
     rows = []
     for name, days, chunks in (
-        ("whole record, small tiles", 7300, {"time": 7300, "lat": 16, "lon": 16}),
+        ("whole record, small tiles", 2190, {"time": 2190, "lat": 16, "lon": 16}),
         ("a year, large tiles", 2190, {"time": 365, "lat": 120, "lon": 120}),
         ("24 days, whole map", 2190, {"time": 24, "lat": side, "lon": side}),
     ):

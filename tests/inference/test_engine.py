@@ -170,3 +170,22 @@ def test_nothing_known_is_not_answered(tiny_model):
     values, coverage = engine.answer(Members(), forcing, static, days=days, record=days, out=days)
     assert np.isnan(values).all(axis=(1, 2)).tolist() == [False, True, True, False, False]
     np.testing.assert_allclose(coverage[:3, 0], [1, 0, 12 / 13], rtol=1e-6)
+
+
+def test_one_batch_at_a_time_on_a_gpu_whatever_the_models(monkeypatch):
+    monkeypatch.setattr(module, "_slots", {})
+    running, most = [], []
+
+    def work():
+        with module._slots_of("cuda:0").one():
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.01)
+            running.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1

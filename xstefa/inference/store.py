@@ -152,7 +152,11 @@ def _regular(dataset: xr.Dataset) -> xr.Dataset:
             }
             changed = variable.chunk(even)
         # Chunks, filters and fill values of the input's own store do not fit the output's.
-        changed.encoding = {k: v for k, v in variable.encoding.items() if k == "grid_mapping"}
+        changed.encoding = {
+            key: value
+            for key, value in variable.encoding.items()
+            if key == "grid_mapping" or (key == "_FillValue" and value is None)
+        }
         if changed.chunks is not None:
             changed.encoding["chunks"] = tuple(sizes[0] for sizes in changed.chunks)
         regular[name] = changed
