@@ -129,6 +129,13 @@ def test_values_that_do_not_fit_their_units_are_problems(basins):
     basins["hot"] = (basins["hot"] + 273.15).assign_attrs(basins["hot"].attrs)
     table = basins.stefa.tokens()
     assert any("look like K" in problem for problem in table.problems)
+    # The mean is derived from it.
+    assert [row.token for row in table.rows if row.wrong][:2] == [
+        "temperature_max",
+        "temperature_mean",
+    ]
+    assert "(!)" in repr(table)
+    assert "<td class='xstefa-wrong'>" in table._repr_html_()
 
 
 def test_large_maps_are_thinned():

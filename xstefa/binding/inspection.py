@@ -51,6 +51,9 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
         if dim in layout.dims and size
     }
     part = ds.isel(picks)
+    sources = [leaf for source in plan.sources.values() for leaf in leaves(source)]
+    problems = range_problems(part, sources, layout=layout, days=_DAYS)
+    wrong = {problem.variable for problem in problems}
     rows = []
     for row in plan.table.rows:
         if row.token in plan.sources:
@@ -61,10 +64,14 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
                 if known.any()
                 else (None, None)
             )
-            row = replace(row, known=float(known.mean()), low=low, high=high)
+            row = replace(
+                row,
+                known=float(known.mean()),
+                low=low,
+                high=high,
+                wrong=bool(wrong & set(row.variables)),
+            )
         rows.append(row)
-    sources = [leaf for source in plan.sources.values() for leaf in leaves(source)]
-    problems = range_problems(part, sources, layout=layout, days=_DAYS)
     days = picks[layout.time].size
     places = [f"{picks[dim].size} of {ds.sizes[dim]} {dim}" for dim in layout.site_dims]
     return replace(

@@ -318,6 +318,8 @@ def _advice(variable: Variable) -> str:
         for derivation in DERIVATIONS
         if derivation.token == variable.name
     ]
+    if variable.kind == "static":
+        ways.append("a map: ds.stefa.attach(map)")
     ways.append(f"rename={{'<variable>': {variable.name!r}}}")
     return f"in units like {variable.units}: {'; '.join(ways)}"
 

@@ -42,6 +42,8 @@ class TokenRow:
         Share of the values that are known, of those looked at; None if none were.
     low, high : float, optional
         Range of the values looked at, in `units`.
+    wrong : bool
+        Whether these values cannot be in these units.
     """
 
     token: str
@@ -57,6 +59,7 @@ class TokenRow:
     known: float | None = None
     low: float | None = None
     high: float | None = None
+    wrong: bool = False
 
     @property
     def matched(self) -> bool:
@@ -72,7 +75,7 @@ class TokenRow:
         known = "" if self.known is None else f"{100 * self.known:.3g} %"
         values = ""
         if self.low is not None and self.high is not None:
-            values = f"{self.low:.4g} to {self.high:.4g}"
+            values = f"{self.low:.4g} to {self.high:.4g}{' (!)' if self.wrong else ''}"
         return self.token, ", ".join(self.variables), units, known, values, self.rule
 
 
@@ -124,7 +127,7 @@ class TokenTable:
         frame = pd.DataFrame([asdict(row) for row in self.rows]).set_index("token")
         frame["variable"] = [", ".join(names) for names in frame.pop("variables")]
         columns = ["kind", "variable", "rule", "units_found", "units", "known", "low", "high"]
-        return frame[[*columns, "required", "group", "note", "advice"]]
+        return frame[[*columns, "wrong", "required", "group", "note", "advice"]]
 
     def __repr__(self) -> str:
         lines = [f"<xstefa.TokenTable> {self._heading}"]
@@ -174,6 +177,7 @@ class TokenTable:
             heading = f"Unused <span>{len(self.unused)} variables</span>"
             sections.append(_html_section(heading, f"<ul>{items}</ul>"))
         title = f"<div class='xstefa-head'>xstefa.TokenTable {escape(self._heading)}</div>"
+        sections.append(f"<p>Values: {escape(self.looked_at or NOT_LOOKED_AT)}</p>")
         # The text inside <pre> is what shows where style sheets are stripped (untrusted notebooks),
         # as in xarray's own representation.
         return (
@@ -230,9 +234,15 @@ def _html_table(names: tuple[str, ...], table: list[tuple[str, ...]]) -> str:
     shown = [i for i in range(len(names)) if any(cells[i] for cells in table)]
     head = "".join(f"<th>{names[i]}</th>" for i in shown)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cells[i])}</td>" for i in shown) + "</tr>" for cells in table
+        "<tr>" + "".join(_html_cell(cells[i]) for i in shown) + "</tr>" for cells in table
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    kind = " class='xstefa-tokens'" if names == COLUMNS else ""
+    return f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _html_cell(text: str) -> str:
+    kind = " class='xstefa-wrong'" if text.endswith("(!)") else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 # Colours come from the notebook's theme where it has one, so that dark themes work.
@@ -243,7 +253,11 @@ _STYLE = """<style>
 .xstefa-table .xstefa-head { padding: 4px 0; border-bottom: 1px solid #8884; }
 .xstefa-table summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
 .xstefa-table summary span { font-weight: 400; opacity: 0.65; }
-.xstefa-table table { border-collapse: collapse; margin: 0 0 4px 16px; }
+.xstefa-table table { border-collapse: collapse; margin: 0 0 4px 16px; font-size: inherit;
+  color: inherit; }
+.xstefa-table table.xstefa-tokens td:nth-child(n+3):not(:last-child) { white-space: nowrap; }
+.xstefa-table td.xstefa-wrong { color: var(--jp-error-color1, #c62828); font-weight: 600; }
+.xstefa-table details details { margin-left: 16px; }
 .xstefa-table th, .xstefa-table td { text-align: left; padding: 1px 14px 1px 0;
   background: none; border: none; vertical-align: top; }
 .xstefa-table th { font-weight: 400; opacity: 0.65; }
