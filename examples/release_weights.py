@@ -15,10 +15,11 @@ from pathlib import Path
 
 import click
 import xarray as xr
-from train_release import TASKS, held_out_sites, opened
+from train_release import TASKS, WINDOWS, held_out_sites, opened
 
 import xstefa
 from xstefa.evaluation.intervals import median_interval, paired_difference
+from xstefa.inference.windows import WindowPolicy
 from xstefa.model.checkpoint import Model, create_model, load_model
 from xstefa.training.ensemble import ensemble
 
@@ -45,6 +46,7 @@ class Trial:
     scores: tuple[str, ...]
     text: str
     failures: str
+    windows: WindowPolicy
 
 
 TRIALS = {
@@ -57,6 +59,9 @@ TRIALS = {
         "diversions or\nlarge lakes, of which nothing in the inputs tells; snow-fed basins in the "
         "first spring of a record,\nsince a window looks back less than a year. Trained on basins "
         "of the United States only.",
+        # Snow packs outlast a shorter spin-up: median NSE 0.694, 0.695, 0.699 after 150, 200, 250
+        # days, for 1, 1.4 and 2.2 times the work.
+        windows=WindowPolicy(length=365, spin_up=250, blend=30),
     ),
     "soil-moisture-grid": Trial(
         source="smap",
@@ -67,6 +72,7 @@ TRIALS = {
         failures="Dense forest, frozen ground and coasts, where SMAP itself is uncertain; "
         "irrigation, which the\nweather does not show; the level (not the course) outside the "
         "United States, and anything deeper\nthan the 5 cm that SMAP senses.",
+        windows=WINDOWS,
     ),
     "soil-moisture-point": Trial(
         source="fluxnet",
@@ -76,6 +82,7 @@ TRIALS = {
         failures="The level, which depends on sensor depth and calibration that no attribute "
         "tells; winter and rainy\ndays, which the training data under-sample; peat and irrigated "
         "soils. Few towers were held out, so\nthe interval is wide.",
+        windows=WINDOWS,
     ),
 }
 
@@ -121,10 +128,14 @@ def main(data, out, folder, tasks):
         model = trained[0] if len(trained) == 1 else ensemble(trained, name=task)
         weights = model.network().state_dict()
         trial = TRIALS[task]
+        spec = replace(model.spec, windows=trial.windows)
+        baseline = load_model(out / f"lstm-{task}.safetensors")
         sites = held_out_sites(opened(data, trial.source), trial.source).sel(time=trial.period)
         judged = {
-            "StefaLand (this model)": create_model(model.spec, weights, half=True),
-            "LSTM": load_model(out / f"lstm-{task}.safetensors"),
+            "StefaLand (this model)": create_model(spec, weights, half=True),
+            "LSTM": create_model(
+                replace(baseline.spec, windows=trial.windows), baseline.network().state_dict()
+            ),
         }
         card = TEMPLATE.read_text().format(
             name=task,
@@ -140,7 +151,7 @@ def main(data, out, folder, tasks):
             failures=trial.failures,
             licences=LICENCES,
         )
-        released = create_model(replace(model.spec, name=task, card=card), weights, half=True).save(
+        released = create_model(replace(spec, name=task, card=card), weights, half=True).save(
             folder / task
         )
         print(released, released.card, sep="\n")
