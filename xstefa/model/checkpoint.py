@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from xstefa.errors import ModelError
 from xstefa.inference.windows import WindowPolicy
@@ -446,10 +446,6 @@ def _load_verified(path: Path, content_hash: str) -> Model:
 
 def _write_atomically(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    # A temporary file is readable by its owner only; a model is for others too.
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(file.name, 0o666 & ~umask)
-    os.replace(file.name, path)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
