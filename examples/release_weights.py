@@ -35,6 +35,7 @@ LICENCES = """\
 - National Hydrologic Model, Delaware River Basin (CC0, USGS): forcing only."""
 WEIGHTS = Path(xstefa.__file__).parent / "weights"
 TEMPLATE = Path(__file__).with_name("model_card.md")
+FOUNDATION_TEMPLATE = Path(__file__).with_name("foundation_card.md")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,27 +116,49 @@ def minutes(out: Path, name: str) -> float:
     return seconds / 60
 
 
+def release(model: Model, *, name: str, card: str, folder: Path) -> None:
+    """Write a model in half precision, with its card, into the package."""
+    spec = replace(model.spec, name=name, card=card)
+    released = create_model(spec, model.network().state_dict(), half=True).save(folder / name)
+    print(released, released.card, sep="\n")
+
+
+def release_foundation(out: Path, folder: Path) -> None:
+    """Release the pretrained encoder and decoder."""
+    model = load_model(out / "stefaland-pretrain.safetensors")
+    card = FOUNDATION_TEMPLATE.read_text().format(
+        name="stefaland",
+        minutes=f"{minutes(out, 'stefaland-pretrain'):.0f}",
+        tokens=", ".join(model.spec.tokens),
+        licences=LICENCES,
+    )
+    release(model, name="stefaland", card=card, folder=folder)
+
+
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--folder", type=click.Path(path_type=Path), default=WEIGHTS, show_default=True)
-@click.argument("tasks", nargs=-1, type=click.Choice(list(TRIALS)))
+@click.argument("tasks", nargs=-1, type=click.Choice(["foundation", *TRIALS]))
 def main(data, out, folder, tasks):
     """Release TASKS (all by default)."""
-    for task in tasks or TRIALS:
+    for task in tasks or ("foundation", *TRIALS):
+        if task == "foundation":
+            release_foundation(out, folder)
+            continue
         names = [path.stem for path in sorted(out.glob(f"stefaland-{task}*.safetensors"))]
         trained = [load_model(out / f"{name}.safetensors") for name in names]
         model = trained[0] if len(trained) == 1 else ensemble(trained, name=task)
-        weights = model.network().state_dict()
         trial = TRIALS[task]
-        spec = replace(model.spec, windows=trial.windows)
-        baseline = load_model(out / f"lstm-{task}.safetensors")
         sites = held_out_sites(opened(data, trial.source), trial.source).sel(time=trial.period)
         judged = {
-            "StefaLand (this model)": create_model(spec, weights, half=True),
-            "LSTM": create_model(
-                replace(baseline.spec, windows=trial.windows), baseline.network().state_dict()
-            ),
+            label: create_model(
+                replace(found.spec, windows=trial.windows), found.network().state_dict(), half=True
+            )
+            for label, found in {
+                "StefaLand (this model)": model,
+                "LSTM": load_model(out / f"lstm-{task}.safetensors"),
+            }.items()
         }
         card = TEMPLATE.read_text().format(
             name=task,
@@ -151,10 +174,7 @@ def main(data, out, folder, tasks):
             failures=trial.failures,
             licences=LICENCES,
         )
-        released = create_model(replace(spec, name=task, card=card), weights, half=True).save(
-            folder / task
-        )
-        print(released, released.card, sep="\n")
+        release(judged["StefaLand (this model)"], name=task, card=card, folder=folder)
 
 
 if __name__ == "__main__":
