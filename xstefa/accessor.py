@@ -434,6 +434,7 @@ class StefaAccessor:
         device: str | None = None,
         devices: int = 1,
         precision: str | None = None,
+        memory: str | int = "8 GiB",
         checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
         name: str | None = None,
     ) -> Model:
@@ -486,6 +487,8 @@ class StefaAccessor:
             Number of devices; more than one needs the extra ``train``.
         precision : {"fp32", "bf16"}, optional
             Arithmetic; default as set by `set_options`.
+        memory : str or int
+            What a chunked dataset may take; a larger one streams, block by block.
         checkpoint : path-like or Checkpoint, optional
             File to save the state of training to, every ten minutes, and to go on from if it is
             there. A run that was killed and goes on gives the same weights as one that was not.
@@ -529,6 +532,7 @@ class StefaAccessor:
             device=device,
             devices=devices,
             precision=precision,
+            memory=memory,
             checkpoint=checkpoint,
             name=name,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, TypedDict, Unpack
+from functools import partial
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from xstefa.training.heads import train_head
 from xstefa.training.loop import History, Schedule, looks, make_schedule
 from xstefa.training.material import Datasets, Material, read_all, share_list
 from xstefa.training.runs import versions
-from xstefa.training.samples import Record
+from xstefa.training.samples import Record, Split
+from xstefa.training.streaming import Stream
 
 __all__ = [
     "HeadRecipe",
@@ -98,6 +100,7 @@ def finetune(
     support: str | None = None,
     rename: Mapping[str, str] | None = None,
     sites: str | Mapping[str, str] | None = None,
+    memory: str | int = "8 GiB",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     name: str | None = None,
     **how: Unpack[TrainingOptions],
@@ -122,6 +125,7 @@ def finetune(
         length=foundation.spec.windows.length,
         rename=rename,
         sites=sites,
+        memory=memory,
     )
     trained, _ = finetune_material(
         material,
@@ -178,12 +182,14 @@ def finetune_material(
     recipe = recipe or HeadRecipe()
     options = resolve_options(device=device, precision=precision)
     windows = foundation.spec.windows
-    described = {}
-    splits = []
-    records = []
+    described: dict[str, Any] = {}
+    splits: list[Split] = []
+    records: list[Record] = []
+    streams: list[Stream | None] = []
     for part, fold in zip(material, folds, strict=True):
         split = part.split(fold, validation)
-        described[part.name] = part.describe(split)
+        streams.append(part.streamed(fold, split))
+        described[part.name] = part.describe(split, streams[-1])
         splits.append(split if keep_sites else split.used())
         records.append(part.record if keep_sites else part.record.select(split.in_use))
     known = [
@@ -216,7 +222,7 @@ def finetune_material(
         windows=windows,
         schedule=schedule,
         shares=share_list(shares, material, days),
-        weights=[site_weights(record, recipe, variant.size) for record in known],
+        weights=[site_weights(record, recipe=recipe, head=variant.size) for record in known],
         token_dropout=recipe.token_dropout,
         centred=recipe.centred,
         stride=recipe.stride or windows.stride,
@@ -242,6 +248,8 @@ def finetune_material(
         checkpoint=as_checkpoint(checkpoint),
         devices=Devices(device=options.device or default_device(), count=devices),
         warm_start=variant.warm_start,
+        streams=streams,
+        weigh=partial(site_weights, recipe=recipe, head=variant.size),
     )
 
 
@@ -317,7 +325,7 @@ def choose_head(
     return ChosenHead(size=size, encoder=variant.encoder)
 
 
-def site_weights(record: Record, recipe: HeadRecipe, head: HeadSize) -> Floats:
+def site_weights(record: Record, *, recipe: HeadRecipe, head: HeadSize) -> Floats:
     """Return the loss weight of each site, shape (site,)."""
     loss = recipe.loss or ("mse" if head.link == "logistic" else "nse")
     if loss == "nse":

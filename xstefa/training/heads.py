@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,11 +20,12 @@ from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Devices, Part, Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
-from xstefa.training.loop import History, Schedule, Validation, fit
+from xstefa.training.loop import History, Schedule, Supply, Validation, fit
 from xstefa.training.objectives import Estimation
 from xstefa.training.runs import finished, seeded
 from xstefa.training.samples import Record, Split, known_tokens
 from xstefa.training.sampling import Windows, validation_windows
+from xstefa.training.streaming import Stream, StreamedWindows
 
 
 def train_head(
@@ -52,6 +53,8 @@ def train_head(
     checkpoint: Checkpoint | None = None,
     devices: Devices | None = None,
     warm_start: bool = False,
+    streams: Sequence[Stream | None] | None = None,
+    weigh: Callable[[Record], Floats] | None = None,
 ) -> tuple[Model, History]:
     """Train the heads of one target on a frozen encoder, equations (1)-(3).
 
@@ -91,6 +94,10 @@ def train_head(
         By default one CPU.
     warm_start : bool
         Start from the heads of `foundation`, which then must be a model with such heads.
+    streams : sequence of Stream or None, optional
+        Datasets larger than memory that are learned from instead of their records.
+    weigh : callable, optional
+        Goes with `streams`: from a record to its `weights`.
 
     Returns
     -------
@@ -122,9 +129,13 @@ def train_head(
         provenance=provenance,
         card="",
     )
-    hidden = {v.name for v in (*schema.forcings, *schema.statics)} - set(tokens)
+    hidden = frozenset(v.name for v in (*schema.forcings, *schema.statics)) - set(tokens)
+    streaming = any(stream is not None for stream in streams or ())
     job = _Job(
         records=[r.without(hidden, schema).standardised(spec.scaler) for r in records],
+        streams=streams if streaming else None,
+        weigh=weigh,
+        hidden=hidden,
         splits=splits,
         foundation=foundation,
         encoder=encoder,
@@ -135,7 +146,9 @@ def train_head(
         token_dropout=token_dropout,
         centred=centred,
         stride=stride,
-        encoding=(encoding or schedule.precision) if cache and encoder == "frozen" else None,
+        encoding=(encoding or schedule.precision)
+        if cache and encoder == "frozen" and not streaming
+        else None,
         validation=validation,
         checkpoint=checkpoint,
         warm_start=warm_start,
@@ -148,6 +161,9 @@ class _Job:
     """All that a process has to know."""
 
     records: Sequence[Record]
+    streams: Sequence[Stream | None] | None
+    weigh: Callable[[Record], Floats] | None
+    hidden: frozenset[str]
     splits: Sequence[Split]
     foundation: Model
     encoder: EncoderUse
@@ -188,6 +204,7 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
             stride=job.stride,
             seed=schedule.seed,
             site_weights=job.weights,
+            shares=job.shares,
         )
         encoded = None
         if job.encoding is not None:
@@ -202,10 +219,6 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
                         device=runner.device,
                     )
                 runner.barrier()
-        records = [
-            record if split.days is None else record.observed_on(split.days)
-            for record, split in zip(job.records, job.splits, strict=True)
-        ]
         history = fit(
             Estimation(
                 network,
@@ -215,8 +228,7 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
                 dropout=dropout,
                 centred=job.centred,
             ),
-            found.restricted([split.train for split in job.splits], records),
-            shares=job.shares,
+            _supply(job, found),
             schedule=schedule,
             runner=runner,
             description=f"training {spec.name}",
@@ -227,6 +239,43 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
             recipe=job.recipe,
         )
         return finished(spec, network, history, runner)
+
+
+def _supply(job: _Job, found: Windows) -> Supply:
+    """Return what is drawn from: the training sites' windows, or streams of them."""
+    records = [
+        record if split.days is None else record.observed_on(split.days)
+        for record, split in zip(job.records, job.splits, strict=True)
+    ]
+    if job.streams is None:
+        return found.restricted([split.train for split in job.splits], records)
+    sources = [
+        record.select(split.train) if stream is None else stream
+        for record, split, stream in zip(records, job.splits, job.streams, strict=True)
+    ]
+    return StreamedWindows(
+        sources,
+        prepare=partial(_prepared, job=job),
+        find=partial(
+            Windows.find,
+            length=found.length,
+            spin_up=found.spin_up,
+            least_known=found.least_known,
+            stride=job.stride,
+            seed=job.schedule.seed,
+            each=False,
+        ),
+        shares=job.shares,
+        seed=job.schedule.seed,
+    )
+
+
+def _prepared(record: Record, *, job: _Job, raw: bool) -> tuple[Record, Floats | None]:
+    """Return a record as the network reads it, and its site weights."""
+    weights = None if job.weigh is None else job.weigh(record)
+    if raw:
+        record = record.without(job.hidden, job.spec.schema).standardised(job.spec.scaler)
+    return record, weights
 
 
 def _network(job: _Job) -> StefaLand:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -210,7 +210,6 @@ def fit(
     objective: Objective,
     supply: Supply,
     *,
-    shares: Sequence[float],
     schedule: Schedule,
     runner: Runner,
     description: str,
@@ -228,8 +227,6 @@ def fit(
         Its parameters that require a gradient are trained, in place.
     supply : Supply
         Where windows are drawn from.
-    shares : sequence of float
-        How often each record is drawn from.
     schedule : Schedule
     runner : Runner
     encoded : Tensor, optional
@@ -256,7 +253,7 @@ def fit(
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
     module, stepper = runner.setup(objective, optimizer)
-    sampler = Sampler(batch_size=schedule.batch_size, shares=shares, seed=schedule.seed)
+    sampler = Sampler(batch_size=schedule.batch_size, seed=schedule.seed)
     run = _Run(
         objective=objective,
         optimizer=optimizer,

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
+from dask.utils import parse_bytes
 
 from xstefa.binding import Binding, bind
 from xstefa.errors import TrainingError
@@ -17,6 +18,7 @@ from xstefa.inference.windows import Days
 from xstefa.schema import Schema
 from xstefa.training.guards import refuse_leaks
 from xstefa.training.samples import Record, Split
+from xstefa.training.streaming import Stream, cut, is_too_large
 
 Datasets: TypeAlias = xr.Dataset | Mapping[str, xr.Dataset]
 
@@ -37,7 +39,9 @@ class Material:
     present : ndarray of bool, shape (site,)
         Sites with precipitation: on a grid, the land. `record` has only these.
     record : Record
-        Canonical units; not split.
+        Canonical units; not split. Of a dataset larger than memory a sample of it.
+    stream : Stream, optional
+        That dataset.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Material:
     sites: Sites
     present: Mask
     record: Record
+    stream: Stream | None = None
 
     @classmethod
     def read(
@@ -57,8 +62,9 @@ class Material:
         length: int,
         rename: Mapping[str, str] | None,
         sites: str | None,
+        memory: int | None = None,
     ) -> Material:
-        """Bind a dataset and read it into memory.
+        """Bind a dataset and read it into memory, or, if it is too large, a sample.
 
         Parameters
         ----------
@@ -66,11 +72,31 @@ class Material:
             Days of a window; a shorter record is preceded by missing days.
         sites : str, optional
             Variable that names the sites.
+        memory : int, optional
+            Bytes that a chunked dataset may take; by default any number.
         """
         refuse_leaks(dataset, schema, rename=rename)
         binding = bind(dataset, schema, rename=rename)
         binding.check_ranges()
         found = Sites.of(dataset, binding.layout, name=sites)
+        if memory is not None and is_too_large(binding, memory):
+            stream = Stream(
+                binding=binding,
+                sites=found,
+                blocks=cut(binding, memory),
+                target=target,
+                length=length,
+                keep=np.ones(len(found), dtype=bool),
+            )
+            record, present = stream.sample()
+            return cls(
+                name=name,
+                binding=binding,
+                sites=found,
+                present=present,
+                record=record,
+                stream=stream,
+            )
         record = Record.from_binding(binding, ids=found.ids.tolist(), target=target)
         present = np.asarray(np.isfinite(record.forcing[..., 0]).any(axis=1))
         return cls(
@@ -89,7 +115,8 @@ class Material:
         TrainingError
             If the holdout makes several.
         """
-        land = self.sites.select(self.present)
+        # A stream does not know yet where land is.
+        land = self.sites if self.stream is not None else self.sites.select(self.present)
         if holdout is None:
             every, always = np.ones(len(land), dtype=bool), np.ones(len(land.days), dtype=bool)
             return Fold(
@@ -113,6 +140,8 @@ class Material:
     def split(self, fold: Fold, validation: Holdout | None) -> Split:
         """Say what becomes of the record's sites and days; validation sites come from training."""
         train, validate = fold.train_sites, None
+        if self.stream is not None:
+            train = train[self.present]
         if validation is not None:
             watched = validation.folds(self.sites.select(self.present).select(train))[0]
             validate = train.copy()
@@ -123,11 +152,27 @@ class Material:
             days = self.binding.layout.days[fold.train_days]
         return Split(train=train, validate=validate, days=days)
 
-    def describe(self, split: Split) -> dict[str, Any]:
+    def streamed(self, fold: Fold, split: Split) -> Stream | None:
+        """Return the stream of the training sites, for a dataset larger than memory."""
+        if self.stream is None:
+            return None
+        keep = fold.train_sites.copy()
+        if split.validate is not None:
+            keep[np.flatnonzero(self.present)[split.validate]] = False
+        return self.stream.restricted(keep, split.days)
+
+    def describe(self, split: Split, stream: Stream | None = None) -> dict[str, Any]:
         """Return what goes into the provenance: hash of the data, names of the sites."""
-        content: dict[str, Any] = {"sha256": self.record.digest(), "sites": int(split.train.sum())}
-        if split.train.sum() <= MOST_NAMED_SITES:
-            content["trained"] = self.record.ids[split.train].tolist()
+        content: dict[str, Any]
+        if stream is None:
+            trained = self.record.ids[split.train]
+            content = {"sha256": self.record.digest()}
+        else:
+            trained = self.sites.ids[stream.keep]
+            content = {"dask": stream.digest}
+        content["sites"] = len(trained)
+        if len(trained) <= MOST_NAMED_SITES:
+            content["trained"] = trained.tolist()
             if split.validate is not None:
                 content["validated"] = self.record.ids[split.validate].tolist()
         if split.days is not None:
@@ -143,6 +188,7 @@ def read_all(
     length: int,
     rename: Mapping[str, str] | None,
     sites: str | Mapping[str, str] | None,
+    memory: str | int | None = None,
 ) -> list[Material]:
     """Read one or several datasets, see `Material.read`.
 
@@ -153,6 +199,8 @@ def read_all(
         Applies to the datasets that have the variables.
     sites : str or mapping of str to str, optional
         Variable that names the sites, or one for each dataset.
+    memory : str or int, optional
+        Bytes, or text such as ``"8 GiB"``, that a chunked dataset may take; larger ones stream.
 
     Raises
     ------
@@ -180,6 +228,7 @@ def read_all(
             length=length,
             rename={k: v for k, v in (rename or {}).items() if k in dataset.variables},
             sites=sites.get(name) if isinstance(sites, Mapping) else sites,
+            memory=None if memory is None else parse_bytes(memory),
         )
         for name, dataset in named.items()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -22,12 +22,21 @@ from xstefa.options import resolve_options
 from xstefa.schema import Schema, load_schema
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.devices import Devices, Part, Runner, default_device
-from xstefa.training.loop import History, Schedule, Validation, fit, looks, make_schedule
+from xstefa.training.loop import (
+    History,
+    Schedule,
+    Supply,
+    Validation,
+    fit,
+    looks,
+    make_schedule,
+)
 from xstefa.training.material import Datasets, read_all, share_list
 from xstefa.training.objectives import Reconstruction
 from xstefa.training.runs import finished, seeded, versions
 from xstefa.training.samples import Record, Split, fit_scaler, known_tokens
 from xstefa.training.sampling import Windows, validation_windows
+from xstefa.training.streaming import Stream, StreamedWindows
 
 
 def pretrain(
@@ -51,6 +60,7 @@ def pretrain(
     device: str | None = None,
     devices: int = 1,
     precision: str | None = None,
+    memory: str | int = "8 GiB",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     name: str = "stefaland-pretrained",
 ) -> Model:
@@ -93,6 +103,9 @@ def pretrain(
         Number of devices; more than one needs the extra ``train``.
     precision : {"fp32", "bf16"}, optional
         Default as set by `set_options`.
+    memory : str or int
+        What a chunked dataset may take; a larger one streams, block by block. Its moments are then
+        fitted to a sample.
     checkpoint : path-like or Checkpoint, optional
         File to save the state of training to, and to go on from if it is there.
     name : str
@@ -114,9 +127,17 @@ def pretrain(
     windows = windows or WindowPolicy()
     options = resolve_options(device=device, precision=precision)
     material = read_all(
-        datasets, schema=schema, target=None, length=windows.length, rename=rename, sites=sites
+        datasets,
+        schema=schema,
+        target=None,
+        length=windows.length,
+        rename=rename,
+        sites=sites,
+        memory=memory,
     )
-    whole = [part.split(part.fold(holdout), validation) for part in material]
+    folds = [part.fold(holdout) for part in material]
+    whole = [part.split(fold, validation) for part, fold in zip(material, folds, strict=True)]
+    streams = [part.streamed(f, s) for part, f, s in zip(material, folds, whole, strict=True)]
     records = [part.record.select(s.in_use) for part, s in zip(material, whole, strict=True)]
     splits = [split.used() for split in whole]
     training = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
@@ -144,13 +165,15 @@ def pretrain(
         provenance={
             "task": "pretraining",
             "datasets": {
-                part.name: part.describe(split) for part, split in zip(material, whole, strict=True)
+                part.name: part.describe(split, stream)
+                for part, split, stream in zip(material, whole, streams, strict=True)
             },
             "held_out": None if holdout is None else holdout.to_dict(),
             "schedule": asdict(schedule),
             "versions": versions(),
         },
         splits=splits,
+        streams=streams,
         validation=looks(validation, patience, schedule),
         checkpoint=as_checkpoint(checkpoint),
         devices=Devices(device=options.device or default_device(), count=devices),
@@ -170,6 +193,7 @@ def pretrain_encoder(
     name: str,
     provenance: Mapping[str, Any],
     splits: Sequence[Split] | None = None,
+    streams: Sequence[Stream | None] | None = None,
     validation: Validation | None = None,
     checkpoint: Checkpoint | None = None,
     devices: Devices | None = None,
@@ -184,6 +208,8 @@ def pretrain_encoder(
         How often each record is drawn from.
     splits : sequence of Split, optional
         Which sites of each record train and validate; by default all train.
+    streams : sequence of Stream or None, optional
+        Datasets larger than memory that are learned from instead of their records.
     validation : Validation, optional
     checkpoint : Checkpoint, optional
     devices : Devices, optional
@@ -214,6 +240,7 @@ def pretrain_encoder(
     job = _Job(
         records=[record.standardised(scaler) for record in records],
         splits=splits,
+        streams=streams if any(stream is not None for stream in streams or ()) else None,
         spec=spec,
         schedule=schedule,
         shares=shares,
@@ -229,6 +256,7 @@ class _Job:
 
     records: Sequence[Record]
     splits: Sequence[Split]
+    streams: Sequence[Stream | None] | None
     spec: ModelSpec
     schedule: Schedule
     shares: Sequence[float]
@@ -246,11 +274,11 @@ def _pretrain(runner: Runner, *, job: _Job) -> tuple[Model, History]:
             masking=GroupMasking.from_schema(spec.schema),
             seed=schedule.seed,
         )
-        found = Windows.find(job.records, length=spec.windows.length, spin_up=0, least_known=0.5)
+        find = partial(Windows.find, length=spec.windows.length, spin_up=0, least_known=0.5)
+        found = find(job.records, shares=job.shares)
         history = fit(
             objective,
-            found.restricted([split.train for split in job.splits]),
-            shares=job.shares,
+            _supply(job, found, partial(find, each=False)),
             schedule=schedule,
             runner=runner,
             description=f"pretraining {spec.name}",
@@ -260,3 +288,25 @@ def _pretrain(runner: Runner, *, job: _Job) -> tuple[Model, History]:
             recipe={"model": json.loads(spec.to_json())},
         )
         return finished(spec, network, history, runner)
+
+
+def _supply(job: _Job, found: Windows, find: Callable[..., Windows]) -> Supply:
+    """Return what is drawn from: the training sites' windows, or streams of them."""
+    if job.streams is None:
+        return found.restricted([split.train for split in job.splits])
+    sources = [
+        record.select(split.train) if stream is None else stream
+        for record, split, stream in zip(job.records, job.splits, job.streams, strict=True)
+    ]
+    return StreamedWindows(
+        sources,
+        prepare=partial(_prepared, scaler=job.spec.scaler),
+        find=find,
+        shares=job.shares,
+        seed=job.schedule.seed,
+    )
+
+
+def _prepared(record: Record, *, scaler: Scaler, raw: bool) -> tuple[Record, None]:
+    """Return a record as the network reads it; there are no site weights."""
+    return (record.standardised(scaler) if raw else record), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -42,7 +42,12 @@ class Record:
 
     @classmethod
     def from_binding(
-        cls, binding: Binding, *, ids: Sequence[str], target: str | None = None
+        cls,
+        binding: Binding,
+        *,
+        ids: Sequence[str],
+        target: str | None = None,
+        block: Mapping[str, slice] | None = None,
     ) -> Self:
         """Read a bound dataset into memory.
 
@@ -52,14 +57,21 @@ class Record:
         ids : sequence of str, in the order of the stacked site dimensions
         target : str, optional
             Name of a schema target that the dataset observes.
+        block : mapping of str to slice, optional
+            Part of the site dimensions that is read; by default all of it.
         """
         layout, schema = binding.layout, binding.schema
         columns = layout.days - layout.days[0]
         length = int(columns[-1]) + 1
-        template = binding.forcing["precipitation"]
         sites = layout.site_dims
 
+        def part(array: xr.DataArray) -> xr.DataArray:
+            return array.isel(block or {}, missing_dims="ignore")
+
+        template = part(binding.forcing["precipitation"])
+
         def dense(array: xr.DataArray, *dims: str) -> Floats:
+            array = part(array)
             alike = template.isel({d: 0 for d in (layout.time,) if d not in dims}, drop=True)
             full = array.broadcast_like(alike)
             values = full.transpose(*dims).to_numpy().astype(np.float32, copy=False)
@@ -88,14 +100,16 @@ class Record:
 
     def select(self, sites: Mask) -> Self:
         """Keep some sites, `sites` True where kept."""
-        if sites.all():
-            return self
+        return self if sites.all() else self.select_rows(np.flatnonzero(sites))
+
+    def select_rows(self, rows: NDArray[np.int64]) -> Self:
+        """Take some sites, in the order given."""
         return replace(
             self,
-            ids=self.ids[sites],
-            forcing=self.forcing[sites],
-            static=self.static[sites],
-            target=None if self.target is None else self.target[sites],
+            ids=self.ids[rows],
+            forcing=self.forcing[rows],
+            static=self.static[rows],
+            target=None if self.target is None else self.target[rows],
         )
 
     def observed_on(self, days: Days) -> Self:
@@ -149,6 +163,19 @@ class Record:
                 content.update(repr(values.shape).encode())
                 content.update(np.ascontiguousarray(values).data)
         return content.hexdigest()
+
+
+def joined(records: Sequence[Record]) -> Record:
+    """Join records on the same days into one."""
+    first = records[0]
+    targets = [record.target for record in records if record.target is not None]
+    return replace(
+        first,
+        ids=np.concatenate([record.ids for record in records]),
+        forcing=np.concatenate([record.forcing for record in records]),
+        static=np.concatenate([record.static for record in records]),
+        target=np.concatenate(targets) if targets else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -67,6 +67,8 @@ class Windows:
         Share of the days after the spin-up on which the target (without one: precipitation) is
         known.
     site_weights : sequence of ndarray, shape (site,), or None
+    shares : sequence of float, or None
+        How often each record is drawn from; by default as often as it has windows.
     """
 
     records: Sequence[Record]
@@ -76,6 +78,7 @@ class Windows:
     spin_up: int
     least_known: float
     site_weights: Sequence[Floats] | None = None
+    shares: Sequence[float] | None = None
 
     @classmethod
     def find(
@@ -88,6 +91,8 @@ class Windows:
         stride: int = 1,
         seed: int = 0,
         site_weights: Sequence[Floats] | None = None,
+        shares: Sequence[float] | None = None,
+        each: bool = True,
     ) -> Self:
         """List the admissible windows.
 
@@ -95,6 +100,8 @@ class Windows:
         ----------
         stride : int
             Days between the starts of a site's windows, from a random first day.
+        each : bool
+            Whether every record has to have a window, or one of them.
 
         Raises
         ------
@@ -106,11 +113,13 @@ class Windows:
         for record in records:
             known = _known(record, length=length, spin_up=spin_up, least=least_known)
             rows = np.argwhere(known).astype(np.int32)
-            if not len(rows):
+            if each and not len(rows):
                 raise _no_window(record, length, least_known)
             phase = random.integers(stride, size=len(record.ids))
             starts.append(rows[(rows[:, 1] + phase[rows[:, 0]]) % stride == 0])
         offsets = np.cumsum([0, *(len(rows) for rows in starts)])
+        if not offsets[-1]:
+            raise _no_window(records[0], length, least_known)
         return cls(
             records=records,
             starts=tuple(starts),
@@ -122,6 +131,7 @@ class Windows:
             spin_up=spin_up,
             least_known=least_known,
             site_weights=site_weights,
+            shares=shares,
         )
 
     def restricted(self, sites: Sequence[Mask], records: Sequence[Record] | None = None) -> Self:
@@ -187,23 +197,23 @@ def validation_windows(windows: Windows, splits: Sequence[Split]) -> Windows | N
 
 
 class Sampler:
-    """Draws windows without end: a record with probability `shares`, then any of its windows.
+    """Draws windows without end: a record as often as its share says, then any of its windows.
 
     Parameters
     ----------
     batch_size : int
-    shares : sequence of float
     seed : int
     """
 
-    def __init__(self, *, batch_size: int, shares: Sequence[float], seed: int) -> None:
+    def __init__(self, *, batch_size: int, seed: int) -> None:
         self.batch_size = batch_size
         self._random = np.random.default_rng(seed)
-        self._shares = np.asarray(shares, dtype=float)
 
     def draw(self, windows: Windows) -> Picks:
         """Draw the windows of a step: for each record, their places among its windows."""
-        shares = self._shares * [len(starts) > 0 for starts in windows.starts]
+        counts_of_windows = np.array([len(starts) for starts in windows.starts], dtype=float)
+        shares = counts_of_windows if windows.shares is None else np.asarray(windows.shares, float)
+        shares = shares * (counts_of_windows > 0)
         counts = self._random.multinomial(self.batch_size, shares / shares.sum())
         return [
             self._random.integers(max(len(starts), 1), size=count)
