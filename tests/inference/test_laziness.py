@@ -122,6 +122,17 @@ def test_computed_input_gives_the_same(on_disk, dataset, tiny_model):
     xr.testing.assert_identical(undasked.stefa.predict(tiny_model), expected)
 
 
+@pytest.mark.parametrize("days", [1, 24])
+@pytest.mark.parametrize("computed", [False, True])
+def test_whole_maps_a_few_days_a_chunk(dataset, tiny_model, tmp_path, days, computed):
+    encoding = {n: {"chunks": (days, 3, 4)} for n in dataset.data_vars if dataset[n].ndim == 3}
+    dataset.to_zarr(tmp_path / "maps.zarr", encoding=encoding, consolidated=False)
+    ds = opened(tmp_path / "maps.zarr")
+    assert ds.precipitation.chunks[0][0] == days
+    found = (ds + 0 if computed else ds).stefa.predict(tiny_model).compute()
+    xr.testing.assert_equal(found, dataset.stefa.predict(tiny_model))
+
+
 def test_the_same_prediction_is_the_same_to_dask(on_disk, make_model, tiny_model):
     plan = opened(on_disk).stefa.predict(tiny_model)
     assert tokenize(plan) == tokenize(opened(on_disk).stefa.predict(tiny_model))
