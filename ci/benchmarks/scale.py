@@ -29,7 +29,6 @@ import zarr
 
 import xstefa
 from xstefa.inference.answers import Members
-from xstefa.inference.engine import Engine, EngineKey
 from xstefa.inference.lazy import ChunksWarning
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
@@ -193,24 +192,27 @@ def graph(folder: Path) -> None:
     table("Graph of 0.1°, 40 years, 6 forcings, 25 attributes", rows)
 
 
-def bare(model: Model, *, sites: int, days: int) -> tuple[float, float]:
+def bare(model: Model, *, sites: int, days: int, device: str = "cpu") -> tuple[float, float]:
     """Site-days a second of wall clock and of CPU that the network alone does, on one thread."""
     import torch
 
     torch.set_num_threads(1)
-    engine = Engine(EngineKey(model=model, device="cpu"))
-    network = engine._network()
-    policy, rows = model.spec.windows, 16
+    network = model.network().to(device)
+    policy, rows = model.spec.windows, 16 if device == "cpu" else 512
     windows = -(-days // policy.stride) + 1
     batches = -(-sites * windows // rows)
     forcing = torch.randn(rows, policy.length, len(model.schema.forcings))
     forcing[..., 6:] = torch.nan
     static = torch.randn(rows, len(model.schema.statics))
     with torch.inference_mode():
-        Members().run(network, forcing, static)
+
+        def batch() -> None:
+            Members().run(network, forcing.to(device), static.to(device)).cpu()
+
+        batch()
         with clock() as spent:
             for _ in range(batches):
-                Members().run(network, forcing, static)
+                batch()
     return sites * days / spent.wall, sites * days / spent.cpu
 
 
@@ -342,23 +344,30 @@ def peak() -> int:
 
 
 def plan(folder: Path) -> None:
-    """Hours of the global job from the measured speed of one core."""
+    """Hours of the global job from the measured speed of one core, and of a GPU if there is one."""
+    import torch
+
     cells, days = GLOBE["lat"] * GLOBE["lon"], GLOBE["time"]
     site_days = cells * days * LAND
     rows = []
     for kind in ("stefaland", "lstm"):
-        wall, _ = bare(untrained(kind), sites=64, days=3650)
-        for cores in (1, 64, 1024):
-            hours = site_days / wall / cores / 3600
-            rows.append(
-                {
-                    "model": kind,
-                    "cores": str(cores),
-                    "hours": f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}",
-                }
-            )
+        model = untrained(kind)
+        # CPU time: the other cores of a shared machine do not count.
+        speeds = {"core": bare(model, sites=32, days=1825)[1]}
+        if torch.cuda.is_available():
+            speeds["GPU"] = bare(model, sites=20_000, days=1825, device="cuda")[0]
+        for unit, speed in speeds.items():
+            for count in (1, 8, 64, 512):
+                rows.append(
+                    {
+                        "model": kind,
+                        "on": f"{count} {unit}{'s' if count > 1 else ''}",
+                        "site-days/s": f"{speed * count:,.0f}",
+                        "hours": f"{site_days / speed / count / 3600:,.1f}",
+                    }
+                )
     print(f"\nInput {cells * days * 4 * 6 / 1e12:.1f} TB, output {cells * days * 4 / 1e12:.2f} TB")
-    print(f"(uncompressed), {site_days / 1e9:,.0f} billion site-days on land.")
+    print(f"uncompressed, {site_days / 1e9:,.0f} billion site-days on land.")
     table("The global job", rows)
 
 
