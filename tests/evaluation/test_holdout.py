@@ -18,6 +18,7 @@ from xstefa.evaluation.holdout import (
     HUC02_REGIONS,
     PUB,
     PUR,
+    AllTests,
     FewSites,
     Fold,
     HashedSites,
@@ -51,6 +52,7 @@ holdouts = st.one_of(
     st.builds(lambda a, b: a & b, spatial, temporal),
     st.builds(lambda a, b: a & b, spatial, spatial),
     st.builds(FewSites, spatial, st.just(1)),
+    st.builds(lambda a, b: AllTests((a.fold(0), b.fold(0))), spatial, spatial),
 )
 
 
@@ -134,6 +136,15 @@ def test_fewer_sites_are_a_subset_of_more():
         assert (few.train_sites <= some.train_sites).all()
         assert (some.train_sites <= many.train_sites).all()
         assert (few.test_sites == many.test_sites).all()
+
+
+def test_all_tests_leave_nothing_that_is_tested():
+    sites = sites_of([f"{i}" for i in range(40)])
+    parts = (RandomGroups(10).fold(2), RandomSites(0.2, seed=1))
+    (fold,) = AllTests(parts).folds(sites)
+    tested = [f.test_sites for part in parts for f in part.folds(sites)]
+    assert (fold.test_sites == np.any(tested, axis=0)).all()
+    assert (fold.train_sites == ~fold.test_sites).all()
 
 
 def test_regions_of_the_paper():

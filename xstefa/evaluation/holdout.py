@@ -98,8 +98,7 @@ class Holdout(ABC):
         """Return a JSON-able form."""
         content: Json = {"kind": type(self).__name__}
         for item in fields(self):
-            value = getattr(self, item.name)
-            content[item.name] = value.to_dict() if isinstance(value, Holdout) else value
+            content[item.name] = _plain(getattr(self, item.name))
         return content
 
     @staticmethod
@@ -120,6 +119,12 @@ class Holdout(ABC):
                 expected=f"one of {', '.join(_KINDS)}",
             )
         return _KINDS[kind](**{name: _revived(value) for name, value in parts.items()})
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Holdout):
+        return value.to_dict()
+    return tuple(_plain(v) for v in value) if isinstance(value, tuple) else value
 
 
 def _revived(value: object) -> Any:
@@ -341,6 +346,21 @@ class OneFold(Holdout):
 
 
 @dataclass(frozen=True)
+class AllTests(Holdout):
+    """All sites that any fold of some holdouts tests, held out at once.
+
+    A foundation model that is pretrained without them is clean for all of those folds.
+    """
+
+    holdouts: tuple[Holdout, ...]
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split into one fold."""
+        tested = [fold.test_sites for holdout in self.holdouts for fold in holdout.folds(sites)]
+        return (_over_sites("all tests", np.any(tested, axis=0), sites),)
+
+
+@dataclass(frozen=True)
 class FewSites(Holdout):
     """The folds of another holdout with only some of the training sites.
 
@@ -382,7 +402,8 @@ PUR = Regions("huc_02", HUC02_REGIONS)
 _KINDS: dict[str, type[Holdout]] = {
     kind.__name__: kind
     for kind in (
-        RandomGroups, RandomSites, HashedSites, Regions, Period, TimeBlocks, Both, OneFold, FewSites
+        RandomGroups, RandomSites, HashedSites, Regions, Period, TimeBlocks,
+        Both, OneFold, AllTests, FewSites,
     )
 }  # fmt: skip
 
