@@ -580,3 +580,15 @@ def test_a_plan_raises_nothing_for_a_bad_dataset(schema):
     understood = plan(xr.Dataset(), schema)
     assert understood.table.matched == ()
     assert {type(problem) for problem in understood.problems} == {LayoutError, MissingTokenError}
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_predictions_of_values_at_hand_check_their_ranges(basins, tiny_model, chunked):
+    basins["hot"] = (basins["hot"] + 273.15).assign_attrs(basins["hot"].attrs)
+    if chunked:
+        # Nothing is read while a prediction is planned; the table looks when it is asked.
+        basins.chunk().stefa.predict(tiny_model)
+        assert basins.chunk().stefa.tokens(check=True).problems
+        return
+    found = problems(basins.stefa.predict, tiny_model)
+    check(found, RangeError, "hot", "look like K")

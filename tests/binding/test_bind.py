@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xstefa.binding import bind, plan
-from xstefa.errors import UnitsError
+from xstefa.errors import RangeError, UnitsError
 
 
 def tokens(binding):
@@ -144,4 +144,10 @@ def test_static_soil_moisture_is_neither_token_nor_observation(basins, schema):
 def test_spikes_and_missing_values_are_weather_not_labels(basins, schema):
     basins["hot"][0, :5] = np.nan
     bind(basins, schema).check_ranges()
+    basins["hot"][1, 2] = 900.0
+    bind(basins, schema).check_ranges()
+    basins["hot"][1, :4] = 900.0
+    with pytest.raises(RangeError, match="missing values must be NaN"):
+        bind(basins, schema).check_ranges()
+    basins["hot"][1] = 15.0
     bind(basins.where(False).assign_attrs(basins.attrs), schema).check_ranges()

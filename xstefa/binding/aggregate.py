@@ -213,6 +213,7 @@ class _Shares:
 
 
 def _shares(grid: Map, basins: geopandas.GeoDataFrame) -> _Shares:
+    import shapely
     from exactextract import exact_extract
     from exactextract.raster import NumPyRasterSource
 
@@ -252,7 +253,8 @@ def _shares(grid: Map, basins: geopandas.GeoDataFrame) -> _Shares:
         cells=row * width + column,
         weights=np.concatenate(table["coverage"].to_list()) * area,
         starts=np.concatenate([[0], np.cumsum(counts)[:-1]]),
-        covered=np.minimum(found / shapes.area.to_numpy(), 1.0),
+        # Both areas are in the coordinates of the map; geopandas would warn of degrees.
+        covered=np.minimum(found / shapely.area(shapes.to_numpy()), 1.0),
     )
 
 

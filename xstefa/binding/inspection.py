@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
+from xstefa.binding.layout import Layout
 from xstefa.binding.planning import Plan
 from xstefa.binding.quantities import in_memory, without_quantities
 from xstefa.binding.ranges import range_problems
-from xstefa.binding.sources import leaves
+from xstefa.binding.sources import TokenSource, leaves
 from xstefa.binding.table import TokenTable
+from xstefa.errors import RangeError
 
-__all__ = ["look", "values_at_hand"]
+__all__ = ["look", "value_problems", "values_at_hand"]
 
 _DAYS = 16
 _POINTS = 64  # along each dimension of the sites
@@ -43,16 +47,9 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
     if layout is None:
         return plan.table
     ds = without_quantities(ds)
-    picks = {
-        dim: np.unique(
-            np.linspace(0, size - 1, _DAYS if dim == layout.time else _POINTS).astype(int)
-        )
-        for dim, size in ds.sizes.items()
-        if dim in layout.dims and size
-    }
+    picks = _picks(ds, layout)
     part = ds.isel(picks)
-    sources = [leaf for source in plan.sources.values() for leaf in leaves(source)]
-    problems = range_problems(part, sources, layout=layout, days=_DAYS)
+    problems = _problems(part, plan.sources.values(), layout)
     wrong = {problem.variable for problem in problems}
     rows = []
     for row in plan.table.rows:
@@ -80,3 +77,26 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
         problems=(*plan.table.problems, *map(str, problems)),
         looked_at=", ".join([f"{days} of {layout.days.size} days", *places]),
     )
+
+
+def value_problems(
+    ds: xr.Dataset, sources: Iterable[TokenSource], *, layout: Layout
+) -> list[RangeError]:
+    """Return a problem for each variable whose values cannot be in its units. Reads a few days."""
+    return _problems(ds.isel(_picks(ds, layout)), sources, layout)
+
+
+def _picks(ds: xr.Dataset, layout: Layout) -> dict[Hashable, NDArray[np.int64]]:
+    """Return positions along the dimensions of the layout, evenly spread."""
+    return {
+        dim: np.unique(
+            np.linspace(0, size - 1, _DAYS if dim == layout.time else _POINTS).astype(int)
+        )
+        for dim, size in ds.sizes.items()
+        if dim in layout.dims and size
+    }
+
+
+def _problems(part: xr.Dataset, sources: Iterable[TokenSource], layout: Layout) -> list[RangeError]:
+    ends = [leaf for source in sources for leaf in leaves(source)]
+    return range_problems(part, ends, layout=layout, days=_DAYS)

@@ -14,8 +14,10 @@ from xstefa.errors import RangeError, UnitsError
 
 __all__ = ["range_problems"]
 
-# Share of values that may lie outside: real records have spikes, a wrong label moves them all.
+# Values that may lie outside: real records have spikes, a wrong label moves nearly all of a few
+# values, and many of many.
 _TOLERATED = 0.01
+_SPIKES = 2
 
 # Units in which values of a quantity are often stored under another label.
 _CONFUSED = {
@@ -69,11 +71,12 @@ def _check(raw: np.ndarray[tuple[int], np.dtype[np.float64]], source: Direct) ->
     wanted, used = source.wanted, source.conversion
     low, high = wanted.valid_range
 
-    def outside(scale: float, offset: float) -> float:
+    def fits(scale: float, offset: float) -> bool:
         values = scale * raw + offset
-        return float(np.mean((values < low) | (values > high)))
+        outside = int(((values < low) | (values > high)).sum())
+        return outside <= _TOLERATED * raw.size or (outside <= _SPIKES and 2 * outside < raw.size)
 
-    if raw.size == 0 or outside(used.scale, used.offset) <= _TOLERATED:
+    if raw.size == 0 or fits(used.scale, used.offset):
         return None
     name, method = source.match.variable.name, source.match.variable.method
     likely = []
@@ -82,7 +85,7 @@ def _check(raw: np.ndarray[tuple[int], np.dtype[np.float64]], source: Direct) ->
             other = conversion(units, wanted.units, variable=name, time_method=method)
         except UnitsError:
             continue
-        if outside(other.scale, other.offset) <= _TOLERATED:
+        if fits(other.scale, other.offset):
             likely.append(units)
     values = used.scale * raw + used.offset
     return RangeError(
