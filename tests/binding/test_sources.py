@@ -580,3 +580,40 @@ def test_gldas_2_daily(schema):
     )
     assert "Rainf_tavg" in plan(ds, schema).table.unused
     check(ds, schema, {"precipitation": (("Rainf_f_tavg",), 2.0)})
+
+
+def test_era5_long_names(schema):
+    """As in the analysis-ready stores of ERA5."""
+    ds = grid(
+        {
+            "total_precipitation": (0.002, {"units": "m", "cell_methods": "time: sum"}),
+            "2m_temperature": (288.0, {"units": "K"}),
+            "2m_dewpoint_temperature": (283.0, {"units": "K"}),
+            "10m_u_component_of_wind": (3.0, {"units": "m s**-1"}),
+            "10m_v_component_of_wind": (4.0, {"units": "m s**-1"}),
+            "surface_pressure": (1e5, {"units": "Pa"}),
+        }
+    )
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("total_precipitation",), 2.0),
+            "temperature_mean": (("2m_temperature",), 14.85),
+            "relative_humidity": (("2m_dewpoint_temperature", "2m_temperature"), 71.98),
+            "wind_speed": (("10m_u_component_of_wind", "10m_v_component_of_wind"), 5.0),
+        },
+    )
+
+
+def test_smap_l3_beside_weather_is_the_observation(schema):
+    ds = grid(
+        {
+            "pr": (2.0, {"units": "mm d-1"}),
+            "tas": (288.0, {"units": "K"}),
+            "soil_moisture": (0.3, {"units": "cm3/cm3", "long_name": "Representative DCA soil "
+                                    "moisture measurement for the Earth based grid cell."}),
+        }
+    )  # fmt: skip
+    binding = check(ds, schema, {"precipitation": (("pr",), 2.0)})
+    assert float(binding.observed("soil_moisture").mean()) == pytest.approx(0.3)

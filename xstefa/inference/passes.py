@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xstefa.binding import Layout, plan
+from xstefa.binding.inspection import value_problems
+from xstefa.binding.quantities import without_quantities
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import LayoutError, ModelError, raise_problems
 from xstefa.inference.answers import Answer
@@ -44,8 +46,9 @@ class Understood:
 def understand(
     dataset: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None
 ) -> Understood:
-    """Match a dataset to a schema; raise all that is wrong with it."""
-    understood = plan(dataset, schema, rename=rename)
+    """Match a dataset to a schema, with every source known today; raise all that is wrong."""
+    dataset = without_quantities(dataset)
+    understood = plan(dataset, schema.current(), rename=rename)
     raise_problems(understood.problems)
     if understood.layout is None:
         raise LayoutError(
@@ -89,10 +92,18 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
     -------
     dask or NumPy array of float32
         As `plan_job` says: the last axis holds the values of the answer, and the coverage.
+
+    Raises
+    ------
+    RangeError, BindingErrors
+        If it runs at once, and values cannot be in the units they are labelled with.
     """
     dataset, sources = understood.dataset, understood.sources
     block = plan_job(dataset, sources, layout=understood.layout, key=key, answer=answer)
     if not is_lazy(dataset[n] for s in sources.values() for n in s.variables):
+        # What is read anyway can be checked: a wrong label would only show in the answer.
+        read = [s for token, s in sources.items() if token in key.model.spec.tokens]
+        raise_problems(value_problems(dataset, read, layout=understood.layout))
         # In-memory input runs here and now, whatever cluster is connected.
         return block.compute(scheduler="threads")
     return block
