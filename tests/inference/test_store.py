@@ -102,6 +102,16 @@ def test_in_memory_results_can_be_written(dataset, tiny_model, tmp_path):
     xr.testing.assert_equal(found.soil_moisture.load(), now)
 
 
+@pytest.mark.filterwarnings("error")
+def test_names_of_sites(tiny_model, tmp_path):
+    ds = xstefa.open_sample("camels_us", chunks={}).isel(time=slice(60))
+    for number, sites in enumerate([slice(2), 1]):
+        prediction = ds.isel(basin=sites).stefa.predict(tiny_model)
+        xstefa.to_zarr(prediction, tmp_path / f"{number}.zarr")
+        found = xr.open_zarr(tmp_path / f"{number}.zarr", consolidated=False)
+        assert found.basin.values.tolist() == prediction.basin.values.tolist()
+
+
 def test_nothing_of_the_journal_but_the_plan_stays(undisturbed):
     assert [name for name in undisturbed if name.startswith("_xstefa")] == ["_xstefa/zarr.json"]
 

@@ -138,11 +138,14 @@ def _regular(dataset: xr.Dataset) -> xr.Dataset:
     """Give every lazy variable equal chunks, as Zarr wants, and no stale encoding."""
     regular = dataset.copy()
     for name, variable in dataset.variables.items():
-        if variable.chunks is None:
-            changed = variable.copy(deep=False)
-        elif variable.dtype.kind not in "fiub":
+        if variable.dtype.kind not in "fiub":
             # Dates and text have to be encoded as a whole.
             changed = variable.compute()
+            if variable.dtype.kind == "U":
+                # Zarr has no settled form for text of fixed length.
+                changed = changed.astype(object)
+        elif variable.chunks is None:
+            changed = variable.copy(deep=False)
         else:
             even = {
                 dim: chunks[0]
