@@ -174,7 +174,9 @@ def test_a_cell_taken_from_a_map_is_still_of_a_map(schema):
     ds = weather(("time", "lat", "lon"), lat_lon())
     ds["lat"].attrs["axis"], ds["lon"].attrs["axis"] = "Y", "X"
     assert bind(ds.isel(lat=0), schema).layout.support == "grid"
-    assert bind(ds.isel(lat=0, lon=0), schema).layout.support == "grid"
+    cell = ds.isel(lat=0, lon=0)
+    assert bind(cell, schema).layout.support == "grid"
+    assert bind(cell.assign_attrs(featureType="timeSeries"), schema).layout.support == "point"
 
 
 # ---- coordinate reference systems

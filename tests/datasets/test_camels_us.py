@@ -164,6 +164,8 @@ def test_the_inner_folder_and_missing_attributes_will_do(folder, tmp_path):
 
 def test_drop_variables_and_guessing(folder, tmp_path):
     assert CamelsUsBackend().guess_can_open(folder)
+    assert CamelsUsBackend().guess_can_open(str(folder / "basin_dataset_public_v1p2"))
+    assert not CamelsUsBackend().guess_can_open(folder / "camels_attributes_v2.0")
     assert not CamelsUsBackend().guess_can_open(tmp_path)
     assert not CamelsUsBackend().guess_can_open(3)
     ds = xr.open_dataset(folder, engine=CamelsUsBackend, drop_variables=["vp", "p_mean"])

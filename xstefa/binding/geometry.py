@@ -66,8 +66,11 @@ def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "poin
     """Whether sites are cells of a map, or separate basins or stations.
 
     A map has two horizontal axes. They count as well when they are stacked into one dimension, and
-    when one cell was selected and a coordinate with ``axis: X`` or ``Y`` remains.
+    when one cell was selected and a coordinate with ``axis: X`` or ``Y`` remains. A dataset that
+    says what feature it samples (CF 9.4, ``featureType``) is no map.
     """
+    if "featureType" in ds.attrs:
+        return "point"
     count = sum(_horizontal_axes(ds, dim) for dim in site_dims)
     count += sum(
         ds[name].ndim == 0 and ds[name].attrs.get("axis") in ("X", "Y") for name in ds.coords

@@ -100,7 +100,11 @@ class CamelsUsBackend(BackendEntrypoint):
         """Whether this is a folder with the forcings of CAMELS-US."""
         if not isinstance(filename_or_obj, str | PathLike):
             return False
-        return _below(Path(filename_or_obj), _FORCING_FOLDER) is not None
+        root = Path(filename_or_obj)
+        return any(
+            (folder / _FORCING_FOLDER).is_dir()
+            for folder in (root, root / "basin_dataset_public_v1p2")
+        )
 
 
 def _below(root: Path, name: str) -> Path | None:
