@@ -41,7 +41,7 @@ def test_streamflow_at_basins_never_seen(basins: xr.Dataset, streamflow: xr.Data
     assert np.isfinite(streamflow).all()
     assert (streamflow >= 0).all()
     # A floor, not the claim: the claim and its interval are in the model card.
-    assert metrics.nse(streamflow, basins.streamflow).median() > 0.5
+    assert metrics.nse(streamflow, basins.streamflow.compute()).median() > 0.5
 
 
 def test_soil_moisture_at_towers_never_seen() -> None:
@@ -49,8 +49,10 @@ def test_soil_moisture_at_towers_never_seen() -> None:
     moisture = towers.stefa.predict("soil_moisture").compute()
     assert moisture.dims == ("station", "time")
     assert moisture.attrs["standard_name"] == "volume_fraction_of_condensed_water_in_soil"
-    assert ((moisture > 0) & (moisture < 1)).all()
-    observed = towers.swc.isel(swc_layer=0, drop=True)
+    # A tower has no answer before its first year of weather.
+    assert moisture.notnull().any("time").all()
+    assert ((moisture > 0) & (moisture < 1) | moisture.isnull()).all()
+    observed = towers.swc.isel(swc_layer=0, drop=True).compute()
     assert metrics.correlation(moisture, observed).median() > 0.4
 
 
@@ -95,8 +97,8 @@ def test_bundled_weights_and_samples_stay_small() -> None:
 )
 def test_source_files_need_no_arguments(file: str, target: str, sites: dict[str, slice]) -> None:
     with xr.open_dataset(SHARED / "data" / file, chunks={}) as dataset:
-        prediction = dataset.stefa.predict(target).isel(sites).isel(time=slice(-400, None))
-        assert np.isfinite(prediction.compute()).any()
+        prediction = dataset.isel(sites).stefa.predict(target)
+        assert np.isfinite(prediction.isel(time=slice(-400, None)).compute()).any()
 
 
 def test_command_line_shows_tokens(tmp_path: Path) -> None:

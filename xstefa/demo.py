@@ -46,7 +46,7 @@ def _predicted(
     say(f"\n{target}: {dict(prediction.sizes)} by {prediction.attrs['model_name']}, lazy")
     with ProgressBar():
         to_zarr(prediction, store, overwrite=True)
-    return xr.open_zarr(store, decode_coords="all")[target]
+    return xr.open_zarr(store, decode_coords="all", consolidated=False)[target]
 
 
 def _maps(output: Path, *, say: Callable[[str], object]) -> list[Path]:
