@@ -99,7 +99,6 @@ def _tower(output: Path, *, say: Callable[[str], object]) -> list[Path]:
             moisture.isel(station=number),
             towers.swc.isel(station=number, swc_layer=0, drop=True),
             precipitation=towers.precipitation.isel(station=number),
-            period=slice("2009", None),  # the first months have no history to start from
         ).savefig(picture, dpi=150)
         made.append(picture)
     return made

@@ -212,8 +212,9 @@ class Engine:
         spec = self.key.model.spec
         policy = spec.windows
         windows, _, _ = policy.needed(out, record)
-        starts = [policy.start(k, first=int(record[0]), last=int(record[-1])) for k in windows]
-        positions = [_positions(days, start, policy.length) for start in starts]
+        ends = {"first": int(record[0]), "last": int(record[-1])}
+        starts = [policy.start(k, **ends) for k in windows]
+        positions = [_positions(days, policy.reads(k, **ends)) for k in windows]
 
         readable = np.array([v.name in spec.tokens for v in spec.schema.forcings])
         required = np.array([v.required for v in spec.schema.forcings]) & readable
@@ -326,11 +327,8 @@ class Engine:
         return torch.autocast(kind, torch.bfloat16, enabled=self.key.precision == "bf16")
 
 
-def _positions(
-    days: Days, start: int, length: int
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], Days]:
-    """Where the days of a window lie in `days`: which are there, and their positions."""
-    wanted = np.arange(start, start + length)
+def _positions(days: Days, wanted: Days) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], Days]:
+    """Where the days that a window reads lie in `days`: which are there, and their positions."""
     where = np.minimum(np.searchsorted(days, wanted), len(days) - 1)
     return days[where] == wanted, where
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Days = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
+YEAR = 365
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPolicy:
@@ -17,8 +19,9 @@ class WindowPolicy:
 
     Window ``k`` answers for the days ``[k * stride, (k + 1) * stride)`` counted from 1970-01-01 and
     reads `spin_up` days before them. Neighbours overlap by `blend` days over which the answer fades
-    linearly from one to the next, so that no seam shows. At the two ends of a record windows are
-    shifted inside it; a record shorter than a window is preceded by missing days.
+    linearly from one to the next, so that no seam shows. What precedes a record is taken from its
+    first year, as land-surface models do to spin up; at its end windows are shifted inside it. A
+    record shorter than a year, or than a window, is preceded by missing days.
 
     Parameters
     ----------
@@ -64,7 +67,23 @@ class WindowPolicy:
         if latest < first:
             return latest
         nominal = window * self.stride - self.spin_up - self.blend // 2
-        return min(max(nominal, first), latest)
+        earliest = first - self.spin_up if self._has_year(first, last) else first
+        return min(max(nominal, earliest), latest)
+
+    def reads(self, window: int, *, first: int, last: int) -> Days:
+        """Return the days that window number `window` reads, in its order, shape (length,).
+
+        Days before a record of at least a year are those of its first year, over and over.
+        """
+        days = self.start(window, first=first, last=last) + np.arange(self.length, dtype=np.int64)
+        if self._has_year(first, last):
+            before = days < first
+            days[before] = first + (days[before] - first) % YEAR
+        return days
+
+    @staticmethod
+    def _has_year(first: int, last: int) -> bool:
+        return last - first + 1 >= YEAR
 
     def weight(self, window: int, days: Days) -> Floats:
         """Return the weight of window number `window` in the answer for each day, shape (day,)."""
@@ -86,5 +105,7 @@ class WindowPolicy:
         """
         first, last = int(record[0]), int(record[-1])
         windows = [k for k in self.over(record) if self.weight(k, out).any()]
-        starts = [self.start(k, first=first, last=last) for k in windows]
-        return windows, max(min(starts), first), min(max(starts) + self.length - 1, last)
+        # Reading starts and ends move with the window, so the outer windows tell.
+        ends = [self.reads(k, first=first, last=last) for k in (windows[0], windows[-1])]
+        days = np.concatenate(ends)
+        return windows, max(int(days.min()), first), min(int(days.max()), last)
