@@ -16,7 +16,7 @@ from xstefa.binding import bind
 from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites
 from xstefa.model.checkpoint import create_model
-from xstefa.model.variants import VARIANTS
+from xstefa.model.variants import VARIANTS, with_target_as_input
 from xstefa.schema import Alias, Target
 from xstefa.training.curves import plot_learning
 from xstefa.training.devices import Part
@@ -83,13 +83,30 @@ def test_training_reads_what_prediction_reads(basins, foundation):
     np.testing.assert_allclose(predicted[days][alone], in_training[alone], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "direct"])
 def test_every_variant_by_name(name, basins, foundation):
-    if name == "direct":
-        pytest.skip("needs a foundation that knows the target as a variable")
     model = basins.stefa.finetune("streamflow", model=foundation, head=name, steps=1, batch_size=2)
     assert model.spec.architecture.head.kind == VARIANTS[name].head
     assert (model.network().encoder is None) == (VARIANTS[name].encoder == "none")
+
+
+def test_target_as_input(basins, foundation):
+    schema = foundation.schema
+    knowing = xstefa.pretrain(
+        basins,
+        with_target_as_input(schema, schema.target("streamflow")),
+        size=ENCODER,
+        windows=WINDOWS,
+        steps=1,
+        batch_size=4,
+    )
+    model = basins.stefa.finetune("streamflow", model=knowing, head="direct", steps=1, batch_size=2)
+    # What it learned is not what it is told: without observations the answer is the same.
+    xr.testing.assert_equal(
+        basins.stefa.predict(model), basins.drop_vars("qobs").stefa.predict(model)
+    )
+    with pytest.raises(xstefa.XstefaError):
+        basins.stefa.finetune("streamflow", model=foundation, head="direct", steps=1)
 
 
 def test_link_and_scale_follow_from_the_target(basins, foundation):
