@@ -35,6 +35,8 @@ def test_predicts_with_metadata(basins, foundation):
     assert predicted.dims == ("site", "time")
     assert predicted.attrs["units"] == "mm d-1"
     assert bool(predicted.notnull().all())
+    assert "8 sites" in model.card
+    assert "catchment_area" in model.card
 
 
 def test_same_seed_same_file(basins, foundation):
@@ -158,6 +160,23 @@ def test_held_out_days_are_not_learned_from(basins, foundation):
     spoiled.qobs.attrs = basins.qobs.attrs
     again = spoiled.stefa.finetune("streamflow", model=foundation, holdout=holdout, **FAST)
     assert weights_equal(model, again)
+    # Nor are they watched.
+    how = {"model": foundation, "holdout": holdout, "validation": RandomSites(0.25), **FAST}
+    curves = [
+        ds.stefa.finetune("streamflow", **how).spec.provenance["learning_curve"]["validation"]
+        for ds in (basins, spoiled)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_pretraining_leaves_out_days(basins):
+    holdout = Period("2001-05-01", "2001-07-19")
+    how = {"size": ENCODER, "windows": WINDOWS, "steps": 2, "batch_size": 4, "holdout": holdout}
+    later = basins.time >= np.datetime64("2001-05-01")
+    spoiled = basins.assign(pr=basins.pr.where(~later, 55.0), tas=basins.tas.where(~later, 0.0))
+    for name in ("pr", "tas"):
+        spoiled[name].attrs = basins[name].attrs
+    assert weights_equal(xstefa.pretrain(basins, **how), xstefa.pretrain(spoiled, **how))
 
 
 def weights_equal(one: xstefa.Model, two: xstefa.Model) -> bool:

@@ -219,6 +219,10 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
                         device=runner.device,
                     )
                 runner.barrier()
+        records = [
+            record if split.days is None else record.observed_on(split.days)
+            for record, split in zip(job.records, job.splits, strict=True)
+        ]
         history = fit(
             Estimation(
                 network,
@@ -228,25 +232,21 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
                 dropout=dropout,
                 centred=job.centred,
             ),
-            _supply(job, found),
+            _supply(job, found, records),
             schedule=schedule,
             runner=runner,
             description=f"training {spec.name}",
             encoded=encoded,
             validation=job.validation,
-            validation_windows=validation_windows(found, job.splits),
+            validation_windows=validation_windows(found, job.splits, records),
             checkpoint=job.checkpoint,
             recipe=job.recipe,
         )
         return finished(spec, network, history, runner)
 
 
-def _supply(job: _Job, found: Windows) -> Supply:
+def _supply(job: _Job, found: Windows, records: Sequence[Record]) -> Supply:
     """Return what is drawn from: the training sites' windows, or streams of them."""
-    records = [
-        record if split.days is None else record.observed_on(split.days)
-        for record, split in zip(job.records, job.splits, strict=True)
-    ]
     if job.streams is None:
         return found.restricted([split.train for split in job.splits], records)
     sources = [

@@ -138,7 +138,12 @@ def pretrain(
     folds = [part.fold(holdout) for part in material]
     whole = [part.split(fold, validation) for part, fold in zip(material, folds, strict=True)]
     streams = [part.streamed(f, s) for part, f, s in zip(material, folds, whole, strict=True)]
-    records = [part.record.select(s.in_use) for part, s in zip(material, whole, strict=True)]
+    records = [
+        part.record.select(split.in_use)
+        if split.days is None
+        else part.record.select(split.in_use).observed_on(split.days)
+        for part, split in zip(material, whole, strict=True)
+    ]
     splits = [split.used() for split in whole]
     training = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
     days = [int(np.isfinite(record.forcing[..., 0]).sum()) for record in training]
@@ -283,7 +288,7 @@ def _pretrain(runner: Runner, *, job: _Job) -> tuple[Model, History]:
             runner=runner,
             description=f"pretraining {spec.name}",
             validation=job.validation,
-            validation_windows=validation_windows(found, job.splits),
+            validation_windows=validation_windows(found, job.splits, job.records),
             checkpoint=job.checkpoint,
             recipe={"model": json.loads(spec.to_json())},
         )

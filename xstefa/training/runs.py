@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def finished(
     The first process writes it; the others wait.
     """
     provenance = {**spec.provenance, "learning_curve": history.curve()}
-    spec = replace(spec, provenance=provenance)
+    spec = replace(spec, provenance=provenance, card=spec.card or card(spec, history))
     model = None
     if runner.is_global_zero:
         model = create_model(spec, network.state_dict())
@@ -45,3 +45,36 @@ def versions() -> dict[str, str]:
     from xstefa import __version__
 
     return {"xstefa": __version__, "torch": torch.__version__, "numpy": np.__version__}
+
+
+def card(spec: ModelSpec, history: History) -> str:
+    """Return a model card (Markdown) of what is known of a model when it has been trained."""
+    content = spec.provenance
+    foundation = content.get("foundation")
+    target = spec.schema.target(spec.target) if spec.target is not None else None
+    lines = [f"# {spec.name}", ""]
+    if target is None:
+        lines.append("A foundation model: it represents and reconstructs, and predicts no target.")
+    else:
+        lines.append(f"Predicts {target.long_name} [{target.units}], support: {spec.support}.")
+    if isinstance(foundation, Mapping):
+        lines.append(f"Fine-tuned from {foundation['name']} ({foundation['sha256'][:12]}).")
+    lines += ["", "## Data", ""]
+    lines += [
+        f"- {name}: {data['sites']} sites" for name, data in content.get("datasets", {}).items()
+    ]
+    lines += [
+        f"- held out: {content['held_out']}" if content.get("held_out") else "- nothing held out",
+        f"- tokens: {', '.join(spec.tokens)}",
+        "",
+        "## Training",
+        "",
+        f"- {len(history.losses)} steps, last loss {history.losses[-1]:.4g}",
+        *(f"- {key}: {value}" for key, value in content.get("schedule", {}).items()),
+        *(f"- {key} {value}" for key, value in content.get("versions", {}).items()),
+        "",
+        "## Skill",
+        "",
+        "Not stated: see `ds.stefa.evaluate` and `ds.stefa.cross_validate`.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -113,11 +113,14 @@ class Record:
         )
 
     def observed_on(self, days: Days) -> Self:
-        """Forget the target on all but the given days, counted from 1970-01-01."""
-        if self.target is None:
-            return self
-        kept = np.zeros(self.target.shape[1], dtype=bool)
+        """Forget what is learned on all but the given days, counted from 1970-01-01.
+
+        That is the target, or, without one, the forcings.
+        """
+        kept = np.zeros(self.forcing.shape[1], dtype=bool)
         kept[days - self.first_day] = True
+        if self.target is None:
+            return replace(self, forcing=np.where(kept[:, None], self.forcing, np.float32(np.nan)))
         return replace(self, target=np.where(kept, self.target, np.float32(np.nan)))
 
     def at_least(self, length: int) -> Self:

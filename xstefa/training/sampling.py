@@ -188,12 +188,17 @@ class Windows:
                 yield picks
 
 
-def validation_windows(windows: Windows, splits: Sequence[Split]) -> Windows | None:
-    """Return the windows of the sites whose loss is watched, if there are any."""
+def validation_windows(
+    windows: Windows, splits: Sequence[Split], records: Sequence[Record]
+) -> Windows | None:
+    """Return the windows of the sites whose loss is watched, if there are any.
+
+    Held-out days must be forgotten in `records`: what is watched decides when training stops.
+    """
     watched = [
         np.zeros_like(split.train) if split.validate is None else split.validate for split in splits
     ]
-    return windows.restricted(watched) if any(kept.any() for kept in watched) else None
+    return windows.restricted(watched, records) if any(kept.any() for kept in watched) else None
 
 
 class Sampler:
