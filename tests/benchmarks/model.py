@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from xstefa.model.network import StefaLand
 FORCINGS = [f"forcing{i}" for i in range(5)]
 STATICS = [f"static{i}" for i in range(22)]
 DAYS = 365
+Result: TypeAlias = Tensor | tuple[Tensor, ...]
 HEAD = HeadSize(kind="resconn", hidden=256)
 
 
@@ -40,8 +42,9 @@ class Plain(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def encode(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.encoder.encode(x, c)
+    def encode(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.encoder.encode(x, c)
+        return tokens[:, :-1], tokens[:, -1]
 
     def predict(self, x: Tensor, c: Tensor) -> Tensor:
         return self.head(x, c, self.encoder.encode(x, c)[:, :-1])
@@ -57,10 +60,9 @@ class Ours(nn.Module):
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16")
 
-    def encode(self, x: Tensor, c: Tensor) -> Tensor:
+    def encode(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         with self._autocast():
-            found = self.network.encoder(x, c)
-        return torch.cat([found.days, found.site.unsqueeze(1)], dim=1)
+            return self.network.encoder(x, c)
 
     def predict(self, x: Tensor, c: Tensor) -> Tensor:
         with self._autocast():
@@ -79,6 +81,12 @@ def networks() -> tuple[Plain, StefaLand]:
         network.load_state_dict(model.network().state_dict(), strict=False)
     network.eval()
     return Plain(plain, network.heads[0]).eval(), network
+
+
+def flat(result: Result) -> Tensor:
+    """Return all numbers of a result in single precision."""
+    parts = (result,) if isinstance(result, Tensor) else result
+    return torch.cat([part.float().flatten() for part in parts])
 
 
 def inputs(batch: int) -> tuple[Tensor, Tensor]:
@@ -128,7 +136,7 @@ def _extra_memory(kind: str, batch: int) -> float:
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         before = _status("VmRSS")
         found = model.encode(x, c)
-    output = found.numel() * found.element_size()
+    output = sum(part.numel() * part.element_size() for part in found)
     return _status("VmHWM") - before - output / 2**20
 
 
@@ -163,18 +171,18 @@ def main() -> None:
             for precision in ("fp32", "bf16"):
                 ours = Ours(network, precision)
 
-                def reference(what: str = what, x: Tensor = x, c: Tensor = c) -> Tensor:
+                def reference(what: str = what, x: Tensor = x, c: Tensor = c) -> Result:
                     return getattr(plain, what)(x, c)
 
                 def candidate(
                     what: str = what, x: Tensor = x, c: Tensor = c, ours: Ours = ours
-                ) -> Tensor:
+                ) -> Result:
                     return getattr(ours, what)(x, c)
 
                 with torch.inference_mode():
                     times, error, seconds = ratio(reference, candidate, rounds=options.rounds)
-                    known = reference()
-                    off = candidate().float() - known
+                    known, found = flat(reference()), flat(candidate())
+                off = found - known
                 rms = float(off.square().mean().sqrt() / known.std())
                 print(
                     f"| {'encoder' if what == 'encode' else 'encoder and head'} | {batch} "
