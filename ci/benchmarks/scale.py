@@ -262,7 +262,7 @@ def workers(folder: Path) -> None:
     wall, busiest = {}, {}
     for count in (1, 2):
         with (
-            LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,
+            LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster,
             Client(cluster) as client,
         ):
             write(ds.isel(lat=slice(2 * count)), model, folder / "warm.zarr")
@@ -317,7 +317,7 @@ def memory(folder: Path) -> None:
         ds = make_store(folder / "m", sizes, chunks, land=0.01, full=True)
         with (
             LocalCluster(
-                n_workers=1, threads_per_worker=1, memory_limit="2GB", dashboard_address=None
+                n_workers=1, threads_per_worker=1, memory_limit="2GB", dashboard_address=":0"
             ) as cluster,
             Client(cluster) as client,
         ):

@@ -27,7 +27,7 @@ def test_cluster_gives_the_same(dataset, tiny_model, tmp_path, monkeypatch, proc
     ds = xr.open_zarr(tmp_path / "input.zarr", consolidated=False)
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=processes, dashboard_address=None
+            n_workers=2, threads_per_worker=2, processes=processes, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -64,7 +64,7 @@ def test_workers_with_little_memory_finish(make_model, tmp_path, monkeypatch):
     model = make_model(encoder=False, windows=WindowPolicy())
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, memory_limit="700MB", dashboard_address=None
+            n_workers=1, threads_per_worker=1, memory_limit="700MB", dashboard_address=":0"
         ) as cluster,
         Client(cluster),
     ):

@@ -76,7 +76,7 @@ def test_on_a_cluster(run, dataset, tiny_model, tmp_path):
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as cluster:
         result = run("--scheduler", cluster.scheduler_address)
     assert result.exit_code == 0, result.output

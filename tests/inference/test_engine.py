@@ -26,6 +26,14 @@ def answer(engine, model, **kwargs):
     return engine.answer(Members(), forcing, static, days=days, record=days, out=days)
 
 
+def in_threads(count, work):
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def key(model, **changes):
     return EngineKey(model=model, device="cpu", **changes)
 
@@ -60,11 +68,7 @@ def test_weights_are_loaded_once_however_many_threads(tiny_model, monkeypatch):
 
     monkeypatch.setattr(type(tiny_model), "network", slow)
     engine = Engine(key(tiny_model))
-    threads = [threading.Thread(target=answer, args=(engine, tiny_model)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, lambda: answer(engine, tiny_model))
     assert len(loads) == 1
 
 
@@ -133,11 +137,7 @@ def test_no_more_threads_compute_than_there_are_cores(tiny_model, monkeypatch):
     def work():
         engine.answer(Counting(), forcing, static, days=days, record=days, out=days)
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(6, work)
     assert max(most) == 2
 
 
@@ -183,9 +183,5 @@ def test_one_batch_at_a_time_on_a_gpu_whatever_the_models(monkeypatch):
             time.sleep(0.01)
             running.pop()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, work)
     assert max(most) == 1

@@ -142,7 +142,7 @@ def test_killed_worker(dataset, tiny_model, tmp_path, monkeypatch):
     prediction = ds.stefa.predict(tiny_model, device="cpu", coverage=True)
     xstefa.to_zarr(prediction, tmp_path / "undisturbed.zarr")
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         victim = next(iter(client.run(os.getpid).values()))
