@@ -11,7 +11,8 @@ Extensions such as GRDC-Caravan have the same layout.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib import resources
@@ -25,6 +26,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendEntrypoint
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 from xstefa.datasets.series import lazy_series, on_days, site_values
 from xstefa.errors import LayoutError, OptionError
@@ -222,16 +224,24 @@ def _series_attrs(name: str) -> dict[str, str]:
     return {"long_name": name.replace("_", " ")}
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
+    # The netCDF library is not safe in several threads, not even with different files: share the
+    # lock of xarray's own readers.
+    with NETCDF4_PYTHON_LOCK, netCDF4.Dataset(path) as file:
+        yield file
+
+
 def _names(path: Path) -> list[str]:
     if path.suffix == ".nc":
-        with netCDF4.Dataset(path) as file:
+        with _opened(path) as file:
             return [name for name in file.variables if name not in file.dimensions]
     return [str(name) for name in pd.read_csv(path, nrows=0).columns if name != _DATE]
 
 
 def _ends(path: Path) -> tuple[np.datetime64, np.datetime64]:
     if path.suffix == ".nc":
-        with netCDF4.Dataset(path) as file:
+        with _opened(path) as file:
             days = _nc_days(file)
         return days[0], days[-1]
     with path.open("rb") as file:
@@ -254,7 +264,7 @@ def _nc_days(file: netCDF4.Dataset) -> NDArray[np.datetime64]:
 
 
 def _read_nc(path: Path, name: str) -> tuple[NDArray[np.datetime64], NDArray[np.float32]]:
-    with netCDF4.Dataset(path) as file:
+    with _opened(path) as file:
         values = np.ma.filled(np.ma.asarray(file.variables[name][:], np.float32), np.nan)
         return _nc_days(file), values
 
