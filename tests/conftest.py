@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import rioxarray  # noqa: F401  (tests use .rio)
 from hypothesis import settings
 
 import xstefa

@@ -106,12 +106,15 @@ def plan_job(
     needed = dict.fromkeys(name for source in sources.values() for name in source.inputs)
     read: dict[str, xr.Variable] = {}
     computed: dict[str, Any] = {}
+    at_once = not is_lazy(dataset[name] for name in needed)
     for name in needed:
         variable = dataset[name].variable
         chunked = variable.chunks is not None
         lazy = read_inside(variable) if chunked else variable
-        if isinstance(variable, xr.IndexVariable):
-            # A level of a stacked dimension would bring its index, and the other levels, along.
+        if at_once or isinstance(variable, xr.IndexVariable):
+            # What runs at once is read here, by one thread: the file libraries are not safe in
+            # several, and a file that is closed by garbage collection asks for no lock. A level of
+            # a stacked dimension would bring its index, and the other levels, along.
             lazy = xr.Variable(variable.dims, variable.values, variable.attrs)
         if lazy is None:
             computed[name] = variable.data
