@@ -60,7 +60,7 @@ def open_sample(name: str, *, chunks: Mapping[str, int] | int | str | None = Non
             fix=f'xstefa.open_sample("{next(iter(SAMPLES))}")',
         )
     path = Path(__file__).with_name(f"{name}.nc")
-    # decode_coords="all" makes the grid mapping a coordinate, so that arrays keep their CRS. Samples
-    # are opened again and again, and with the netCDF library a handle that garbage collection
-    # closes can take another one of the same file with it; h5py counts them.
+    # decode_coords="all" makes the grid mapping a coordinate, so that arrays keep their CRS.
+    # Samples are opened again and again, and with the netCDF library a handle that garbage
+    # collection closes can take another one of the same file with it; h5py counts them.
     return xr.open_dataset(path, chunks=chunks, decode_coords="all", engine="h5netcdf")
