@@ -164,3 +164,10 @@ def test_refusals(gappy, foundation, tiny_model, make_model, tmp_path) -> None:
         model = create_model(unscaled, foundation.network().state_dict())
     with pytest.raises(ModelError, match="scaler="):
         gappy.stefa.embed(model=model)
+
+
+def test_the_bundled_foundation_model_is_the_default() -> None:
+    ds = xstefa.open_sample("camels_us").isel(basin=slice(0, 2), time=slice(0, 400))
+    assert ds.stefa.embed().sizes == {"basin": 2, "feature": 128}
+    found = ds.stefa.reconstruct(["snow_fraction"], only_missing=False)
+    assert float(abs(found.snow_fraction - ds.frac_snow).max()) < 0.3
