@@ -559,7 +559,7 @@ def _draw_outline(axis: Axes, place: _Place, path: Path) -> None:
     """Draw borders: grey land below the values, thin lines above them."""
     if place.crs is None:
         return
-    for line in _lines(path):
+    for line in outline_lines(path):
         # The map may count longitudes from 0 to 360, the borders from -180 to 180.
         turns = np.round((place.middle - line[:, 0].mean()) / 360)
         x, y = _to(place.crs, line[:, 0] + 360 * turns, line[:, 1])
@@ -568,7 +568,7 @@ def _draw_outline(axis: Axes, place: _Place, path: Path) -> None:
         axis.plot(x, y, color=INK, linewidth=0.45, alpha=0.55, zorder=4)
 
 
-def _lines(path: Path) -> list[Floats]:
+def outline_lines(path: Path) -> list[Floats]:
     """Read the lines (longitude, latitude) of a GeoJSON file, rings of polygons included."""
     found = []
 

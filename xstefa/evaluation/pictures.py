@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstefa.errors import LayoutError
+from xstefa.plotting import FAINT, INK, LAND, outline_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-INK = "#262626"
-FAINT = "#8c8c8c"
-LAND = "#ececec"
 
 
 def style() -> AbstractContextManager[None]:
@@ -121,7 +116,7 @@ def plot_map(
     with style():
         figure = Figure(figsize=(8, 4.6), layout="constrained")
         axis = figure.add_subplot()
-        for line in () if outline is None else _lines(outline):
+        for line in () if outline is None else outline_lines(outline):
             axis.plot(line[:, 0], line[:, 1], color=FAINT, linewidth=0.4)
         dots = axis.scatter(x[known], y[known], c=flat[known], vmin=low, vmax=high, s=22, zorder=3)
         axis.set_aspect(1 / np.cos(np.deg2rad(float(np.mean(y[known])))) if known.any() else 1)
@@ -158,20 +153,3 @@ def _coordinate(values: xr.DataArray, name: str) -> xr.DataArray:
         expected=f"one with standard_name {name!r}",
         fix=f"assign_coords({name[:3]}=(<site dimension>, <degrees>))",
     )
-
-
-def _lines(path: Path) -> list[NDArray[np.float64]]:
-    """Read the lines (longitude, latitude) of a GeoJSON file."""
-    found: list[NDArray[np.float64]] = []
-
-    def collect(nested: object) -> None:
-        inner = cast("list[list[object]]", nested)
-        if isinstance(inner[0][0], int | float):
-            found.append(np.array(inner, dtype=np.float64)[:, :2])
-        else:
-            for part in inner:
-                collect(part)
-
-    for feature in json.loads(path.read_text())["features"]:
-        collect(feature["geometry"]["coordinates"])
-    return found

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xstefa.errors import ModelError
-from xstefa.evaluation.pictures import FAINT, style
+from xstefa.evaluation.pictures import style
 from xstefa.model.checkpoint import Model
+from xstefa.plotting import FAINT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
