@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.benchmarks.plain import plain_masks
 from xstefa.model.masking import GroupMasking, _covered
 from xstefa.schema import load_schema
 
@@ -35,10 +36,9 @@ def test_groups_are_hidden_as_a_whole_and_some_variables_never(scheme: str) -> N
         assert 0.45 < group[0].float().mean() < 0.55
 
 
-@pytest.mark.parametrize("scheme", ["paper", "released"])
-def test_static_until_half_of_the_effective_variables(scheme: str) -> None:
-    _, static = draw(scheme)
-    masking = GroupMasking.from_schema(SCHEMA, scheme=scheme)
+def test_paper_hides_half_of_the_effective_variables() -> None:
+    _, static = draw("paper")
+    masking = GroupMasking.from_schema(SCHEMA, scheme="paper")
     first = masking.static.argmax(1)  # one variable stands for its group
     hidden = static[:, first]
     groups = hidden[:, masking.static_grouped].sum(1)
@@ -46,6 +46,43 @@ def test_static_until_half_of_the_effective_variables(scheme: str) -> None:
     half = len(first) // 2
     possible = int((~masking.static_grouped).sum())
     assert (singles == (half - groups).clamp(0, possible)).all()
+
+
+def test_released_counts_the_variables_that_it_never_hides() -> None:
+    # Three groups of two, two single variables, four that are never hidden: 9 // 2 = 4 are drawn.
+    static = torch.zeros(5, 12)
+    for row in range(3):
+        static[row, 2 * row : 2 * row + 2] = 1.0
+    static[3, 6] = static[4, 7] = 1.0
+    masking = GroupMasking(
+        forcing=torch.eye(1),
+        static=static,
+        static_grouped=torch.tensor([True, True, True, False, False]),
+        scheme="released",
+    )
+    generator = torch.Generator().manual_seed(0)
+    _, hidden = masking.draw(batch=20_000, days=1, generator=generator)
+    groups = hidden[:, [0, 2, 4]].sum(1)
+    assert not hidden[:, 8:].any()
+    assert groups.float().mean() == pytest.approx(1.5, abs=0.02)
+    for count in range(4):
+        singles = hidden[groups == count][:, 6:8].float().mean()
+        assert singles == pytest.approx((4 - count) / 6, abs=0.02)
+
+
+def test_released_takes_the_first_groups_up_to_half() -> None:
+    masking = GroupMasking(
+        forcing=torch.eye(1),
+        static=torch.eye(4),
+        static_grouped=torch.ones(4, dtype=torch.bool),
+        scheme="released",
+    )
+    generator = torch.Generator().manual_seed(0)
+    _, hidden = masking.draw(batch=20_000, days=1, generator=generator)
+    assert hidden.sum(1).max() == 2
+    # The third is left out if both before it are hidden, the fourth if two before it are.
+    expected = torch.tensor([0.5, 0.5, 0.375, 0.25])
+    torch.testing.assert_close(hidden.float().mean(0), expected, atol=0.02, rtol=0)
 
 
 def test_paper_hides_groups_in_one_window() -> None:
@@ -66,12 +103,36 @@ def test_paper_hides_groups_in_one_window() -> None:
 def test_released_realises_less_than_half() -> None:
     forcing, _ = draw("released")
     share = forcing.float().mean((0, 2))
-    assert 0.36 < share.mean() < 0.43
-    assert 0.005 < share[0] < 0.02
-    assert 0.43 < share[170:195].mean() < 0.51
+    assert share.mean() == pytest.approx(0.375, abs=0.005)
+    assert share[0] == pytest.approx(0.01, abs=0.005)
+    assert share[170:195].mean() == pytest.approx(0.45, abs=0.015)
     assert forcing.sum(1).max() <= 365 // 2
     # variables are hidden independently of each other
     assert not (forcing[..., 0] == forcing[..., 1]).all(1).any()
+
+
+@pytest.mark.parametrize("days", [61, 120, 365])
+def test_released_equals_loops(days: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    expected = plain_masks(1000, days, 5, generator)
+    masking = GroupMasking(
+        forcing=torch.eye(5),
+        static=torch.eye(1),
+        static_grouped=torch.zeros(1, dtype=torch.bool),
+        scheme="released",
+    )
+    found, _ = masking.draw(batch=2000, days=days, generator=generator)
+    shares = [mask.float().mean((0, 2)) for mask in (expected, found)]
+    torch.testing.assert_close(shares[0], shares[1], atol=0.04, rtol=0)
+    counts = [mask.sum(1).double() for mask in (expected, found)]
+    assert float(counts[0].mean()) == pytest.approx(float(counts[1].mean()), rel=0.02)
+    assert float(counts[0].std()) == pytest.approx(float(counts[1].std()), rel=0.05)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("days", [1, 2, 29, 60])
+def test_short_windows(scheme: str, days: int) -> None:
+    assert draw(scheme, batch=3, days=days)[0].shape == (3, days, len(SCHEMA.forcings))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

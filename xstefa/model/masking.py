@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -42,9 +42,11 @@ class GroupMasking:
       probability `probability`; then ungrouped variables, one by one, until half of all effective
       variables are hidden (a group counts as one).
     - ``"released"``, as the authors' code does. Dynamic: for every variable windows are drawn
-      until their lengths add up to half of the days, the last one cut short. They overlap, so that
-      fewer days are hidden: of a year 1 % at its ends, 45 to 50 % in its middle, 40 % in all.
-      Static as in the paper.
+      until their lengths add up to half of the days; the last days of the last window, those above
+      half, are uncovered again, also where an earlier window hid them. Windows overlap, so that
+      fewer days are hidden: of a year 1 % at its ends, 45 % in its middle, 37.5 % in all. Static
+      as in the paper, but no more groups than half of the variables, first come first served; and
+      variables that are never masked are drawn like single ones, then uncovered.
     - ``"repeated"``, ours. Dynamic: the paper's windows, for every group its own, drawn `repeats`
       times and reaching over both ends. Static: each group and each ungrouped variable is hidden
       with probability `probability`.
@@ -82,11 +84,8 @@ class GroupMasking:
         forcing : Tensor of bool, shape (batch, days, C)
         static : Tensor of bool, shape (batch, S)
         """
-        return _DYNAMIC[self.scheme](self, batch, days, generator), (
-            self._singly(batch, generator)
-            if self.scheme == "repeated"
-            else self._to_half(batch, generator)
-        )
+        hides = _SCHEMES[self.scheme]
+        return hides.dynamic(self, batch, days, generator), hides.static(self, batch, generator)
 
     def _repeated(self, batch: int, days: int, generator: torch.Generator) -> Tensor:
         shape = (self.repeats, batch, len(self.forcing))
@@ -102,12 +101,22 @@ class GroupMasking:
         return self._spread(_covered(starts.expand_as(chosen), lengths * chosen, days))
 
     def _released(self, batch: int, days: int, generator: torch.Generator) -> Tensor:
-        half = days // 2
-        shape = (-(-half // self.shortest), batch, self.forcing.shape[1])
-        lengths = self._lengths(shape, generator)
-        before = lengths.cumsum(0) - lengths
-        lengths = torch.minimum(lengths, (half - before).clamp(min=0))
-        hidden = _covered(_uniform(days - lengths, generator), lengths, days)
+        half, shape = days // 2, (batch, self.forcing.shape[1])
+        covered = torch.zeros(shape, dtype=torch.long)
+        windows = []
+        for _ in range(max(1, -(-half // self.shortest))):
+            longest = (days - covered).clamp(max=self.longest)
+            shortest = longest.clamp(max=self.shortest)
+            length = shortest + _uniform(longest - shortest, generator)
+            windows.append(torch.where(covered < half, length, 0))
+            covered = covered + windows[-1]
+        lengths = torch.stack(windows)
+        starts = _uniform(days - lengths, generator)
+        # No window is drawn once half is reached: only the last one reaches over it.
+        last = (lengths > 0).sum(0, keepdim=True).clamp(min=1) - 1
+        ends = (starts + lengths).gather(0, last)
+        over = (covered - half).unsqueeze(0)
+        hidden = _covered(starts, lengths, days) & ~_covered(ends - over, over, days)
         return hidden & (self.forcing.sum(0) > 0)
 
     def _singly(self, batch: int, generator: torch.Generator) -> Tensor:
@@ -115,12 +124,30 @@ class GroupMasking:
         return hidden.float() @ self.static > 0
 
     def _to_half(self, batch: int, generator: torch.Generator) -> Tensor:
+        groups = self._groups(batch, generator)
+        return self._filled_up(groups, half=len(self.static) // 2, decoys=0, generator=generator)
+
+    def _released_to_half(self, batch: int, generator: torch.Generator) -> Tensor:
+        never = int((self.static.sum(0) == 0).sum())
+        half = (len(self.static) + never) // 2
+        groups = self._groups(batch, generator)
+        groups &= groups.cumsum(1) <= half
+        return self._filled_up(groups, half=half, decoys=never, generator=generator)
+
+    def _groups(self, batch: int, generator: torch.Generator) -> Tensor:
         shape = (batch, len(self.static))
-        groups = (torch.rand(shape, generator=generator) < self.probability) & self.static_grouped
-        left = len(self.static) // 2 - groups.sum(1, keepdim=True)
+        return (torch.rand(shape, generator=generator) < self.probability) & self.static_grouped
+
+    def _filled_up(
+        self, groups: Tensor, *, half: int, decoys: int, generator: torch.Generator
+    ) -> Tensor:
+        """Hide groups, and single variables until `half` are hidden, `decoys` among the drawn."""
+        batch, rows = groups.shape
+        grouped = torch.cat([self.static_grouped, torch.zeros(decoys, dtype=torch.bool)])
         # A random order of the ungrouped; groups come after all of them.
-        order = torch.rand(shape, generator=generator) + self.static_grouped.float()
-        single = (order.argsort(1).argsort(1) < left) & ~self.static_grouped
+        order = torch.rand((batch, rows + decoys), generator=generator) + grouped.float()
+        chosen = order.argsort(1).argsort(1) < half - groups.sum(1, keepdim=True)
+        single = (chosen & ~grouped)[:, :rows]
         return (groups | single).float() @ self.static > 0
 
     def _lengths(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -131,10 +158,17 @@ class GroupMasking:
         return hidden.float() @ self.forcing > 0
 
 
-_DYNAMIC: dict[str, Callable[[GroupMasking, int, int, torch.Generator], Tensor]] = {
-    "repeated": GroupMasking._repeated,
-    "paper": GroupMasking._paper,
-    "released": GroupMasking._released,
+class _Hides(NamedTuple):
+    """How a scheme draws: (masking, batch, days, generator), and the same without days."""
+
+    dynamic: Callable[[GroupMasking, int, int, torch.Generator], Tensor]
+    static: Callable[[GroupMasking, int, torch.Generator], Tensor]
+
+
+_SCHEMES: dict[str, _Hides] = {
+    "repeated": _Hides(GroupMasking._repeated, GroupMasking._singly),
+    "paper": _Hides(GroupMasking._paper, GroupMasking._to_half),
+    "released": _Hides(GroupMasking._released, GroupMasking._released_to_half),
 }
 
 
