@@ -203,10 +203,11 @@ class StefaAccessor:
             the mean of the heads.
         coverage : bool
             Add a coordinate ``coverage``: the share of the model's daily forcings that were known
-            in the windows behind each value.
+            in the windows behind each value; 0 where there is none.
         min_coverage : float
-            Answer NaN where the coverage is less. Whatever it is, there is no answer from windows
-            in which a required token is not known on a single day.
+            Answer NaN where the coverage is less. Whatever it is, there is no answer on a day
+            before a site's required tokens begin, nor where a gap in one has lasted longer than
+            the model's spin-up.
         rename : mapping of str to str, optional
             Dataset variable to token, where matching by metadata and name does not suffice.
         device : str, optional

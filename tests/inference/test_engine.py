@@ -169,7 +169,19 @@ def test_nothing_known_is_not_answered(tiny_model):
     engine = Engine(key(tiny_model))
     values, coverage = engine.answer(Members(), forcing, static, days=days, record=days, out=days)
     assert np.isnan(values).all(axis=(1, 2)).tolist() == [False, True, True, False, False]
-    np.testing.assert_allclose(coverage[:3, 0], [1, 0, 12 / 13], rtol=1e-6)
+    assert coverage[:3, 0].tolist() == [1, 0, 0]
+
+
+def test_days_before_a_site_begins_are_not_answered(tiny_model):
+    forcing, static, days = block(tiny_model)
+    forcing[1, :45] = np.nan
+    forcing[2, :45, 4] = np.nan  # not required
+    engine = Engine(key(tiny_model))
+    values, coverage = engine.answer(Members(), forcing, static, days=days, record=days, out=days)
+    missing = np.isnan(values).all(axis=2)
+    np.testing.assert_array_equal(coverage == 0, missing)
+    assert np.flatnonzero(missing[1]).tolist() == list(range(45))
+    assert not missing[[0, 2, 3, 4]].any()
 
 
 def test_one_batch_at_a_time_on_a_gpu_whatever_the_models(monkeypatch):

@@ -52,6 +52,8 @@ def gappy(make_dataset):
     ds["precipitation"][:, 0, :2] = np.nan
     ds["temperature_mean"][:, 1, 1] = np.nan
     ds["shortwave_down"][40:90, 2, 3] = np.nan
+    ds["precipitation"][:90, 2, 0] = np.nan  # begins late
+    ds["temperature_mean"][30:150, 2, 1] = np.nan
     ds["sand"][1, 2] = np.nan
     return ds.isel(time=np.r_[0:60, 75:180, 181:200])
 

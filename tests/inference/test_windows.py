@@ -69,3 +69,23 @@ def test_neighbours_weights_add_up_to_one() -> None:
     days = np.arange(0, 2000)
     total = sum(policy.weight(k, days) for k in range(-1, 13))
     np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_a_record_begins_with_its_last_variable_and_outlasts_gaps_of_the_spin_up() -> None:
+    policy = WindowPolicy(length=40, spin_up=10, blend=4)
+    days = np.arange(100, 200)
+    known = np.ones((4, 100, 2), dtype=bool)
+    known[1, :30, 0] = False  # begins on day 130
+    known[2, 50:60, 1] = False  # a gap of 10 days
+    known[3, 50:65, 1] = False  # a gap of 15 days: after 10 there is nothing to go on from
+    begun = policy.begun(known, days=days, out=days)
+    assert begun[[0, 2]].all()
+    assert days[~begun[1]].tolist() == list(range(100, 130))
+    assert days[~begun[3]].tolist() == list(range(160, 165))
+
+
+def test_days_that_are_not_in_a_record_are_not_known() -> None:
+    policy = WindowPolicy(length=40, spin_up=10, blend=4)
+    days = np.r_[100:120, 150:200]
+    begun = policy.begun(np.ones((1, 70, 1), dtype=bool), days=days, out=np.arange(100, 200))
+    assert np.flatnonzero(~begun[0]).tolist() == list(range(30, 50))

@@ -26,8 +26,9 @@ class Answer(ABC):
     daily : bool
         Whether there is a value for each day; otherwise for each site, the mean over its windows.
     needs_required : bool
-        Whether windows without a single known value of a token that the schema requires go
-        unanswered. Windows without any known value always do.
+        Whether there is no answer without the tokens that the schema requires: on days before
+        they begin and in gaps longer than the spin-up (`WindowPolicy.begun`), and from windows
+        with such days only. Windows without any known value always go unanswered.
     """
 
     daily: ClassVar[bool] = True

@@ -207,7 +207,7 @@ class Engine:
             NaN where no window could be answered.
         coverage : ndarray of float32, shape (site, len(out)), or (site,)
             Share of the forcing values that the model knows how to read which were known in the
-            windows that answer for the day.
+            windows that answer for the day; 0 without an answer.
         """
         spec = self.key.model.spec
         policy = spec.windows
@@ -218,15 +218,17 @@ class Engine:
 
         readable = np.array([v.name in spec.tokens for v in spec.schema.forcings])
         required = np.array([v.required for v in spec.schema.forcings]) & readable
+        blend = [policy.weight(k, out) for k in windows]
         share = np.empty((len(forcing), len(windows)), dtype=np.float32)
         answerable = np.empty((len(forcing), len(windows)), dtype=bool)
         known = np.isfinite(forcing)
+        begun = policy.begun(known[..., required], days=days, out=out)
         for column, (inside, where) in enumerate(positions):
             counts = known[:, where[inside]].sum(axis=1)
             share[:, column] = counts[:, readable].sum(axis=1) / (policy.length * readable.sum())
             answerable[:, column] = share[:, column] > 0
             if answer.needs_required:
-                answerable[:, column] &= (counts[:, required] > 0).all(axis=1)
+                answerable[:, column] &= begun[:, blend[column] > 0].any(axis=1)
         del known
 
         width = answer.width(spec)
@@ -235,7 +237,6 @@ class Engine:
         weights = np.zeros((len(forcing), *extent), dtype=np.float32)
         coverage = np.zeros_like(weights)
         shared = np.zeros(extent, dtype=np.float32)
-        blend = [policy.weight(k, out) for k in windows]
         for column, weight in enumerate(blend):
             part = weight if answer.daily else weight.sum()
             coverage += share[:, column, *(None,) * len(extent)] * part
@@ -253,8 +254,11 @@ class Engine:
                 else:
                     values[site] += weight.sum() * result
                     weights[site] += weight.sum()
-        with np.errstate(invalid="ignore"):
-            values /= weights[..., None]
+        if answer.daily and answer.needs_required:
+            weights[~begun] = 0
+        weights[weights == 0] = np.nan
+        coverage[np.isnan(weights)] = 0
+        values /= weights[..., None]
         return values, coverage
 
     def _batches(

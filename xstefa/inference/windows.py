@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Days = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Known = NDArray[np.bool_]
 
 YEAR = 365
 
@@ -93,6 +94,27 @@ class WindowPolicy:
         rise = (days + 0.5 - (begin - self.blend / 2)) / self.blend
         fall = (end + self.blend / 2 - days - 0.5) / self.blend
         return np.clip(np.minimum(rise, fall), 0, 1).astype(np.float32)
+
+    def begun(self, known: Known, *, days: Days, out: Days) -> Known:
+        """Return on which days a site has a record to answer from, shape (site, len(out)).
+
+        Those days for which each variable is known that day or within the `spin_up` days before,
+        which every window that answers for the day has read. Before a site's record begins, and
+        when a gap outlasts the spin-up, the model would answer from the weather of other days.
+
+        Parameters
+        ----------
+        known : ndarray of bool, shape (site, day, variable)
+        days : ndarray of int64, increasing
+            Days of `known`.
+        out : ndarray of int64
+            Days to answer for.
+        """
+        until = np.searchsorted(days, out, side="right")
+        since = np.searchsorted(days, out - self.spin_up, side="left")
+        counts = np.zeros((len(known), len(days) + 1, known.shape[-1]), dtype=np.int32)
+        np.cumsum(known, axis=1, out=counts[:, 1:])
+        return (counts[:, until] > counts[:, since]).all(axis=-1)
 
     def needed(self, out: Days, record: Days) -> tuple[list[int], int, int]:
         """Return which windows answer for the days `out`, and the days of `record` they read.
