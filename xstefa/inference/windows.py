@@ -114,7 +114,7 @@ class WindowPolicy:
         since = np.searchsorted(days, out - self.spin_up, side="left")
         counts = np.zeros((len(known), len(days) + 1, known.shape[-1]), dtype=np.int32)
         np.cumsum(known, axis=1, out=counts[:, 1:])
-        return (counts[:, until] > counts[:, since]).all(axis=-1)
+        return np.asarray((counts[:, until] > counts[:, since]).all(axis=-1))
 
     def needed(self, out: Days, record: Days) -> tuple[list[int], int, int]:
         """Return which windows answer for the days `out`, and the days of `record` they read.
