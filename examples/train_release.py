@@ -111,6 +111,10 @@ TASKS = {
 def opened(data: Path, name: str) -> xr.Dataset:
     """Open a source; the cells of the lattice get names, by which they are held out."""
     dataset = xr.open_dataset(data / SOURCES[name].file)
+    if name == "mopex":
+        # Its days of precipitation end in the morning before: at 47 gauges that CAMELS-US has too,
+        # the correlation with Daymet is 0.58 on the same day and 0.76 a day later.
+        dataset["prcp"] = dataset["prcp"].shift(time=1)
     if name != "smap":
         return dataset
     cells = dataset[["lat", "lon"]].stack(site=("lat", "lon")).site.to_index()
