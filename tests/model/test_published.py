@@ -148,10 +148,66 @@ def test_lists_every_tensor_that_is_wrong(tmp_path: Path, plain: PlainStefaLand)
     assert "misshapen: encoder_norm.bias (7,) instead of (24,)" in text
 
 
+SMALL = {"width": 16, "layers": 2, "heads": 4, "feedforward": 8, "hidden": 4, "positions": 12}
+SMALL_KEYS = PlainStefaLand(FORCINGS, STATICS, **SMALL).state_dict().keys()
+# The rows of these are what the file says; any number will do.
+FREE = {"static_embedding.masked_values", "positional_encoding.position_embedding"}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("key", SMALL_KEYS)
+def test_blames_the_tensor_that_is_wrong(tmp_path: Path, key: str, prefix: str) -> None:
+    weights = dict(PlainStefaLand(FORCINGS, STATICS, **SMALL).state_dict())
+    good = weights.pop(key)
+    wrong = {
+        "missing": None,
+        "one number": good.flatten()[0],
+        "one axis more": good.unsqueeze(0),
+        "empty": good[:0],
+        "a column more": torch.cat([good, good[..., :1]], -1),
+    }
+    if key not in FREE:
+        wrong["a row more"] = torch.cat([good, good[:1]])
+    for case, tensor in wrong.items():
+        content = weights if tensor is None else {**weights, key: tensor}
+        content = {prefix + name: value for name, value in content.items()}
+        with pytest.raises(ModelError) as caught:
+            xstefa.import_published(saved(tmp_path / "a.pt", content))
+        assert key in str(caught.value), case
+
+
+def test_one_network_only(tmp_path: Path, plain: PlainStefaLand) -> None:
+    weights = dict(plain.state_dict())
+    weights["module.encoder_norm.bias"] = weights["encoder_norm.bias"] + 1.0
+    with pytest.raises(ModelError, match=r"without the prefix module\.: encoder_norm.bias"):
+        xstefa.import_published(saved(tmp_path / "a.pt", weights), heads=2)
+
+
+def test_one_meaning_of_a_name(tmp_path: Path) -> None:
+    weights = PlainStefaLand(["lai", "prcp"], ["lai"], **SMALL).state_dict()
+    with pytest.raises(ModelError, match="both among the time series and among"):
+        xstefa.import_published(saved(tmp_path / "a.pt", weights))
+
+
+def test_arrays_of_any_layout(tmp_path: Path, plain: PlainStefaLand) -> None:
+    model = xstefa.import_published(saved(tmp_path / "a.pt", plain.state_dict()), heads=2)
+    x, c, mask_x, mask_c = (b.numpy() for b in windows())
+    days, site = model.encode(x, c, mask_x, mask_c)
+    turned = model.encode(x[::-1], c[::-1], mask_x[::-1], mask_c[::-1])
+    np.testing.assert_array_equal(turned[0][::-1], days)
+    np.testing.assert_array_equal(turned[1][::-1], site)
+    locked = np.asfortranarray(x, dtype="f8")
+    locked.flags.writeable = False
+    np.testing.assert_array_equal(model.encode(locked, c, mask_x, mask_c)[0], days)
+    assert model.encode(x[:0], c[:0])[0].shape == (0, 30, 24)
+    assert model.reconstruct(x[:0], c[:0])[1].shape == (0, 2)
+
+
 def test_refuses_what_it_cannot_know(tmp_path: Path, plain: PlainStefaLand) -> None:
     path = saved(tmp_path / "a.pt", plain.state_dict())
-    with pytest.raises(ModelError, match="divisor of the width"):
-        xstefa.import_published(path, heads=7)
+    for heads in (7, 0):
+        with pytest.raises(ModelError, match="divisor of the width"):
+            xstefa.import_published(path, heads=heads)
     with pytest.raises(ModelError, match="units for names"):
         xstefa.import_published(path, heads=2, units={"prcp": "m"})
     with pytest.raises(ModelError, match="no such file"):

@@ -178,7 +178,7 @@ class Encoder(nn.Module):
             days=torch.empty((rows, days, self.width), dtype=dtype),
             site=torch.empty((rows, self.width), dtype=dtype),
         )
-        size = -(-rows // max(1, -(-rows // SMALL_BATCH)))
+        size = max(1, -(-rows // max(1, -(-rows // SMALL_BATCH))))
         inputs = torch.zeros((size, -(-length // TOKEN_BLOCK) * TOKEN_BLOCK, self.width))
         for begin in range(0, rows, size):
             part = slice(begin, begin + size)

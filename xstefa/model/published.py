@@ -100,6 +100,13 @@ def import_published(
     state = layout.state(tensors)
     known = schema or load_schema()
     given = dict(units or {})
+    if both := sorted(set(layout.forcings) & set(layout.statics)):
+        raise ModelError(
+            variable=", ".join(both),
+            found="both among the time series and among the site attributes",
+            expected="names that mean one variable",
+            fix="rename the keys of one of them in the checkpoint",
+        )
     forcings = _tokens(layout.forcings, known.forcings, "forcing", given, path)
     statics = _tokens(layout.statics, known.statics, "static", given, path)
     if given:
@@ -198,10 +205,21 @@ def weights_of(content: Mapping[str, object]) -> dict[str, Tensor]:
             fix="give the authors' checkpoint as their training script wrote it",
         )
     # Data-parallel training prefixes the whole network, or the pretrained one inside it.
-    return {
-        re.sub(r"^(pretrained_model\.)?module\.", r"\1", str(key)): value
-        for key, value in weights.items()
-    }
+    found: dict[str, Tensor] = {}
+    twice = []
+    for key, value in weights.items():
+        name = re.sub(r"^(pretrained_model\.)?module\.", r"\1", str(key))
+        if name in found:
+            twice.append(name)
+        found[name] = value
+    if twice:
+        raise ModelError(
+            variable="model_state_dict",
+            found="with and without the prefix module.: " + ", ".join(twice),
+            expected="every tensor once",
+            fix="save the weights of one network only",
+        )
+    return found
 
 
 def _numpy_scalars() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:

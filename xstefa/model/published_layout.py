@@ -8,8 +8,10 @@ these tensors or is refused.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeAlias
 
 from xstefa.errors import ModelError
@@ -106,8 +108,14 @@ class Layout:
                 fix="give the authors' pretraining checkpoint; for a model saved by xstefa use "
                 "xstefa.load_model(path)",
             )
-        rows, width = positions
-        if width % heads:
+        width = _most_common(
+            shapes,
+            (POSITIONS, 1),
+            ("encoder_norm.weight", 0),
+            ("encoder_norm.bias", 0),
+            ("enc_2_dec_embedding.bias", 0),
+        )
+        if heads < 1 or width % heads:
             raise ModelError(
                 variable="heads",
                 found=f"{heads} heads for a width of {width}",
@@ -125,11 +133,21 @@ class Layout:
                 width=width,
                 layers=max(layers, default=-1) + 1,
                 heads=heads,
-                feedforward=_rows(shapes, LAYER, "linear1.weight"),
-                hidden=_rows(shapes, FORCING_SECTIONS[0], "weight"),
-                positions=rows,
+                feedforward=_most_common(
+                    shapes,
+                    (f"{LAYER}*.linear1.weight", 0),
+                    (f"{LAYER}*.linear1.bias", 0),
+                    (f"{LAYER}*.linear2.weight", 1),
+                ),
+                hidden=_most_common(
+                    shapes,
+                    *((f"{FORCING_SECTIONS[i]}*.weight", i) for i in (0, 1)),
+                    *((f"{STATIC_SECTIONS[i]}*.weight", i) for i in (0, 1)),
+                ),
+                # A window is at least a day and the site; the table of scalars has a row 0.
+                positions=max(2, positions[0]),
                 static_masked_as="scalar",
-                static_masked_rows=masked[0] if masked else 1,
+                static_masked_rows=max((1, *masked[:1])),
             ),
             decoder=True,
             recurrent=any(key.startswith("decoder.") for key in shapes),
@@ -222,10 +240,18 @@ def _variables(shapes: Mapping[str, Shape], sections: Sequence[str]) -> tuple[st
     return tuple(names)
 
 
-def _rows(shapes: Mapping[str, Shape], begin: str, end: str) -> int:
-    """Return the rows of the first such tensor; 0 if all are missing, which is reported later."""
-    found = (s for key, s in shapes.items() if key.startswith(begin) and key.endswith(f".{end}"))
-    return next((shape[0] for shape in found if shape), 0)
+def _most_common(shapes: Mapping[str, Shape], *places: tuple[str, int]) -> int:
+    """Return the size that most tensors have at these places: pattern of the key, axis.
+
+    One tensor alone would do, but if that is the one that is misshapen, all others would be blamed.
+    """
+    votes = Counter(
+        shape[axis]
+        for pattern, axis in places
+        for key, shape in shapes.items()
+        if fnmatchcase(key, pattern) and len(shape) > axis
+    )
+    return max(votes, key=votes.__getitem__, default=0)
 
 
 def _linear(

@@ -49,7 +49,7 @@ def reconstruct(
 
 def estimate(model: Model, x: A, c: A, *, published_fill: bool) -> A:
     """Run encoder and heads; see `Model.estimate`."""
-    forcing, static = torch.as_tensor(x), torch.as_tensor(c)
+    forcing, static = _tensor(x), _tensor(c)
     network = _network(model, forcing.device)
     if not len(network.heads):
         raise ModelError(
@@ -74,9 +74,9 @@ def _network(model: Model, device: torch.device) -> StefaLand:
 def _encoded(
     model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, published_static_mask: bool
 ) -> Representation:
-    forcing, static = torch.as_tensor(x), torch.as_tensor(c)
-    hide_forcing = None if mask_x is None else torch.as_tensor(mask_x)
-    hide_static = None if mask_c is None else torch.as_tensor(mask_c)
+    forcing, static = _tensor(x), _tensor(c)
+    hide_forcing = None if mask_x is None else _tensor(mask_x)
+    hide_static = None if mask_c is None else _tensor(mask_c)
     encoder = _network(model, forcing.device).encoder
     if encoder is None:
         raise ModelError(
@@ -136,6 +136,13 @@ def _check(
                 expected=wanted,
                 fix="order variables as model.schema.forcing_names and model.schema.static_names",
             )
+
+
+def _tensor(values: Tensor | NDArray[np.generic]) -> Tensor:
+    """Return values as a tensor; arrays are copied only if torch cannot share them."""
+    if isinstance(values, Tensor):
+        return values
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 
 def _like(tensor: Tensor, example: A) -> A:
