@@ -17,6 +17,7 @@ import xarray as xr
 from xstefa import plotting
 from xstefa.datasets import open_sample
 from xstefa.errors import LayoutError, UnitsError
+from xstefa.plotting.look import SOIL_MOISTURE_COLOURS
 
 ATTRS = {"units": "m3 m-3", "long_name": "volumetric soil moisture"}
 
@@ -182,7 +183,7 @@ def test_lazy_prediction_is_computed_once(grid: xr.DataArray) -> None:
 
 
 def test_colours_darken_steadily() -> None:
-    rgb = np.array([matplotlib.colors.to_rgb(c) for c in plotting.SOIL_MOISTURE_COLOURS])
+    rgb = np.array([matplotlib.colors.to_rgb(c) for c in SOIL_MOISTURE_COLOURS])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     lightness = 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16
     steps = -np.diff(lightness)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,33 +9,11 @@ import numpy as np
 import xarray as xr
 
 from xstefa.errors import LayoutError
-from xstefa.plotting import FAINT, INK, LAND, outline_lines
+from xstefa.plotting.look import FAINT, LAND, style
+from xstefa.plotting.maps import outline_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def style() -> AbstractContextManager[None]:
-    """Look of all pictures."""
-    import matplotlib.pyplot as plt
-
-    return plt.rc_context(
-        {
-            "font.size": 11,
-            "axes.edgecolor": FAINT,
-            "axes.labelcolor": INK,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlelocation": "left",
-            "legend.frameon": False,
-            "text.color": INK,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "figure.dpi": 150,
-        }
-    )
 
 
 def plot_cdf(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xstefa.errors import ModelError
-from xstefa.evaluation.pictures import style
 from xstefa.model.checkpoint import Model
-from xstefa.plotting import FAINT
+from xstefa.plotting.look import FAINT, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

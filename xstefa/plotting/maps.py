@@ -1,15 +1,9 @@
-"""Figures of predictions: map sequences, hydrographs, series at a site.
-
-Every function takes arrays with CF attributes, whatever their dimensions are called, and returns
-the matplotlib figure. Matplotlib is imported when a figure is made.
-"""
+"""Sequences of maps."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,10 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstefa.binding.units import conversion
 from xstefa.datasets import US_OUTLINE
 from xstefa.errors import LayoutError
-from xstefa.evaluation import metrics
+from xstefa.plotting.labels import day, label, sentence_case, time_dimension
+from xstefa.plotting.look import INK, LAND, SOIL_MOISTURE_COLOURS, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,28 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pyproj import CRS
 
-__all__ = ["hydrograph", "series", "soil_moisture_maps"]
-
 Floats = NDArray[np.float64]
-
-# Dry sand to deep water. Lightness falls steadily from one end to the other, so the order of the
-# colours survives a grey print and colour-blind eyes.
-SOIL_MOISTURE_COLOURS = (
-    "#f7ecd6",
-    "#e6cf9f",
-    "#c3bf85",
-    "#86b096",
-    "#4a97a5",
-    "#29749f",
-    "#1d4f87",
-    "#152a58",
-)
-INK = "#262626"
-FAINT = "#8c8c8c"
-LAND = "#ececec"
-PREDICTED = "#d95f02"
-OBSERVED = "#1b1b1b"
-RAIN = "#5b8db8"
 
 
 def soil_moisture_maps(
@@ -100,7 +73,7 @@ def soil_moisture_maps(
     import matplotlib.pyplot as plt
     from matplotlib.colors import LinearSegmentedColormap
 
-    time = _time_dimension(da)
+    time = time_dimension(da)
     if dates is None:
         steps = np.linspace(0, da.sizes[time] - 1, min(6, da.sizes[time])).round().astype(int)
     else:
@@ -120,7 +93,7 @@ def soil_moisture_maps(
     n_rows = -(-len(panels) // n_columns)
     width = 12.0 if n_columns > 1 else 8.0
     panel_height = width / n_columns * (top - bottom) / (right - left)
-    with _style():
+    with style():
         figure, axes = plt.subplots(
             n_rows,
             n_columns,
@@ -135,273 +108,22 @@ def soil_moisture_maps(
                 _draw_outline(axis, place, Path(outline))
             image = place.draw(axis, panel, cmap=cmap, limits=(low, high))
             axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
-            axis.set_title(_day(panel[time]), color=INK)
+            axis.set_title(day(panel[time]), color=INK)
         below, above = bool((values < low).any()), bool((values > high).any())
         extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
         bar = figure.colorbar(
             image, ax=axes, location="bottom", shrink=0.5, aspect=36, pad=0.03, extend=extend
         )
         bar.outline.set_visible(False)
-        bar.set_label(_label(da))
+        bar.set_label(label(da))
         figure.suptitle(
-            title or _sentence_case(str(da.attrs.get("long_name", da.name))),
+            title or sentence_case(str(da.attrs.get("long_name", da.name))),
             fontsize=15,
             fontweight="bold",
             x=0.01,
             ha="left",
         )
     return figure
-
-
-def hydrograph(
-    pred: xr.DataArray,
-    obs: xr.DataArray | None = None,
-    *,
-    precipitation: xr.DataArray | None = None,
-    period: slice | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Draw predicted and observed streamflow of one site, precipitation hanging from above.
-
-    Parameters
-    ----------
-    pred : xarray.DataArray
-        Predicted streamflow; time is its only dimension.
-    obs : xarray.DataArray, optional
-        Observed streamflow on the same days. NSE and KGE over all of them stand in the title.
-    precipitation : xarray.DataArray, optional
-        Precipitation on the same days.
-    period : slice, optional
-        Days to draw, for instance ``slice("1995-10", "1997-09")``; the scores stay those of all.
-    title : str, optional
-        Name of the site; by default taken from the coordinates.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    LayoutError
-        If an array has other dimensions than time, or prediction and observation differ in days.
-    UnitsError
-        If prediction and observation have units of different kinds.
-    """
-    time, pred = _only_time(pred), pred.compute()
-    scores = None
-    if obs is not None:
-        obs = _in_units_of(pred, obs.compute())
-        nse = metrics.nse(pred, obs, dim=time).item()
-        kge = metrics.kge(pred, obs, dim=time).item()
-        scores = f"NSE {_number(nse)}   KGE {_number(kge)}   {_n_pairs(pred, obs)}"
-    return _site_figure(
-        pred, obs, precipitation, period=period, title=title, scores=scores, observed="line"
-    )
-
-
-def series(
-    pred: xr.DataArray,
-    obs: xr.DataArray | None = None,
-    *,
-    precipitation: xr.DataArray | None = None,
-    period: slice | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Draw a predicted series of one site and its observations, which may have gaps, as points.
-
-    Parameters
-    ----------
-    pred : xarray.DataArray
-        Predicted values, for instance soil moisture; time is the only dimension.
-    obs : xarray.DataArray, optional
-        Observed values on the same days. Correlation, unbiased RMSE and bias over all of them
-        stand in the title.
-    precipitation : xarray.DataArray, optional
-        Precipitation on the same days.
-    period : slice, optional
-        Days to draw, for instance ``slice("2010", "2011")``; the scores stay those of all.
-    title : str, optional
-        Name of the site; by default taken from the coordinates.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    LayoutError
-        If an array has other dimensions than time, or prediction and observation differ in days.
-    UnitsError
-        If prediction and observation have units of different kinds.
-    """
-    time, pred = _only_time(pred), pred.compute()
-    scores = None
-    if obs is not None:
-        obs = _in_units_of(pred, obs.compute())
-        r = metrics.correlation(pred, obs, dim=time).item()
-        ubrmse = metrics.ubrmse(pred, obs, dim=time).item()
-        bias = (pred - obs).mean().item()
-        scores = (
-            f"r {_number(r)}   ubRMSE {ubrmse:.2g}   bias {_number(bias, '+.2g')} {_units(pred)}   "
-            f"{_n_pairs(pred, obs)}"
-        )
-    return _site_figure(
-        pred, obs, precipitation, period=period, title=title, scores=scores, observed="points"
-    )
-
-
-def _style() -> AbstractContextManager[None]:
-    """Look of all figures."""
-    import matplotlib.pyplot as plt
-
-    return plt.rc_context(
-        {
-            "font.size": 11,
-            "axes.edgecolor": FAINT,
-            "axes.labelcolor": INK,
-            "axes.linewidth": 0.8,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlelocation": "left",
-            "axes.titlesize": 12,
-            "legend.frameon": False,
-            "text.color": INK,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "figure.dpi": 150,
-        }
-    )
-
-
-# Sites
-
-
-def _site_figure(
-    pred: xr.DataArray,
-    obs: xr.DataArray | None,
-    precipitation: xr.DataArray | None,
-    *,
-    period: slice | None,
-    title: str | None,
-    scores: str | None,
-    observed: str,
-) -> Figure:
-    """Draw one site: precipitation (if given) above, prediction and observation below."""
-    import matplotlib.pyplot as plt
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    pred = _shown(pred, period)
-    obs = None if obs is None else _shown(obs, period)
-    precipitation = None if precipitation is None else _shown(precipitation, period)
-    if pred.size == 0:
-        raise LayoutError(
-            "There are no days in this period.",
-            variable=str(pred.name),
-            found=f"period {period}",
-            expected="days of the prediction in it",
-        )
-    with _style():
-        heights = [1.0] if precipitation is None else [0.28, 1.0]
-        figure, axes = plt.subplots(
-            len(heights),
-            1,
-            figsize=(11, 3.6 * sum(heights) + 0.9),
-            height_ratios=heights,
-            sharex=True,
-            squeeze=False,
-            layout=ConstrainedLayoutEngine(h_pad=0.04, hspace=0.02),
-        )
-        main = axes[-1, 0]
-        if precipitation is not None:
-            _hang_rain(axes[0, 0], precipitation)
-        if obs is not None:
-            look = (
-                {"color": OBSERVED, "linewidth": 1.1}
-                if observed == "line"
-                else {"color": OBSERVED, "linestyle": "none", "marker": "o", "markersize": 2.6}
-            )
-            main.plot(_days(obs), obs.values, label="observed", **look)
-        main.plot(_days(pred), pred.values, color=PREDICTED, linewidth=1.3, label="predicted")
-        main.margins(x=0.005)
-        if _days(pred).dtype.kind == "M":
-            locator = AutoDateLocator(minticks=5, maxticks=12)
-            main.xaxis.set_major_locator(locator)
-            main.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
-        else:
-            main.ticklabel_format(axis="x", useOffset=False)
-        if observed == "line":
-            main.set_ylim(bottom=min(0.0, float(pred.min())))
-        main.set_ylabel(_label(pred))
-        main.grid(axis="y", color=LAND, linewidth=0.8)
-        main.set_axisbelow(True)
-        if obs is not None:
-            main.legend(loc="upper right", ncols=2, borderaxespad=0.1)
-        top = axes[0, 0]
-        top.set_title(title or _site_name(pred), fontweight="bold", fontsize=14)
-        if scores is not None:
-            top.set_title(scores, loc="right", fontsize=13)
-    return figure
-
-
-def _hang_rain(axis: Axes, precipitation: xr.DataArray) -> None:
-    """Draw precipitation as bars from the top."""
-    rain = np.nan_to_num(precipitation.values)
-    axis.fill_between(_days(precipitation), rain, step="mid", color=RAIN, linewidth=0.4)
-    axis.set_ylim(max(float(rain.max()) * 1.05, 1.0), 0.0)
-    axis.set_ylabel(f"Precip.\n({_units(precipitation)})")
-    axis.spines["bottom"].set_visible(False)
-    axis.spines["top"].set_visible(True)
-    axis.tick_params(axis="x", length=0, labelbottom=False)
-    axis.locator_params(axis="y", nbins=3)
-
-
-def _shown(da: xr.DataArray, period: slice | None) -> xr.DataArray:
-    time = _only_time(da)
-    return (da if period is None else da.sel({time: period})).compute()
-
-
-def _only_time(da: xr.DataArray) -> str:
-    """Name the time dimension of a series that has no other."""
-    time = _time_dimension(da)
-    if da.ndim != 1:
-        others = {dim: 0 for dim in da.dims if dim != time}
-        raise LayoutError(
-            "This figure shows one site.",
-            variable=str(da.name),
-            found=f"dimensions {da.dims}",
-            expected=f"only {time!r}",
-            fix=f"choose one: .isel({others})",
-        )
-    return time
-
-
-def _days(da: xr.DataArray) -> NDArray[np.generic]:
-    """Time for the horizontal axis; calendars matplotlib does not know become fractional years."""
-    times = da[_time_dimension(da)]
-    if times.dtype.kind == "M":
-        return times.values
-    length = xr.DataArray(times.dt.days_in_year, dims=times.dims)
-    return (times.dt.year + (times.dt.dayofyear - 1) / length).values
-
-
-def _site_name(da: xr.DataArray) -> str:
-    """Name the site after its scalar coordinates, names before identifiers."""
-    texts = [
-        (("name" not in str(name), da[name].attrs.get("cf_role") is None), str(name), da[name])
-        for name in da.coords
-        if da[name].ndim == 0 and da[name].dtype.kind in "UOT"
-    ]
-    if not texts:
-        return _sentence_case(str(da.name))
-    _, name, value = min(texts, key=lambda item: item[:2])
-    text = str(value.item())
-    return text if "name" in name else f"{_sentence_case(name.removesuffix('_id'))} {text}"
-
-
-# Maps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -595,29 +317,10 @@ def _round_limits(values: Floats) -> tuple[float, float]:
     return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
 
 
-# Labels
-
-
 def _coordinate(da: xr.DataArray, name: str) -> xr.DataArray | None:
     """Find latitude or longitude by CF attributes, else by the usual names."""
     keys = [*da.cf.coordinates.get(name, []), *da.cf.standard_names.get(name, []), name, name[:3]]
     return next((da.coords[key] for key in keys if key in da.coords), None)
-
-
-def _time_dimension(da: xr.DataArray) -> str:
-    """Find the time dimension by its values, which no other dimension has."""
-    for dim in da.dims:
-        if dim in da.coords and (
-            da[dim].dtype.kind == "M" or isinstance(da.indexes[dim], xr.CFTimeIndex)
-        ):
-            return str(dim)
-    raise LayoutError(
-        "There is no time dimension.",
-        variable=str(da.name),
-        found=f"dimensions {da.dims}",
-        expected="one with dates as its coordinate",
-        fix="xr.decode_cf(ds), or open the file with decode_times=True",
-    )
 
 
 def _step(da: xr.DataArray, time: str, date: str) -> int:
@@ -627,7 +330,7 @@ def _step(da: xr.DataArray, time: str, date: str) -> int:
     except KeyError:
         steps = np.arange(0)
     if len(steps) != 1:
-        first, last = _day(da[time][0]), _day(da[time][-1])
+        first, last = day(da[time][0]), day(da[time][-1])
         raise LayoutError(
             "A map shows one day.",
             variable=str(da.name),
@@ -635,44 +338,3 @@ def _step(da: xr.DataArray, time: str, date: str) -> int:
             expected=f"a day from {first} to {last}, written like '2012-03-01'",
         )
     return int(steps[0])
-
-
-def _day(time: xr.DataArray) -> str:
-    return f"{int(time.dt.day)} {time.dt.strftime('%B %Y').item()}"
-
-
-def _units(da: xr.DataArray) -> str:
-    """Units as they are printed: m3 m-3 becomes m³ m⁻³."""
-    units = str(da.attrs.get("units", ""))
-    if units == "1":
-        return ""
-    units = re.sub(r"\bdegC\b", "°C", units)
-    superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-    return re.sub(r"(?<=[A-Za-z])-?\d+", lambda power: power[0].translate(superscripts), units)
-
-
-def _label(da: xr.DataArray) -> str:
-    name = _sentence_case(str(da.name if da.name is not None else da.attrs.get("long_name", "")))
-    return f"{name} ({_units(da)})" if _units(da) else name
-
-
-def _sentence_case(text: str) -> str:
-    text = text.replace("_", " ")
-    return text[:1].upper() + text[1:]
-
-
-def _number(value: float, form: str = ".2f") -> str:
-    """Two decimals unless told otherwise, a real minus sign, a dash where there is no number."""
-    return format(value, form).replace("-", "−") if np.isfinite(value) else "–"
-
-
-def _n_pairs(pred: xr.DataArray, obs: xr.DataArray) -> str:
-    return f"({int((pred.notnull() & obs.notnull()).sum()):,} days)"
-
-
-def _in_units_of(pred: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
-    """Convert the observations to the units of the prediction, where both state theirs."""
-    found, used = obs.attrs.get("units"), pred.attrs.get("units")
-    if found is None or used is None or found == used:
-        return obs
-    return conversion(found, used, variable=str(obs.name))(obs).assign_attrs(units=used)

@@ -1,0 +1,251 @@
+"""Hydrographs and other series of one site."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstefa.binding.units import conversion
+from xstefa.errors import LayoutError
+from xstefa.evaluation import metrics
+from xstefa.plotting.labels import label, number, sentence_case, time_dimension, units
+from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def hydrograph(
+    pred: xr.DataArray,
+    obs: xr.DataArray | None = None,
+    *,
+    precipitation: xr.DataArray | None = None,
+    period: slice | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw predicted and observed streamflow of one site, precipitation hanging from above.
+
+    Parameters
+    ----------
+    pred : xarray.DataArray
+        Predicted streamflow; time is its only dimension.
+    obs : xarray.DataArray, optional
+        Observed streamflow on the same days. NSE and KGE over all of them stand in the title.
+    precipitation : xarray.DataArray, optional
+        Precipitation on the same days.
+    period : slice, optional
+        Days to draw, for instance ``slice("1995-10", "1997-09")``; the scores stay those of all.
+    title : str, optional
+        Name of the site; by default taken from the coordinates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    LayoutError
+        If an array has other dimensions than time, or prediction and observation differ in days.
+    UnitsError
+        If prediction and observation have units of different kinds.
+    """
+    time, pred = _only_time(pred), pred.compute()
+    scores = None
+    if obs is not None:
+        obs = _in_units_of(pred, obs.compute())
+        nse = metrics.nse(pred, obs, dim=time).item()
+        kge = metrics.kge(pred, obs, dim=time).item()
+        scores = f"NSE {number(nse)}   KGE {number(kge)}   {_n_pairs(pred, obs)}"
+    return _site_figure(
+        pred, obs, precipitation, period=period, title=title, scores=scores, observed="line"
+    )
+
+
+def series(
+    pred: xr.DataArray,
+    obs: xr.DataArray | None = None,
+    *,
+    precipitation: xr.DataArray | None = None,
+    period: slice | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw a predicted series of one site and its observations, which may have gaps, as points.
+
+    Parameters
+    ----------
+    pred : xarray.DataArray
+        Predicted values, for instance soil moisture; time is the only dimension.
+    obs : xarray.DataArray, optional
+        Observed values on the same days. Correlation, unbiased RMSE and bias over all of them
+        stand in the title.
+    precipitation : xarray.DataArray, optional
+        Precipitation on the same days.
+    period : slice, optional
+        Days to draw, for instance ``slice("2010", "2011")``; the scores stay those of all.
+    title : str, optional
+        Name of the site; by default taken from the coordinates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    LayoutError
+        If an array has other dimensions than time, or prediction and observation differ in days.
+    UnitsError
+        If prediction and observation have units of different kinds.
+    """
+    time, pred = _only_time(pred), pred.compute()
+    scores = None
+    if obs is not None:
+        obs = _in_units_of(pred, obs.compute())
+        r = metrics.correlation(pred, obs, dim=time).item()
+        ubrmse = metrics.ubrmse(pred, obs, dim=time).item()
+        bias = (pred - obs).mean().item()
+        scores = (
+            f"r {number(r)}   ubRMSE {ubrmse:.2g}   bias {number(bias, '+.2g')} {units(pred)}   "
+            f"{_n_pairs(pred, obs)}"
+        )
+    return _site_figure(
+        pred, obs, precipitation, period=period, title=title, scores=scores, observed="points"
+    )
+
+
+def _site_figure(
+    pred: xr.DataArray,
+    obs: xr.DataArray | None,
+    precipitation: xr.DataArray | None,
+    *,
+    period: slice | None,
+    title: str | None,
+    scores: str | None,
+    observed: str,
+) -> Figure:
+    """Draw one site: precipitation (if given) above, prediction and observation below."""
+    import matplotlib.pyplot as plt
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    pred = _shown(pred, period)
+    obs = None if obs is None else _shown(obs, period)
+    precipitation = None if precipitation is None else _shown(precipitation, period)
+    if pred.size == 0:
+        raise LayoutError(
+            "There are no days in this period.",
+            variable=str(pred.name),
+            found=f"period {period}",
+            expected="days of the prediction in it",
+        )
+    with style():
+        heights = [1.0] if precipitation is None else [0.28, 1.0]
+        figure, axes = plt.subplots(
+            len(heights),
+            1,
+            figsize=(11, 3.6 * sum(heights) + 0.9),
+            height_ratios=heights,
+            sharex=True,
+            squeeze=False,
+            layout=ConstrainedLayoutEngine(h_pad=0.04, hspace=0.02),
+        )
+        main = axes[-1, 0]
+        if precipitation is not None:
+            _hang_rain(axes[0, 0], precipitation)
+        if obs is not None:
+            look = (
+                {"color": OBSERVED, "linewidth": 1.1}
+                if observed == "line"
+                else {"color": OBSERVED, "linestyle": "none", "marker": "o", "markersize": 2.6}
+            )
+            main.plot(_days(obs), obs.values, label="observed", **look)
+        main.plot(_days(pred), pred.values, color=PREDICTED, linewidth=1.3, label="predicted")
+        main.margins(x=0.005)
+        if _days(pred).dtype.kind == "M":
+            locator = AutoDateLocator(minticks=5, maxticks=12)
+            main.xaxis.set_major_locator(locator)
+            main.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+        else:
+            main.ticklabel_format(axis="x", useOffset=False)
+        if observed == "line":
+            main.set_ylim(bottom=min(0.0, float(pred.min())))
+        main.set_ylabel(label(pred))
+        main.grid(axis="y", color=LAND, linewidth=0.8)
+        main.set_axisbelow(True)
+        if obs is not None:
+            main.legend(loc="upper right", ncols=2, borderaxespad=0.1)
+        top = axes[0, 0]
+        top.set_title(title or _site_name(pred), fontweight="bold", fontsize=14)
+        if scores is not None:
+            top.set_title(scores, loc="right", fontsize=13)
+    return figure
+
+
+def _hang_rain(axis: Axes, precipitation: xr.DataArray) -> None:
+    """Draw precipitation as bars from the top."""
+    rain = np.nan_to_num(precipitation.values)
+    axis.fill_between(_days(precipitation), rain, step="mid", color=RAIN, linewidth=0.4)
+    axis.set_ylim(max(float(rain.max()) * 1.05, 1.0), 0.0)
+    axis.set_ylabel(f"Precip.\n({units(precipitation)})")
+    axis.spines["bottom"].set_visible(False)
+    axis.spines["top"].set_visible(True)
+    axis.tick_params(axis="x", length=0, labelbottom=False)
+    axis.locator_params(axis="y", nbins=3)
+
+
+def _shown(da: xr.DataArray, period: slice | None) -> xr.DataArray:
+    time = _only_time(da)
+    return (da if period is None else da.sel({time: period})).compute()
+
+
+def _only_time(da: xr.DataArray) -> str:
+    """Name the time dimension of a series that has no other."""
+    time = time_dimension(da)
+    if da.ndim != 1:
+        others = {dim: 0 for dim in da.dims if dim != time}
+        raise LayoutError(
+            "This figure shows one site.",
+            variable=str(da.name),
+            found=f"dimensions {da.dims}",
+            expected=f"only {time!r}",
+            fix=f"choose one: .isel({others})",
+        )
+    return time
+
+
+def _days(da: xr.DataArray) -> NDArray[np.generic]:
+    """Time for the horizontal axis; calendars matplotlib does not know become fractional years."""
+    times = da[time_dimension(da)]
+    if times.dtype.kind == "M":
+        return times.values
+    length = xr.DataArray(times.dt.days_in_year, dims=times.dims)
+    return (times.dt.year + (times.dt.dayofyear - 1) / length).values
+
+
+def _site_name(da: xr.DataArray) -> str:
+    """Name the site after its scalar coordinates, names before identifiers."""
+    texts = [
+        (("name" not in str(name), da[name].attrs.get("cf_role") is None), str(name), da[name])
+        for name in da.coords
+        if da[name].ndim == 0 and da[name].dtype.kind in "UOT"
+    ]
+    if not texts:
+        return sentence_case(str(da.name))
+    _, name, value = min(texts, key=lambda item: item[:2])
+    text = str(value.item())
+    return text if "name" in name else f"{sentence_case(name.removesuffix('_id'))} {text}"
+
+
+def _n_pairs(pred: xr.DataArray, obs: xr.DataArray) -> str:
+    return f"({int((pred.notnull() & obs.notnull()).sum()):,} days)"
+
+
+def _in_units_of(pred: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
+    """Convert the observations to the units of the prediction, where both state theirs."""
+    found, used = obs.attrs.get("units"), pred.attrs.get("units")
+    if found is None or used is None or found == used:
+        return obs
+    return conversion(found, used, variable=str(obs.name))(obs).assign_attrs(units=used)
