@@ -132,6 +132,38 @@ def test_rates_over_the_step_before_belong_to_it(schema):
     np.testing.assert_allclose(result["rsds"][0], np.arange(24).mean())
 
 
+@pytest.mark.parametrize("hours", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "attrs", "method"),
+    [
+        ("pr", {"units": "kg m-2 s-1", "cell_methods": "area: time: mean"}, "mean"),
+        ("pr", {"units": "mm", "cell_methods": "time: sum"}, "sum"),
+        ("tasmax", {"units": "K", "cell_methods": "time: maximum"}, "max"),
+    ],
+)
+def test_a_stamp_in_the_middle_of_its_interval_belongs_to_it(schema, hours, name, attrs, method):
+    """As CMIP6 has its 3-hourly means, here without the bounds."""
+    count = DAYS * 24 // hours
+    times = pd.date_range("2001-01-01", periods=count, freq=f"{hours}h") + pd.Timedelta(
+        hours / 2, "h"
+    )
+    values = RAIN[:count]
+    ds = xr.Dataset({name: (DIMS, values, attrs)}, {"valid_time": times, **COORDS})
+    result = daily(ds, schema)[name]
+    expected = getattr(values.reshape(DAYS, -1, 2, 3), method)(axis=1)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("said", [{"GRIB_stepType": "avg"}, {}], ids=["by GRIB", "by name"])
+def test_mean_rates_of_era5_are_those_of_the_hour_before(schema, said):
+    ds = era5(start="2001-01-01T00")[["t2m"]]
+    flux = np.broadcast_to(np.arange(DAYS * 24.0)[:, None, None], RAIN.shape)
+    ds["avg_sdswrf"] = (DIMS, flux, {"units": "W m**-2"} | said)
+    result = daily(ds, schema)["avg_sdswrf"]
+    np.testing.assert_allclose(result[0], np.arange(1, 25).mean())
+    assert result[-1].isnull().all()
+
+
 def test_bounds_say_which_interval_a_value_covers(schema):
     ds = era5(start="2001-01-01T00")
     stamps = ds["valid_time"].values

@@ -136,6 +136,100 @@ def test_gridmet(schema):
     )
 
 
+GRIDMET = {
+    "precipitation": (("precipitation_amount",), 2.0),
+    "temperature_max": (("tmmx",), 26.85),
+    "temperature_mean": (("tmmx", "tmmn"), 16.85),
+    "shortwave_down": (("surface_downwelling_shortwave_flux_in_air",), 200.0),
+    "wind_speed": (("wind_speed",), 3.0),
+    "relative_humidity": (("mean_vapor_pressure_deficit", "tmmx", "tmmn"), None),
+    "potential_evapotranspiration": (("potential_evapotranspiration",), 4.0),
+}
+
+
+def gridmet_files():
+    """As in the files of one year: no cell methods, and a grid mapping with a dimension."""
+
+    def about(short, units, description):
+        return {"units": units, "description": description, "long_name": short,
+                "standard_name": short, "dimensions": "lon lat time", "grid_mapping": "crs",
+                "coordinate_system": "WGS84,EPSG:4326"}  # fmt: skip
+
+    ds = grid(
+        {
+            "precipitation_amount": (2.0, about("pr", "mm", "Daily Accumulated Precipitation")),
+            "tmmx": (300.0, about("tmmx", "K", "Daily Maximum Temperature")),
+            "tmmn": (280.0, about("tmmn", "K", "Daily Minimum Temperature")),
+            "surface_downwelling_shortwave_flux_in_air": (
+                200.0, about("srad", "W m-2", "Daily Mean downward shortwave radiation at surface")
+            ),
+            "wind_speed": (3.0, about("vs", "m/s", "Daily Mean Wind Speed")),
+            "mean_vapor_pressure_deficit": (1.0, about("vpd", "kPa", "Mean Vapor Pressure "
+                                                       "Deficit")),
+            "potential_evapotranspiration": (
+                4.0, about("pet", "mm", "Daily reference evapotranspiration (short grass)")
+            ),
+        },
+        time="day",
+    )  # fmt: skip
+    crs = {"grid_mapping_name": "latitude_longitude", "semi_major_axis": 6378137.0,
+           "inverse_flattening": 298.257223563}  # fmt: skip
+    return ds.assign_coords(crs=("crs", np.array([3], np.uint16), crs))
+
+
+def test_gridmet_files(schema):
+    binding = check(gridmet_files(), schema, GRIDMET)
+    assert binding.layout.coords["crs"].dims == ()
+    assert binding.layout.grid_mapping == "crs"
+
+
+def test_gridmet_extremes_under_the_name_of_their_files_are_no_means(schema):
+    ds = gridmet_files().drop_vars("tmmn").rename(tmmx="air_temperature")
+    table = plan(ds, schema).table
+    assert "temperature_mean" in table.missing
+    assert table.unused["air_temperature"].endswith("time: maximum")
+
+
+def test_gridmet_short_names(schema):
+    """As on Earth Engine and from pygridmet."""
+    ds = grid(
+        {
+            "pr": (2.0, {"units": "mm"}),
+            "tmmx": (300.0, {"units": "K"}),
+            "tmmn": (280.0, {"units": "K"}),
+            "srad": (200.0, {"units": "W/m^2"}),
+            "vs": (3.0, {"units": "m/s"}),
+            "vpd": (1.0, {"units": "kPa"}),
+            "eto": (4.0, {"units": "mm"}),
+            "etr": (5.0, {"units": "mm"}),
+        }
+    )
+    short = dict(zip(GRIDMET, ["pr", "tmmx", None, "srad", "vs", None, "eto"], strict=True))
+    check(
+        ds,
+        schema,
+        {token: ((short[token],), value) for token, (_, value) in GRIDMET.items() if short[token]},
+    )
+
+
+def test_gridmet_aggregated(schema):
+    names = {
+        "precipitation_amount": (2.0, {"units": "mm"}),
+        "daily_maximum_temperature": (300.0, {"units": "K"}),
+        "daily_minimum_temperature": (280.0, {"units": "K"}),
+        "daily_mean_shortwave_radiation_at_surface": (200.0, {"units": "W m-2"}),
+        "daily_mean_wind_speed": (3.0, {"units": "m/s"}),
+        "daily_maximum_relative_humidity": (90.0, {"units": "%"}),
+        "daily_minimum_relative_humidity": (30.0, {"units": "%"}),
+        "daily_mean_reference_evapotranspiration_grass": (4.0, {"units": "mm"}),
+    }
+    binding = check(grid(names, time="day"), schema, {})
+    assert not binding.table.unused
+    np.testing.assert_allclose(binding.forcing["temperature_mean"], 16.85, rtol=1e-4)
+    np.testing.assert_allclose(binding.forcing["relative_humidity"], 60.0)
+    np.testing.assert_allclose(binding.forcing["potential_evapotranspiration"], 4.0)
+
+
 def test_daymet(schema):
     mean = "area: mean time: mean"
     ds = grid(
@@ -268,6 +362,54 @@ def test_camels_gb(schema):
     )
 
 
+def test_camels_gb_tables_say_no_units(schema):
+    ds = basins(
+        {
+            "precipitation": (2.0, {}),
+            "pet": (1.0, {}),
+            "peti": (1.1, {}),
+            "temperature": (10.0, {}),
+            "discharge_spec": (1.0, {}),
+            "discharge_vol": (5.0, {}),
+            "humidity": (6.0, {}),
+            "shortwave_rad": (100.0, {}),
+            "longwave_rad": (300.0, {}),
+            "windspeed": (4.0, {}),
+        },
+        {
+            "gauge_lat": (52.0, {}),
+            "elev_mean": (100.0, {}),
+            "area": (250.0, {}),
+            "p_mean": (2.0, {}),
+            "frac_snow": (0.02, {}),
+            "high_prec_freq": (10.0, {}),
+            "high_prec_timing": (1.0, {}),
+            "sand_perc": (40.0, {}),
+            "frac_high_perc": (3.0, {}),
+        },
+    ).drop_vars("lat")
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("precipitation",), 2.0),
+            "temperature_mean": (("temperature",), 10.0),
+            "shortwave_down": (("shortwave_rad",), 100.0),
+            "longwave_down": (("longwave_rad",), 300.0),
+            # 6 g kg-1 at 10 degC and 1001 hPa: a vapour pressure of 9.62 of 12.28 hPa
+            "relative_humidity": (("humidity", "temperature", "elev_mean"), 78.35),
+            "potential_evapotranspiration": (("pet",), 1.0),
+            "catchment_area": (("area",), 250.0),
+            "p_mean": (("p_mean",), 2.0),
+            "high_precip_freq": (("high_prec_freq",), 10.0),
+            "sand": (("sand_perc",), 40.0),
+        },
+    )
+    assert float(binding.observed("streamflow").mean()) == 1.0
+    without = bind(ds.drop_vars("pet"), schema).table["potential_evapotranspiration"]
+    assert without.rule == "derived: Oudin et al. 2005"
+
+
 def test_fluxnet_2015(schema):
     ds = basins(
         {
@@ -298,7 +440,7 @@ def test_caravan_names_in_other_units_are_told_by_what_stands_beside_them(schema
     names = {"total_precipitation_sum": (0.002, {}), "temperature_2m": (288.0, {"units": "K"})}
     with pytest.raises(UnitsError, match="total_precipitation_sum"):
         bind(basins(names), schema)
-    names["total_precipitation_sum"] = (0.002, {"units": "m", "cell_methods": "time: sum"})
+    names["total_precipitation_sum"] = (0.002, {"units": "m"})
     check(
         basins(names),
         schema,
@@ -306,6 +448,47 @@ def test_caravan_names_in_other_units_are_told_by_what_stands_beside_them(schema
             "precipitation": (("total_precipitation_sum",), 2.0),
             "temperature_mean": (("temperature_2m",), 14.85),
         },
+    )
+
+
+def test_era5_land_of_earth_engine_names_its_daily_sums(schema):
+    ds = grid(
+        {
+            "total_precipitation_sum": (0.002, {"units": "m"}),
+            "temperature_2m": (288.0, {"units": "K"}),
+            "temperature_2m_max": (293.0, {"units": "K"}),
+            "temperature_2m_min": (283.0, {"units": "K"}),
+            "surface_solar_radiation_downwards_sum": (1.728e7, {"units": "J/m^2"}),
+            "surface_thermal_radiation_downwards_sum": (2.592e7, {"units": "J/m^2"}),
+            "potential_evaporation_sum": (-0.003, {"units": "m"}),
+        }
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("total_precipitation_sum",), 2.0),
+            "temperature_max": (("temperature_2m_max",), 19.85),
+            "shortwave_down": (("surface_solar_radiation_downwards_sum",), 200.0),
+            "longwave_down": (("surface_thermal_radiation_downwards_sum",), 300.0),
+            "potential_evapotranspiration": (("temperature_2m_max", "temperature_2m_min"), None),
+        },
+    )
+    assert set(binding.table.unused) == {"potential_evaporation_sum"}
+
+
+def test_era5_mean_rates(schema):
+    ds = grid(
+        {
+            "avg_tprate": (2.3148e-5, {"units": "kg m**-2 s**-1"}),
+            "avg_sdswrf": (200.0, {"units": "W m**-2"}),
+            "t2m": (288.0, {"units": "K"}),
+        }
+    )
+    check(
+        ds,
+        schema,
+        {"precipitation": (("avg_tprate",), 2.0), "shortwave_down": (("avg_sdswrf",), 200.0)},
     )
 
 

@@ -45,6 +45,8 @@ def test_no_name_belongs_to_two_tokens_of_a_kind(kind):
     owners: dict[str, str] = {}
     for variable in (*SCHEMA.tokens, *SCHEMA.ingredients):
         for alias in variable.aliases if variable.kind == kind else ():
+            if alias.beside is not None:
+                continue  # what stands beside it tells whose name it is
             assert owners.setdefault(alias.name, variable.name) == variable.name, alias.name
 
 
@@ -54,6 +56,15 @@ def test_every_alias_says_where_it_comes_from_and_converts():
             assert alias.source
             if alias.units is not None:
                 conversion(alias.units, variable.units, variable=alias.name)
+
+
+def test_the_more_particular_of_two_aliases_comes_first():
+    for variable in (*SCHEMA.tokens, *SCHEMA.ingredients):
+        plain: set[str] = set()
+        for alias in variable.aliases:
+            assert alias.name not in plain, f"{alias.name} ({alias.source}) never counts"
+            if alias.beside is None:
+                plain.add(alias.name)
 
 
 def test_derivations_use_what_the_schema_knows():

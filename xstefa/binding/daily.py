@@ -126,7 +126,10 @@ def _rules(ds: xr.Dataset, schema: Schema, time: str) -> tuple[list[_Rule], list
         for fact in describe(ds, time=time).values()
         if fact.has_time and fact.name in ds.data_vars
     ]
-    methods = {name: fact.method for name, fact in describe(ds, time=time).items()}
+    methods = {
+        name: fact.method or _OF_GRIB.get(str(ds[name].attrs.get("GRIB_stepType")))
+        for name, fact in describe(ds, time=time).items()
+    }
     rules: dict[str, _Rule] = {}
     known: set[str] = set()
     everything: tuple[Variable | Target, ...] = (
@@ -156,6 +159,10 @@ _EXTREMES: tuple[tuple[str, str, Method], ...] = (
 )
 
 
+# Cell methods by what a GRIB file says of the interval that a field stands for.
+_OF_GRIB = {"instant": "point", "avg": "mean", "accum": "sum", "max": "maximum", "min": "minimum"}
+
+
 def _matches(facts: Iterable[Facts], wanted: Variable | Target, schema: Schema) -> list[Match]:
     if isinstance(wanted, Target):
         return match_target(facts, wanted)
@@ -175,7 +182,7 @@ def _rule(match: Match, wanted: Variable | Target, stated: str | None) -> _Rule:
         variable=name,
         result=name,
         method=method,
-        interval=method != "mean" or stated in ("mean", "sum"),
+        interval=method != "mean" or (stated or match.method) in ("mean", "sum"),
         standard_name=wanted.standard_names[0].name if wanted.standard_names else None,
     )
 
@@ -284,7 +291,9 @@ def _reduce(ds: xr.Dataset, rule: _Rule, days: _Days) -> xr.DataArray:
         if rule.interval and bounds in ds.variables:
             begins = second_numbers(ds[bounds][:, 0].drop_vars(time))[0]
         elif rule.interval:
-            begins = days.stamps - days.step
+            # A stamp between two borders, as the middle of an hour, lies in its own interval; one
+            # on a border ends the interval before it.
+            begins = days.stamps - 1
         places = (begins - days.first * _DAY) // days.step
         placed = _placed(array, places, days.count * slots, time)
         if placed.chunks is not None:

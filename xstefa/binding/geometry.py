@@ -33,6 +33,12 @@ _Y = {
 _X_STANDARD = {"longitude", "grid_longitude", "projection_x_coordinate"}
 _Y_STANDARD = {"latitude", "grid_latitude", "projection_y_coordinate"}
 
+# Names of the coordinates of sites where no attribute tells, as in the tables of CAMELS.
+_PLACES = {
+    "latitude": ("lat", "latitude", "gauge_lat", "lat_centroid", "nav_lat"),
+    "longitude": ("lon", "longitude", "gauge_lon", "long_centroid", "nav_lon"),
+}
+
 # Degrees east and north in all the spellings of CF 4.1 and 4.2.
 _EAST = {"degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"}
 _NORTH = {"degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"}
@@ -105,8 +111,10 @@ def find_coordinate(
 ) -> str | None:
     """Name of the latitude or longitude [degree] of the sites on `dims`, or None."""
     named = [*ds.cf.standard_names.get(kind, []), *ds.cf.coordinates.get(kind, [])]
-    for name in [*named, kind[:3], kind]:
-        if name in ds.variables and set(map(str, ds[name].dims)) <= set(dims):
+    spelled = {str(name).lower(): name for name in ds.variables}
+    named += [spelled[word] for word in _PLACES[kind] if word in spelled]
+    for name in named:
+        if set(map(str, ds[name].dims)) <= set(dims):
             return str(name)
     return None
 
@@ -196,7 +204,8 @@ def output_coordinates(
     """
     name, place = _grid_mapping(ds, array)
     if name is not None and name not in array.coords:
-        array = array.assign_coords({name: ds[name].variable})
+        # gridMET gives its grid mapping a dimension of its own.
+        array = array.assign_coords({name: ds[name].variable.isel(dict.fromkeys(ds[name].dims, 0))})
     coords = array.coords.copy()
     for key in coords:
         if "bounds" in coords[key].attrs:

@@ -9,8 +9,8 @@ variables at the best rank are an error, not a choice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import xarray as xr
@@ -30,6 +30,8 @@ _PARTIAL = (
     (re.compile(r"\bclimatolog", re.IGNORECASE), "a climatology, not the day's value"),
 )
 _DAYLIGHT = _PARTIAL[0][1]
+# gridMET calls both extremes air_temperature, and says which in words.
+_EXTREME = re.compile(r"\bdaily (maximum|minimum)\b", re.IGNORECASE)
 
 
 class Rank(IntEnum):
@@ -65,14 +67,20 @@ class Match:
     rank : Rank
     rule : str
         For the token table, e.g. ``"standard_name, time: maximum"``.
-    units : str, optional
-        Units from the alias, used where the variable states none.
+    units, method : str, optional
+        Units and time cell method from the alias, used where the variable states none.
     """
 
     variable: Facts
     rank: Rank
     rule: str
     units: str | None = None
+    method: str | None = None
+
+    @property
+    def time_method(self) -> str | None:
+        """Time cell method: the variable's own, else the one that its source documents."""
+        return self.variable.method or self.method
 
 
 def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
@@ -85,13 +93,16 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
             continue
         attrs = variable.attrs
         cell_methods = str(attrs.get("cell_methods", ""))
+        words = f"{attrs.get('long_name', '')} {attrs.get('description', '')}"
+        extreme = _EXTREME.search(words)
         units = attrs.get("units")
         facts[name] = Facts(
             name=name,
             dims=tuple(str(dim) for dim in variable.dims),
             standard_name=_optional(attrs.get("standard_name")),
-            method=_time_method(cell_methods, time or "time"),
-            partial=_partial(f"{cell_methods} {attrs.get('long_name', '')}"),
+            method=_time_method(cell_methods, time or "time")
+            or (extreme[1].lower() if extreme else None),
+            partial=_partial(f"{cell_methods} {words}"),
             units="s" if variable.dtype.kind == "m" else _optional(units),
             numeric=variable.dtype.kind in "fiumb" and "flag_meanings" not in attrs,
             has_time=time is not None and time in variable.dims,
@@ -143,7 +154,9 @@ def _partial(text: str) -> str | None:
     return hits[0] if hits else None
 
 
-def match_variable(facts: Iterable[Facts], wanted: Variable, schema: Schema) -> list[Match]:
+def match_variable(
+    facts: Iterable[Facts], wanted: Variable, schema: Schema, *, names: Collection[str] = ()
+) -> list[Match]:
     """All variables that fit `wanted` by its standard names or aliases.
 
     Parameters
@@ -154,16 +167,23 @@ def match_variable(facts: Iterable[Facts], wanted: Variable, schema: Schema) -> 
         A token or ingredient.
     schema : Schema
         Where `wanted` comes from; tells which names belong to others.
+    names : collection of str, optional
+        Names of all variables of the dataset, by which aliases tell their source; by default
+        those of `facts`.
     """
     facts = list(facts)
-    names = {variable.name for variable in facts}
+    names = names or {variable.name for variable in facts}
     matches = []
     for variable in facts:
         if not variable.numeric or variable.has_time != (wanted.kind == "forcing"):
             continue
         if _contradiction(variable, wanted, schema) is not None:
             continue
-        found = _by_standard_name(variable, wanted, schema) or _by_alias(variable, wanted, names)
+        alias = _by_alias(variable, wanted, names)
+        found = _by_standard_name(variable, wanted, schema) or alias
+        if found is not None and alias is not None:
+            # What the source documents holds for its name, whatever else tells what it is.
+            found = replace(found, units=alias.units, method=alias.method)
         if found is not None:
             matches.append(found)
     return matches
@@ -268,14 +288,15 @@ def _alias_names_of_siblings(wanted: Variable, schema: Schema) -> set[str]:
     }
 
 
-def _by_alias(variable: Facts, wanted: Variable, names: set[str]) -> Match | None:
+def _by_alias(variable: Facts, wanted: Variable, names: Collection[str]) -> Match | None:
     for alias in wanted.aliases:
-        if alias.name == variable.name:
+        if alias.name == variable.name and (alias.beside is None or alias.beside in names):
             return Match(
                 variable=variable,
                 rank=Rank.ALIAS,
                 rule=f"alias ({alias.source})",
-                units=alias.units if alias.beside is None or alias.beside in names else None,
+                units=alias.units,
+                method=alias.method,
             )
     return None
 
@@ -328,9 +349,14 @@ def near_miss(
 
 
 def explain_unused(
-    variable: Facts, *, schema: Schema, dims: tuple[str, ...] | None, taken: Mapping[str, str]
+    variable: Facts,
+    *,
+    schema: Schema,
+    dims: tuple[str, ...] | None,
+    taken: Mapping[str, str],
+    names: Collection[str],
 ) -> str:
-    """Say in a few words why `variable` is not used."""
+    """Say in a few words why `variable`, of a dataset of `names`, is not used."""
     for target in schema.targets:
         if variable.name in target.leaking:
             return f"computed from {target.name}"
@@ -342,7 +368,7 @@ def explain_unused(
         return "not a quantity"
     variables = (*schema.tokens, *schema.ingredients)
     for wanted in variables:
-        if match_variable([variable], wanted, schema):
+        if match_variable([variable], wanted, schema, names=names):
             if wanted.name in taken:
                 return f"{wanted.name} taken from {taken[wanted.name]}"
             return f"{wanted.name} not needed, or has a problem"

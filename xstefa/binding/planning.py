@@ -129,7 +129,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     used = {name for source in sources.values() for name in source.variables}
     taken = {token: ", ".join(source.variables) for token, source in sources.items()}
     unused = {
-        name: explain_unused(fact, schema=schema, dims=dims, taken=taken)
+        name: explain_unused(fact, schema=schema, dims=dims, taken=taken, names=facts.keys())
         for name, fact in facts.items()
         if name not in used and name in ds.data_vars
     }
@@ -272,7 +272,7 @@ def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
     name = match.variable.name
     units = match.variable.units if match.variable.units is not None else match.units
     if units is not None:
-        return conversion(units, wanted.units, variable=name, time_method=match.variable.method)
+        return conversion(units, wanted.units, variable=name, time_method=match.time_method)
     if wanted.units == "1" and wanted.valid_range != (0.0, 1.0):
         return Conversion(found="", used="1", note="no units: a pure number (CF 3.1)")
     # A fraction without units may be a percentage, so not even CF's default decides.

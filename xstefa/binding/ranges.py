@@ -78,7 +78,7 @@ def _check(raw: np.ndarray[tuple[int], np.dtype[np.float64]], source: Direct) ->
 
     if raw.size == 0 or fits(used.scale, used.offset):
         return None
-    name, method = source.match.variable.name, source.match.variable.method
+    name, method = source.match.variable.name, source.match.time_method
     likely = []
     for units in _CONFUSED.get(wanted.units, ()):
         try:

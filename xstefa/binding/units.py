@@ -22,6 +22,7 @@ from xstefa.schema import UNKNOWN_UNITS
 __all__ = ["Conversion", "conversion", "is_amount", "same_kind"]
 
 _EXPONENT = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
+_WORD = re.compile(r"\b[A-Z][a-z]{4,}\b")  # Kelvin, Watts: names of units are small letters
 _PER_HOURS = re.compile(r"/\s*([0-9]+)\s*(h|hr|hours?)$")
 _NUMBER = re.compile(r"^[0-9.]+(?:[eE][+-]?[0-9]+)?$")
 _SCALED = re.compile(r"^([0-9.]+(?:[eE][+-]?[0-9]+)?)\s+(\S.*)$")
@@ -43,12 +44,27 @@ _SPELLINGS = {
     "deg c": "degC",
     "degrees c": "degC",
     "degree c": "degC",
+    "degrees celsius": "degC",
+    "degree celsius": "degC",
     "deg k": "K",
     "degrees k": "K",
     "degrees f": "degF",
+    "degrees fahrenheit": "degF",
     "m of water equivalent": "m",
     "m of water": "m",
     "percentage": "percent",
+    "pct": "percent",
+    "hpa": "hPa",
+    "kpa": "kPa",
+    "vol %": "percent",
+    "% vol": "percent",
+    "cfs": "ft3 s-1",
+    "cumecs": "m3 s-1",
+    "masl": "m",
+    "m asl": "m",
+    "m a.s.l.": "m",
+    "m.a.s.l.": "m",
+    "(0-1)": "1",
 }
 
 
@@ -92,6 +108,7 @@ def _registry() -> pint.UnitRegistry[float]:
     registry: pint.UnitRegistry[float] = pint.UnitRegistry(
         autoconvert_offset_to_baseunit=True,
         preprocessors=[
+            lambda text: _WORD.sub(lambda word: word[0].lower(), text),
             lambda text: _EXPONENT.sub("**", text),
             lambda text: text.replace("%", "percent"),
         ],
@@ -100,8 +117,11 @@ def _registry() -> pint.UnitRegistry[float]:
     )
     registry.define("percent = 0.01 = %")
     registry.define("year = 365.25 * day = yr")
-    registry.define("@alias degC = C = deg_C = Celsius = degrees_Celsius = degreesC = degree_C")
-    registry.define("@alias degK = deg_K = degreesK")
+    registry.define(
+        "@alias degC = C = deg_C = degree_C = degrees_C = degreesC = degrees_Celsius"
+        " = degrees_celsius"
+    )
+    registry.define("@alias degK = deg_K = degrees_K = degreesK")
     registry.define("@alias degF = deg_F = degrees_F")
     registry.define("@alias day = d = dy")
     registry.define("@alias hour = h = hr")
@@ -113,7 +133,7 @@ def _registry() -> pint.UnitRegistry[float]:
 @cache
 def _parse(text: str) -> tuple[float, pint.Unit]:
     """Return (factor, unit) of a units string, e.g. ``"0.1 degC"`` → (0.1, degC)."""
-    cleaned = text.strip()
+    cleaned = text.strip().replace("\N{MINUS SIGN}", "-")
     cleaned = _SPELLINGS.get(cleaned.lower(), cleaned)
     factor = 1.0
     if interval := _PER_HOURS.search(cleaned):

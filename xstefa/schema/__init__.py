@@ -61,14 +61,19 @@ class Alias:
     units : str, optional
         Units fixed by the source's documentation, used only when the variable itself has none.
         Given only for names that no other source uses in another unit, or together with `beside`.
+    method : str, optional
+        Time cell method fixed by the source's documentation, used only when the variable itself
+        says none: ``"sum"`` of an amount that is the total of its day, ``"mean"`` of an hourly
+        value that is the mean of the hour before its stamp.
     beside : str, optional
-        Another variable of the source, by which it is told from sources that use this name in
-        other units: without it `units` do not count.
+        Another variable of the source, by which it is told from sources that use this name for
+        something else: without it the alias does not count.
     """
 
     name: str
     source: str
     units: str | None = None
+    method: str | None = None
     beside: str | None = None
 
 
