@@ -201,6 +201,22 @@ def test_dates_of_other_calendars(calendar):
     assert (tested[0].month, tested[0].day, len(tested)) == (3, 1, 30)
 
 
+@pytest.mark.parametrize("date", ["1995", "1995-02-30", "May 1995"])
+def test_dates_that_are_none(date):
+    basins = make_basins()
+    sites = Sites.of(basins, bind(basins, xstefa.load_schema()).layout)
+    with pytest.raises(TrainingError, match=r"no day.*1995-09-30"):
+        Period(date, "2001-03-30").folds(sites)
+
+
+def test_sites_without_a_region():
+    basins = make_basins()
+    basins["region"] = basins.region.where(basins.region != 2)
+    sites = Sites.of(basins, bind(basins, xstefa.load_schema()).layout)
+    with pytest.raises(TrainingError, match="2 sites without a value"):
+        Regions("region").folds(sites)
+
+
 def test_names_of_sites():
     basins = make_basins()
     layout = bind(basins, xstefa.load_schema()).layout

@@ -13,7 +13,7 @@ import xarray as xr
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.binding import bind
-from xstefa.errors import ModelError, OptionError, TrainingError
+from xstefa.errors import ModelError, OptionError, TrainingError, XstefaError
 from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites
 from xstefa.model.checkpoint import create_model
 from xstefa.model.variants import VARIANTS, with_target_as_input
@@ -242,6 +242,41 @@ def test_tokens_the_foundation_never_saw_stay_hidden(basins, foundation):
     assert "slope" in tuned.spec.tokens
 
 
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ({"holdout": "region"}, "'holdout'.*Period.*joined by &"),
+        ({"validation": [RandomSites(0.2)]}, "'validation'.*RandomSites"),
+        ({"validation": Period("2001-03-01", "2001-04-01")}, "watched at sites"),
+        ({"validation": RandomGroups(4)}, "watched at sites.*one fold"),
+        ({"validation": RandomSites(0.25), "patience": 0}, "'patience'.*at least 1"),
+        ({"encoder": "thawed"}, "'encoder'.*frozen"),
+        ({"learning_rate": -1.0}, "'learning_rate'.*more than 0"),
+        ({"schedule": Schedule(steps=2), "steps": 3}, "'steps'.*one of them"),
+        ({"schedule": Schedule(steps=2), "seed": 1}, r"'seed'.*replace\(schedule, seed"),
+    ],
+)
+def test_arguments_that_make_no_sense(basins, foundation, how, what):
+    with pytest.raises(XstefaError, match=what):
+        basins.stefa.finetune(
+            "streamflow", model=foundation, **{"head": HEAD, "batch_size": 4, **how}
+        )
+
+
+@pytest.mark.parametrize(
+    "how", [{"loss": "kge"}, {"scale": 0}, {"centred": 2}, {"stride": 0}, {"encoding": "fp16"}]
+)
+def test_recipes_that_make_no_sense(how):
+    with pytest.raises(OptionError, match=next(iter(how))):
+        HeadRecipe(**how)
+
+
+@pytest.mark.parametrize("how", [{"batch_size": 0}, {"precision": "fp16"}, {"clip": -1}])
+def test_schedules_that_make_no_sense(how):
+    with pytest.raises(OptionError, match=next(iter(how))):
+        Schedule(**{"steps": 2, **how})
+
+
 def test_teaching_errors(basins, foundation):
     with pytest.raises(TrainingError, match="no variable of the dataset that observes it"):
         basins.drop_vars("qobs").stefa.finetune("streamflow", model=foundation, **FAST)
@@ -251,7 +286,7 @@ def test_teaching_errors(basins, foundation):
         basins.stefa.finetune("streamflow", model=foundation, steps=1, epochs=1)
     never = basins.assign(qobs=basins.qobs * np.nan)
     never.qobs.attrs = basins.qobs.attrs
-    with pytest.raises(TrainingError, match="no window of 40 days"):
+    with pytest.raises(TrainingError, match="'streamflow': nothing to learn from"):
         never.stefa.finetune("streamflow", model=foundation, **FAST)
     twice = basins.assign_coords(site=["a"] * 8)
     with pytest.raises(TrainingError, match="names of their own"):
@@ -290,7 +325,7 @@ def test_grid(foundation):
 def test_schedule_by_epochs():
     how = {"days": 6400, "length": 10, "batch_size": 64, "learning_rate": 1e-3, "seed": 0}
     found = [
-        make_schedule(steps=s, epochs=e, precision="fp32", **how).steps
+        make_schedule(None, steps=s, epochs=e, precision="fp32", **how).steps
         for s, e in ((7, None), (None, 2), (None, None))
     ]
     assert found == [7, 20, 500]

@@ -7,8 +7,12 @@ import pytest
 
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS
+from tests.training.test_finetune import weights_equal
+from xstefa.binding import bind
 from xstefa.errors import TrainingError
-from xstefa.evaluation.holdout import RandomGroups
+from xstefa.evaluation.holdout import FewSites, Period, RandomGroups, RandomSites, Regions
+from xstefa.evaluation.sites import Sites
+from xstefa.schema import Alias, StandardName, Target
 
 FAST = {"head": HEAD, "steps": 1, "batch_size": 4}
 
@@ -41,6 +45,60 @@ def test_the_target_itself(basins, foundation):
     hidden.x.attrs["standard_name"] = "water_volume_transport_in_river_channel"
     with pytest.raises(TrainingError, match="an observation of it"):
         hidden.stefa.finetune("streamflow", model=foundation, rename={"x": "lai"}, **FAST)
+
+
+@pytest.mark.parametrize("by", ["name", "standard_name"])
+def test_a_target_that_is_read_as_a_token(basins, foundation, by):
+    """A target of the user's own may be what some token finds, too."""
+    named = by == "standard_name"
+    warmth = Target(
+        name="warmth",
+        units="degC",
+        long_name="air temperature",
+        cell_methods="time: mean",
+        valid_range=(-60, 60),
+        aliases=() if named else (Alias(name="tas", source="own"),),
+        standard_names=(StandardName(name="air_temperature"),) if named else (),
+    )
+    basins = basins.copy(deep=True)
+    if not named:
+        del basins.tas.attrs["standard_name"]
+    with pytest.raises(TrainingError, match=r"'tas'.*provides the token 'temperature_mean'"):
+        basins.stefa.finetune(warmth, model=foundation, **FAST)
+
+
+PERIOD = Period("2001-04-01", "2001-05-15", gap=3)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        RandomSites(0.25),
+        PERIOD,
+        RandomSites(0.25) & PERIOD,
+        FewSites(Regions("region").fold(1) & PERIOD, 3),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+@pytest.mark.parametrize("watched", [False, True])
+def test_what_is_held_out_moves_no_weight(basins, foundation, rule, watched):
+    """Whatever was observed where a holdout tests, or not at all: the weights are the same."""
+    more = {"validation": RandomSites(0.3), "patience": 2} if watched else {}
+    how = {"model": foundation, "head": HEAD, "steps": 4, "batch_size": 4, **more}
+    fold = rule.folds(Sites.of(basins, bind(basins, foundation.schema).layout))[0]
+    told = fold.train_sites[:, None] & fold.train_days
+    random = np.random.default_rng(0)
+    noise = random.gamma(1, 50, told.shape).astype("f4")
+    noise[random.random(told.shape) < 0.3] = np.nan
+    other = basins.copy(deep=True)
+    other.qobs.values = np.where(told, basins.qobs, noise)
+    models = [d.stefa.finetune("streamflow", holdout=rule, **how) for d in (basins, other)]
+    assert weights_equal(*models)
+    tests = [
+        d.stefa.cross_validate("streamflow", holdout=rule, scores="nse", **how)
+        for d in (basins, other)
+    ]
+    np.testing.assert_array_equal(tests[0].predicted, tests[1].predicted)
 
 
 def test_rename_of_nothing(basins, foundation):

@@ -37,10 +37,10 @@ METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(
 
 def evaluate(
     dataset: xr.Dataset,
-    target: str,
+    target: str | Model,
     *,
     model: str | Model | None = None,
-    scores: Sequence[str] | None = None,
+    scores: str | Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     sites: str | None = None,
     device: str | None = None,
@@ -48,6 +48,8 @@ def evaluate(
     batch_size: int | None = None,
 ) -> xr.Dataset:
     """Predict, and score against the dataset's own observations; see `StefaAccessor.evaluate`."""
+    if isinstance(target, Model):
+        model, target = target, target.spec.target or target.name
     schema = load_schema() if model is None else load_model(model).schema
     binding = bind(dataset, schema, rename=rename)
     layout = binding.layout
@@ -91,7 +93,7 @@ def score(
     predicted: xr.DataArray,
     observed: xr.DataArray,
     *,
-    scores: Sequence[str] | None = None,
+    scores: str | Sequence[str] | None = None,
     dim: str = "time",
 ) -> xr.Dataset:
     """Score a prediction.
@@ -100,7 +102,7 @@ def score(
     ----------
     predicted, observed : DataArray
         On the same labels along `dim`.
-    scores : sequence of str, optional
+    scores : str or sequence of str, optional
         Names of `METRICS`; by default all.
     dim : str
 
@@ -115,7 +117,7 @@ def score(
     OptionError
         If there is no score of a name.
     """
-    names = list(METRICS) if scores is None else list(scores)
+    names = [scores] if isinstance(scores, str) else list(METRICS if scores is None else scores)
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise OptionError(

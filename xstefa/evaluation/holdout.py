@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xstefa.errors import TrainingError
+from xstefa.errors import OptionError, TrainingError
 from xstefa.evaluation.sites import Mask, Sites
 
 RELEASE_SALT = "xstefa-release-1"
@@ -158,7 +158,7 @@ class RandomGroups(Holdout):
                 variable="groups",
                 found=f"{self.groups} groups of {len(sites)} sites",
                 expected=f"between 2 and {len(sites)}",
-                fix=f"RandomGroups({min(10, len(sites))})",
+                fix=f"RandomGroups({min(10, len(sites))})" if len(sites) > 1 else "TimeBlocks(2)",
             )
         group = _order(sites.ids, f"groups-{self.seed}") % self.groups
         return tuple(
@@ -231,6 +231,15 @@ class Regions(Holdout):
     def folds(self, sites: Sites) -> tuple[Fold, ...]:
         """Split; every site has to belong to a region, and regions without sites make no fold."""
         found = sites.values(self.by)
+        unknown = np.isin(found, ("", "nan"))
+        if unknown.any():
+            raise TrainingError(
+                "some sites are in no region",
+                variable=self.by,
+                found=f"{int(unknown.sum())} sites without a value",
+                expected="a region for each site",
+                fix=f"drop those sites, or give them a value of {self.by!r}",
+            )
         present = sorted(set(found), key=lambda v: (len(v), v))
         groups = self.regions or tuple((value,) for value in present)
         stray = set(present) - {value for group in groups for value in group}
@@ -391,6 +400,24 @@ class FewSites(Holdout):
             kept = fold.train_sites & (order <= available[self.sites - 1])
             thinned.append(replace(fold, train_sites=kept))
         return tuple(thinned)
+
+
+def as_holdout(value: object, *, name: str) -> Holdout:
+    """Return an argument if it is a holdout.
+
+    Raises
+    ------
+    OptionError
+        If it is not.
+    """
+    if isinstance(value, Holdout):
+        return value
+    raise OptionError(
+        variable=name,
+        found=repr(value),
+        expected=f"one of {', '.join(_KINDS)}, or two joined by &",
+        fix=f"from xstefa.evaluation.holdout import RandomSites; {name}=RandomSites(0.1)",
+    )
 
 
 PUB = RandomGroups(10)

@@ -24,7 +24,7 @@ def compare(
     predictions: Mapping[str, xr.DataArray],
     observed: xr.DataArray,
     *,
-    scores: Sequence[str] | None = None,
+    scores: str | Sequence[str] | None = None,
     dim: str = "time",
 ) -> xr.Dataset:
     """Score several predictions on the sites and days that all of them, and the observation, have.
@@ -34,7 +34,7 @@ def compare(
     predictions : mapping of str to DataArray
         By the name of the model, on the labels of `observed`.
     observed : DataArray
-    scores : sequence of str, optional
+    scores : str or sequence of str, optional
         Names of `METRICS`; by default all.
     dim : str
 

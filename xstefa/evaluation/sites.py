@@ -111,11 +111,23 @@ class Sites:
         return replace(self, ids=self.ids[keep], _kept=kept)
 
     def day_number(self, date: str) -> int:
-        """Return the day number of an ISO date in the calendar of the dataset."""
-        year, month, day = (int(part) for part in date.split("-"))
-        if self.calendar == "standard":
-            return int(np.datetime64(date, "D").astype(np.int64))
-        moment = cftime.datetime(year, month, day, calendar=self.calendar)
+        """Return the day number of an ISO date in the calendar of the dataset.
+
+        Raises
+        ------
+        TrainingError
+            If it is none.
+        """
+        try:
+            year, month, day = (int(part) for part in str(date).split("-"))
+            moment = cftime.datetime(year, month, day, calendar=self.calendar)
+        except ValueError as error:
+            raise TrainingError(
+                f"no day of the calendar {self.calendar!r}",
+                variable="date",
+                found=repr(date),
+                expected='a date such as "1995-09-30"',
+            ) from error
         return int(cftime.date2num(moment, "days since 1970-01-01", calendar=self.calendar))
 
 

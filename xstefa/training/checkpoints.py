@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from xstefa.errors import TrainingError
 
 HEADER = "xstefa_training"
+ENDING = ".safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class Checkpoint:
     Parameters
     ----------
     path : path-like
-        A ``.safetensors`` file. If it is there, training goes on from it.
+        A ``.safetensors`` file; other names get that ending. If it is there, training goes on
+        from it.
     minutes : float
         Time between saves.
     """
@@ -36,7 +37,10 @@ class Checkpoint:
     minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path).with_suffix(".safetensors"))
+        path = Path(self.path)
+        if path.suffix != ENDING:
+            # Appended: "run.1" and "run.2" are two runs, and "run" may be where a model is saved.
+            object.__setattr__(self, "path", path.with_name(path.name + ENDING))
 
     def load(self, recipe: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return tensors and other state of an interrupted run of the same recipe, if there is one.
@@ -77,11 +81,12 @@ class Checkpoint:
             metadata={HEADER: json.dumps({"recipe": recipe, "state": state})},
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
+        unfinished = self.path.with_suffix(".part")  # a run that is killed here leaves one at most
+        with open(unfinished, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(file.name, self.path)
+        os.replace(unfinished, self.path)
 
 
 def as_checkpoint(checkpoint: str | os.PathLike[str] | Checkpoint | None) -> Checkpoint | None:

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 
-from xstefa.errors import ModelError, OptionError
+from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.evaluation.holdout import Fold, Holdout
 from xstefa.inference.windows import Floats
 from xstefa.model.architecture import HeadSize
@@ -69,6 +69,18 @@ class HeadRecipe:
     stride: int | None = None
     cache: bool = True
     encoding: Literal["fp32", "bf16"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, fits, expected in (
+            ("loss", self.loss in (None, "nse", "mse"), '"nse", "mse" or None'),
+            ("scale", self.scale > 0, "more than 0, in the unit of the target"),
+            ("centred", 0 <= self.centred <= 1, "a share between 0 and 1"),
+            ("token_dropout", 0 <= self.token_dropout < 1, "a probability below 1"),
+            ("stride", self.stride is None or self.stride >= 1, "a number of days, or None"),
+            ("encoding", self.encoding in (None, "fp32", "bf16"), '"fp32", "bf16" or None'),
+        ):
+            if not fits:
+                raise OptionError(variable=name, found=repr(getattr(self, name)), expected=expected)
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -198,7 +210,8 @@ def finetune_material(
     ]
     training = [r.select(split.train) for r, split in zip(known, splits, strict=True)]
     days = [0 if r.target is None else int(np.isfinite(r.target).sum()) for r in training]
-    schedule = schedule or make_schedule(
+    schedule = make_schedule(
+        schedule,
         steps=steps,
         epochs=epochs,
         days=sum(days),
@@ -208,8 +221,22 @@ def finetune_material(
         precision=options.precision or "fp32",
         seed=seed,
     )
+    if not sum(days) and not any(streams):
+        raise TrainingError(
+            "nothing to learn from",
+            variable=target.name,
+            found=f"no day with an observation at {sum(len(r.ids) for r in training)} sites",
+            expected="observations at sites and on days that are not held out",
+            fix="see that the variable has values there, or hold out less",
+        )
     variant = choose_head(head, foundation=foundation, target=target, records=training)
     use = encoder or variant.encoder
+    if use not in get_args(EncoderUse):
+        raise OptionError(
+            variable="encoder",
+            found=repr(use),
+            expected=" or ".join(map(repr, get_args(EncoderUse))),
+        )
     supports = {part.binding.layout.support for part in material}
     return train_head(
         records,

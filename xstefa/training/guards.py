@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding import plan
+from xstefa.binding.match import describe, match_target
 from xstefa.errors import TrainingError
 from xstefa.evaluation.holdout import held_out
 from xstefa.schema import Schema
@@ -22,16 +24,23 @@ class LeakageWarning(UserWarning):
 
 
 def refuse_leaks(
-    dataset: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = None
+    dataset: xr.Dataset,
+    schema: Schema,
+    *,
+    target: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> None:
     """Refuse predictors that are computed from a target, or are one.
 
-    Matching never takes them; `rename` could.
+    Matching never takes them for a target of the schema; `rename` could, and a target of the user's
+    own may be what a token reads, too.
 
     Parameters
     ----------
     dataset : xarray.Dataset
     schema : Schema
+    target : str, optional
+        The one that is learned.
     rename : mapping of str to str, optional
         Dataset variable to token.
 
@@ -43,18 +52,36 @@ def refuse_leaks(
     inputs = {alias.name for token in schema.tokens for alias in token.aliases}
     for variable, token in (rename or {}).items():
         named = dataset[variable].attrs.get("standard_name") if variable in dataset else None
-        for target in schema.targets:
-            observed = variable in {alias.name for alias in target.aliases} - inputs
-            observed |= named in {name.name for name in target.standard_names}
-            if variable not in target.leaking and (not observed or token == target.name):
+        for known in schema.targets:
+            observed = variable in {alias.name for alias in known.aliases} - inputs
+            observed |= named in {name.name for name in known.standard_names}
+            if variable not in known.leaking and (not observed or token == known.name):
                 continue
-            what = "computed from it" if variable in target.leaking else "an observation of it"
+            what = "computed from it" if variable in known.leaking else "an observation of it"
             raise TrainingError(
-                f"a model of {target.name} must not read what is {what}",
+                f"a model of {known.name} must not read what is {what}",
                 variable=variable,
                 found=f"rename gives it to {token!r}",
                 expected="predictors that are known where the target is not",
                 fix=f"leave {variable!r} out of rename",
+            )
+    if target is None:
+        return
+    understood = plan(dataset, schema, rename=rename)
+    time = None if understood.layout is None else understood.layout.time
+    facts = describe(dataset, time=time).values()
+    observing = {match.variable.name for match in match_target(facts, schema.target(target))}
+    for token, source in understood.sources.items():
+        both = observing.intersection(source.variables)
+        # A token of the target's own name is read hidden: the variant "direct".
+        if both and token != target:
+            raise TrainingError(
+                f"a model of {target} must not read what is an observation of it",
+                variable=", ".join(sorted(both)),
+                found=f"it provides the token {token!r}",
+                expected="predictors that are known where the target is not",
+                fix="give the observations a name and standard_name that no token has, and the "
+                "target the same",
             )
 
 

@@ -39,6 +39,11 @@ class Schedule:
     precision : {"fp32", "bf16"}
         Arithmetic of the forward pass; weights stay in single precision.
     seed : int
+
+    Raises
+    ------
+    OptionError
+        If a number makes no sense.
     """
 
     steps: int
@@ -50,6 +55,17 @@ class Schedule:
     precision: str = "bf16"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "learning_rate", "clip"):
+            if getattr(self, name) <= 0:
+                raise OptionError(
+                    variable=name, found=str(getattr(self, name)), expected="more than 0"
+                )
+        if self.precision not in ("fp32", "bf16"):
+            raise OptionError(
+                variable="precision", found=repr(self.precision), expected='"fp32" or "bf16"'
+            )
+
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         begin = max(1, round(self.warm_up * self.steps))
@@ -60,6 +76,7 @@ class Schedule:
 
 
 def make_schedule(
+    given: Schedule | None,
     *,
     steps: int | None,
     epochs: float | None,
@@ -72,10 +89,12 @@ def make_schedule(
     usual_epochs: float = 25,
     least_steps: int = 500,
 ) -> Schedule:
-    """Return a schedule from steps, or from epochs and the amount of data.
+    """Return a schedule: as given, from steps, or from epochs and the amount of data.
 
     Parameters
     ----------
+    given : Schedule, optional
+        It has its own steps and seed.
     steps : int, optional
     epochs : float, optional
         In an epoch as many days are seen as there are known ones. Without both, `usual_epochs`, but
@@ -88,8 +107,21 @@ def make_schedule(
     Raises
     ------
     OptionError
-        If both are given, or a number makes no sense.
+        If one thing is said twice, or a number makes no sense.
     """
+    if given is not None:
+        twice = {"steps": steps, "epochs": epochs, "seed": seed or None}
+        for name, value in twice.items():
+            if value is not None:
+                raise OptionError(
+                    variable=name,
+                    found=f"{name}={value} and schedule=",
+                    expected="one of them",
+                    fix=f"dataclasses.replace(schedule, {name}=...)"
+                    if name != "epochs"
+                    else "leave epochs= out",
+                )
+        return given
     if steps is not None and epochs is not None:
         raise OptionError(
             variable="steps",
@@ -99,12 +131,9 @@ def make_schedule(
         )
     if steps is None:
         wanted = usual_epochs if epochs is None else epochs
-        steps = math.ceil(wanted * days / (length * batch_size))
+        steps = math.ceil(wanted * days / (length * max(1, batch_size)))
         if epochs is None:
             steps = max(least_steps, steps)
-    for name, value in (("steps", steps), ("batch_size", batch_size), ("rate", learning_rate)):
-        if value <= 0:
-            raise OptionError(variable=name, found=str(value), expected="more than 0")
     return Schedule(
         steps=steps,
         batch_size=batch_size,
@@ -129,6 +158,14 @@ class Validation:
 
     interval: int = 100
     patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise OptionError(
+                variable="patience",
+                found=str(self.patience),
+                expected="at least 1 look without a lower loss, or None",
+            )
 
 
 def looks(

@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 
 from xstefa.binding import Binding, bind
 from xstefa.errors import TrainingError
-from xstefa.evaluation.holdout import Fold, Holdout
+from xstefa.evaluation.holdout import Fold, Holdout, as_holdout
 from xstefa.evaluation.sites import Mask, Sites
 from xstefa.inference.windows import Days
 from xstefa.schema import Schema
@@ -75,7 +75,7 @@ class Material:
         memory : int, optional
             Bytes that a chunked dataset may take; by default any number.
         """
-        refuse_leaks(dataset, schema, rename=rename)
+        refuse_leaks(dataset, schema, target=target, rename=rename)
         binding = bind(dataset, schema, rename=rename)
         binding.check_ranges()
         found = Sites.of(dataset, binding.layout, name=sites)
@@ -126,7 +126,7 @@ class Material:
                 train_days=always,
                 test_days=~always,
             )
-        folds = holdout.folds(land)
+        folds = as_holdout(holdout, name="holdout").folds(land)
         if len(folds) != 1:
             raise TrainingError(
                 "one model can leave out one fold only",
@@ -143,9 +143,19 @@ class Material:
         if self.stream is not None:
             train = train[self.present]
         if validation is not None:
-            watched = validation.folds(self.sites.select(self.present).select(train))[0]
+            found = as_holdout(validation, name="validation").folds(
+                self.sites.select(self.present).select(train)
+            )
+            if len(found) != 1 or not found[0].train_days.all():
+                raise TrainingError(
+                    "the loss is watched at sites, on the days of training",
+                    variable="validation",
+                    found=repr(validation),
+                    expected="a holdout of sites with one fold",
+                    fix="validation=RandomSites(0.1)",
+                )
             validate = train.copy()
-            validate[train] = watched.test_sites
+            validate[train] = found[0].test_sites
             train = train & ~validate
         days: Days | None = None
         if not fold.train_days.all():
@@ -207,9 +217,14 @@ def read_all(
     TrainingError
         If there is no dataset, or none has a variable of `rename`.
     """
-    named = {"data": datasets} if isinstance(datasets, xr.Dataset) else dict(datasets)
-    if not named:
-        raise TrainingError(variable="datasets", found="none", expected="at least one dataset")
+    named = {"data": datasets} if isinstance(datasets, xr.Dataset) else datasets
+    if not isinstance(named, Mapping) or not named:
+        raise TrainingError(
+            variable="datasets",
+            found=f"{type(datasets).__name__} of length {len(datasets)}",
+            expected="a Dataset, or a mapping with at least one dataset",
+            fix='{"basins": ds, "towers": another}',
+        )
     for variable in rename or {}:
         if not any(variable in dataset.variables for dataset in named.values()):
             raise TrainingError(

@@ -147,7 +147,8 @@ def pretrain(
     splits = [split.used() for split in whole]
     training = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
     days = [int(np.isfinite(record.forcing[..., 0]).sum()) for record in training]
-    schedule = schedule or make_schedule(
+    schedule = make_schedule(
+        schedule,
         steps=steps,
         epochs=epochs,
         days=sum(days),
