@@ -360,10 +360,10 @@ class StefaAccessor:
 
     def evaluate(
         self,
-        target: str,
+        target: str | Model,
         *,
         model: str | Model | None = None,
-        scores: Sequence[str] | None = None,
+        scores: str | Sequence[str] | None = None,
         rename: Mapping[str, str] | None = None,
         sites: str | None = None,
         device: str | None = None,
@@ -374,10 +374,10 @@ class StefaAccessor:
 
         Parameters
         ----------
-        target : str
+        target : str or Model
         model : str or Model, optional
             As for `predict`.
-        scores : sequence of str, optional
+        scores : str or sequence of str, optional
             Of `xstefa.evaluation.evaluate.METRICS`; by default all of the paper's appendix E:
             ``nse``, ``kge``, ``correlation``, ``rmse``, ``ubrmse``, ``mae``, ``pbias``, ``fhv``,
             ``flv``, ``fdc_rmse``.
@@ -544,9 +544,10 @@ class StefaAccessor:
         *,
         holdout: Holdout,
         model: str | Model | None = None,
-        scores: Sequence[str] | None = None,
+        scores: str | Sequence[str] | None = None,
         rename: Mapping[str, str] | None = None,
         sites: str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         **training: Unpack[TrainingOptions],
     ) -> xr.Dataset:
         """Fine-tune without, and test on, every fold of a holdout.
@@ -559,8 +560,11 @@ class StefaAccessor:
             (regions), or ``RandomGroups(5) & Period("1990-10-01", "1995-09-30")``.
         model, rename, sites
             As for `finetune`.
-        scores : sequence of str, optional
+        scores : str or sequence of str, optional
             As for `evaluate`.
+        checkpoint : path-like, optional
+            Folder to keep the state of each fold's training in. The same call goes on from there
+            after an interruption, and does not train again what has been trained.
         **training
             How to train: keywords of `finetune` from `head` to `precision`, without `holdout`.
 
@@ -587,5 +591,6 @@ class StefaAccessor:
             scores=scores,
             rename=rename,
             sites=sites,
+            checkpoint=checkpoint,
             **training,
         )

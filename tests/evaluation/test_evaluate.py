@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomS
 from xstefa.evaluation.pictures import plot_cdf, plot_map
 from xstefa.evaluation.report import compare, table, write_report
 from xstefa.evaluation.twins import find_twins
+from xstefa.model.checkpoint import create_model
 from xstefa.training.guards import LeakageWarning, roles
 
 FAST = {"head": HEAD, "steps": 2, "batch_size": 4}
@@ -47,6 +49,11 @@ def test_evaluate(basins, model):
     assert (found.training == 1).all()
     assert (roles({"datasets": {"d": {"trained": trained}}}, basins.site.values) == expected).all()
     assert found.training.attrs["flag_meanings"] == "unknown seen_in_training held_out"
+
+
+def test_evaluate_a_model_as_such(basins, model):
+    expected = basins.stefa.evaluate("streamflow", model=model, scores=["nse"])
+    xr.testing.assert_identical(basins.stefa.evaluate(model, scores="nse"), expected)
 
 
 def test_evaluate_is_lazy_for_chunks(basins, model):
@@ -87,6 +94,16 @@ def test_cross_validate(basins, foundation):
         "streamflow", model=foundation, holdout=RandomGroups(3).fold(fold), **FAST
     )
     assert "gauge 2" not in alone.spec.provenance["datasets"]["data"]["trained"]
+
+
+def test_what_the_foundation_may_have_seen(basins, foundation):
+    """Released weights tell the rule of what was held out, not the sites."""
+    spec = replace(foundation.spec, provenance={"holdout": "xstefa-release-1"})
+    released = create_model(spec, foundation.network().state_dict())
+    with pytest.warns(LeakageWarning, match="inputs of perhaps [1-8] test sites"):
+        basins.stefa.cross_validate(
+            "streamflow", model=released, holdout=RandomGroups(2), scores="nse", **FAST
+        )
 
 
 def test_cross_validate_over_time(basins, foundation):

@@ -16,7 +16,7 @@ from safetensors import safe_open
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.errors import TrainingError
-from xstefa.evaluation.holdout import RandomSites
+from xstefa.evaluation.holdout import RandomGroups, RandomSites
 from xstefa.model.architecture import HeadSize
 from xstefa.training import loop
 from xstefa.training.checkpoints import Checkpoint
@@ -131,6 +131,38 @@ def test_stopped_early_stays_stopped(basins, foundation, tmp_path):
     ]
     assert models[0] == models[1] == basins.stefa.finetune("streamflow", model=foundation, **how)
     assert len(models[0].spec.provenance["learning_curve"]["training"]) < 30
+
+
+def test_cross_validation_goes_on(basins, foundation, tmp_path, interrupted):
+    def validate(**more):
+        return basins.stefa.cross_validate(
+            "streamflow",
+            model=foundation,
+            holdout=RandomGroups(3),
+            head=HEAD,
+            steps=4,
+            batch_size=4,
+            scores="nse",
+            **more,
+        )
+
+    expected = validate()
+    mend = interrupted(6)  # in the second fold
+    with pytest.raises(Interruption):
+        validate(checkpoint=tmp_path)
+    mend()
+    assert [path.name for path in tmp_path.iterdir()] == ["fold-0.safetensors"]
+    interrupted(8)  # the first fold is not trained again
+    assert validate(checkpoint=tmp_path).identical(expected)
+
+
+def test_names_of_checkpoints(tmp_path):
+    """A file next to the model's, and one for each run."""
+    names = ["run", "run.1", "run.2", "run.safetensors"]
+    paths = [Checkpoint(path=tmp_path / name).path.name for name in names]
+    assert paths == [
+        "run.safetensors", "run.1.safetensors", "run.2.safetensors", "run.safetensors"
+    ]  # fmt: skip
 
 
 def test_checkpoint_of_another_training(basins, foundation, tmp_path):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 import xarray as xr
 
 from xstefa.evaluation.evaluate import score, training_roles
-from xstefa.evaluation.holdout import Fold, Holdout
+from xstefa.evaluation.holdout import Fold, Holdout, as_holdout
 from xstefa.evaluation.sites import Mask, Sites, only_sites
 from xstefa.evaluation.twins import Twins, find_twins
 from xstefa.inference.predict import predict
@@ -22,7 +24,7 @@ from xstefa.training.finetune import (
     finetune_material,
     with_target,
 )
-from xstefa.training.guards import SEEN, LeakageWarning
+from xstefa.training.guards import HELD_OUT, SEEN, LeakageWarning
 from xstefa.training.material import Material
 from xstefa.training.samples import Record, observations
 
@@ -36,9 +38,10 @@ def cross_validate(
     *,
     holdout: Holdout,
     model: str | Model | None = None,
-    scores: Sequence[str] | None = None,
+    scores: str | Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     sites: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     **how: Unpack[TrainingOptions],
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
@@ -56,7 +59,7 @@ def cross_validate(
     )
     layout = material.binding.layout
     land = material.sites.select(material.present)
-    folds = holdout.folds(land)
+    folds = as_holdout(holdout, name="holdout").folds(land)
     predicted = np.full((len(material.sites), len(layout.days)), np.nan, dtype=np.float32)
     tested = np.full(len(material.sites), -1, dtype=np.int16)
     similarity = np.full(len(material.sites), np.nan)
@@ -72,6 +75,7 @@ def cross_validate(
             holdout=holdout.fold(number),
             name=f"{wanted.name}, {fold.name}",
             keep_sites=True,
+            checkpoint=None if checkpoint is None else Path(checkpoint) / f"fold-{number}",
             **how,
         )
         models.append(trained.content_hash)
@@ -86,7 +90,10 @@ def cross_validate(
     result = score(found, observed, scores=scores, dim=layout.time)
     result["predicted"], result["observed"] = found, observed
     result["fold"] = _site_variable(
-        tested, material.sites, long_name="number of the fold that tested the site", units="1"
+        tested,
+        material.sites,
+        long_name="number of the fold, the last if several, that tested the site",
+        units="1",
     )
     result["twin_similarity"] = _site_variable(
         similarity,
@@ -174,11 +181,15 @@ def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:
             stacklevel=4,
         )
     over_sites = any(not fold.train_sites.all() for fold in folds)
-    seen = int(((result["pretraining"] == SEEN) & (result["fold"] >= 0)).sum())
-    if over_sites and seen:
+    roles = result["pretraining"].where(result["fold"] >= 0, HELD_OUT)
+    seen = int((roles == SEEN).sum())
+    # Of released models only the rule is known by which sites were held out.
+    perhaps = int((roles != HELD_OUT).sum()) - seen
+    if over_sites and seen + perhaps:
+        counts = [f"{seen}"] * bool(seen) + [f"perhaps {perhaps}"] * bool(perhaps)
         warnings.warn(
-            f"the foundation model was pretrained on the inputs of {seen} test sites: see "
-            "'pretraining' in the result. Pretrain without them for a clean test",
+            f"the foundation model was pretrained on the inputs of {' and '.join(counts)} test "
+            "sites: see 'pretraining' in the result. Pretrain without them for a clean test",
             LeakageWarning,
             stacklevel=4,
         )
