@@ -7,9 +7,10 @@ Blocks of one page share their names, as cells of a notebook do::
     ds.sizes
     ```
 
-The value of a last expression is shown. With ``:raises: UnitsError`` the code has to raise that
-error (or one of several, separated by spaces), whose name and message are shown. ``:hide-code:``
-shows only the output. Anything else that goes wrong fails the build at that line.
+The value of a last expression is shown, a matplotlib figure as a picture. With
+``:raises: UnitsError`` the code has to raise that error (or one of several, separated by spaces),
+whose name and message are shown. ``:hide-code:`` shows only the output. Anything else that goes
+wrong fails the build at that line.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata, OptionSpec
@@ -44,8 +46,13 @@ class Live(SphinxDirective):
         code = "\n".join(self.content)
         names = self.env.temp_data.setdefault("live_names", {"__name__": "__main__"})
         expected = self.options.get("raises", "").split()
+        picture = None
         try:
-            output = execute(code, names)
+            output, value = execute(code, names)
+            if isinstance(value, Figure):
+                picture = nodes.raw("", drawn(value), format="html")
+            elif value is not None:
+                output = f"{output}\n{value!r}".strip()
         except Exception as error:
             if type(error).__name__ not in expected:
                 raise self.error(f"live code failed:\n{traceback.format_exc()}") from error
@@ -58,21 +65,30 @@ class Live(SphinxDirective):
             shown.append(nodes.literal_block(code, code, language="python"))
         if output:
             shown.append(nodes.literal_block(output, output, language="text", classes=["output"]))
+        if picture is not None:
+            shown.append(picture)
         return shown
 
 
-def execute(code: str, names: dict[str, object]) -> str:
-    """Run ``code`` in ``names``; return what it printed and the repr of a last expression."""
+def execute(code: str, names: dict[str, object]) -> tuple[str, object]:
+    """Run ``code`` in ``names``; return what it printed, and the value of a last expression."""
     tree = ast.parse(code)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     printed = io.StringIO()
+    value = None
     with contextlib.redirect_stdout(printed):
         exec(compile(tree, "<live>", "exec"), names)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), "<live>", "eval"), names)
-            if value is not None:
-                print(repr(value))
-    return printed.getvalue().rstrip()
+    return printed.getvalue().rstrip(), value
+
+
+def drawn(figure: Figure) -> str:
+    """Return a figure as SVG to put into the page."""
+    content = io.StringIO()
+    figure.savefig(content, format="svg")
+    text = content.getvalue()
+    return text[text.index("<svg") :]  # without the head of a file
 
 
 def wrap(text: str) -> str:

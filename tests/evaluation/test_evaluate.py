@@ -17,7 +17,7 @@ from xstefa.errors import LayoutError, OptionError, TrainingError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.evaluate import METRICS, score
 from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites, TimeBlocks
-from xstefa.evaluation.pictures import plot_cdf, plot_map
+from xstefa.evaluation.pictures import plot_cdf, plot_few_sites, plot_map
 from xstefa.evaluation.report import compare, table, write_report
 from xstefa.evaluation.twins import find_twins
 from xstefa.model.checkpoint import create_model
@@ -235,6 +235,18 @@ def test_table_and_files(predictions, tmp_path):
     assert again["seed"] == 0
     assert len(again["medians"]) == 2 * len(METRICS)
     assert len(pd.read_csv(tmp_path / "medians.csv")) == 2 * len(METRICS)
+
+
+def test_picture_of_few_sites(predictions):
+    tables = [
+        table(compare(*predictions, scores="nse").isel(site=slice(count))).assign(
+            training_sites=count
+        )
+        for count in (20, 10)
+    ]
+    axis = plot_few_sites(pd.concat(tables)).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["good", "poor"]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["10", "20"]
 
 
 def test_pictures(predictions, tmp_path):

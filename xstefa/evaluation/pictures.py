@@ -13,6 +13,7 @@ from xstefa.plotting.look import FAINT, LAND, style
 from xstefa.plotting.maps import outline_lines
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -52,6 +53,40 @@ def plot_cdf(
         axis.set_ylim(0, 1)
         axis.set_xlabel(_label(values))
         axis.set_ylabel("share of sites")
+        axis.legend(loc="best")
+    return figure
+
+
+def plot_few_sites(medians: pd.DataFrame, score: str = "nse") -> Figure:
+    """Draw a score against the number of training sites, a line for each model.
+
+    Parameters
+    ----------
+    medians : DataFrame
+        Rows of `xstefa.evaluation.report.table` for each number, which is in a column
+        ``training_sites``.
+    score : str
+
+    Returns
+    -------
+    Figure
+    """
+    from matplotlib.figure import Figure
+
+    chosen = medians[medians["score"] == score].sort_values("training_sites", kind="stable")
+    with style():
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        axis = figure.add_subplot()
+        for number, (model, rows) in enumerate(chosen.groupby("model", sort=False)):
+            around = (rows["median"] - rows["low"], rows["high"] - rows["median"])
+            beside = rows["training_sites"] * 1.03**number  # intervals side by side
+            axis.errorbar(beside, rows["median"], around, label=model, marker="o", capsize=3)
+        counts = sorted(chosen["training_sites"].unique())
+        axis.set_xscale("log")
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.minorticks_off()
+        axis.set_xlabel("training sites")
+        axis.set_ylabel(f"median {score} at sites never seen")
         axis.legend(loc="best")
     return figure
 
