@@ -50,6 +50,20 @@ def basins():
     return xstefa.open_sample("camels_us").isel(basin=slice(0, 3), time=slice(0, 50))
 
 
+def bare():
+    """Coordinates without attributes, as of most datasets made by hand."""
+    ds = grid().drop_vars("crs").drop_attrs(deep=True)
+    for name, units in {"prcp": "mm d-1", "tmax": "degC", "tmin": "degC"}.items():
+        ds[name].attrs = {"units": units}
+    return ds.rename(lat="LAT", lon="LON", time="valid_time")[["prcp", "tmax", "tmin"]]
+
+
+def utm():
+    ds = bare().rename(LAT="y", LON="x", valid_time="time")
+    axes = {"y": 5e6 - 1e3 * np.arange(5), "x": 5e5 + 1e3 * np.arange(6)}
+    return ds.assign_coords(axes).rio.write_crs(32633)
+
+
 def towers():
     return xstefa.open_sample("fluxnet").isel(station=slice(0, 3), time=slice(0, 50))
 
@@ -62,6 +76,8 @@ INPUTS = {
     "ensemble": ensemble,
     "basins": basins,
     "towers": towers,
+    "bare": bare,
+    "utm": utm,
 }
 
 
@@ -141,6 +157,8 @@ def test_round_trip_keeps_everything(case, kind, tiny_model, streamflow_model, t
             >= {k: v for k, v in coordinate.attrs.items() if k != "GeoTransform"}.items()
         )
     kept = {k: v for k, v in result.attrs.items() if k != "grid_mapping"}
+    if case == "bare":
+        kept["cell_methods"] = "valid_time: mean"
     assert found.attrs == kept
     if case in ("grid", "projected"):
         assert found.rio.crs == result.rio.crs
@@ -176,3 +194,8 @@ def test_existing_files_and_nameless_arrays_are_refused(tmp_path):
     to_netcdf(array, tmp_path / "a.nc", overwrite=True)
     with pytest.raises(OptionError, match="rename"):
         to_netcdf(array.rename(None), tmp_path / "b.nc")
+    stacked = xr.DataArray(np.zeros((2, 2)), {"y": [1, 2], "x": [1, 2]}, name="a").stack(
+        c=("y", "x")
+    )
+    with pytest.raises(OptionError, match="reset_index"):
+        to_netcdf(stacked, tmp_path / "c.nc")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 
+import pandas as pd
 import xarray as xr
 
+from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims
 from xstefa.errors import OptionError
 
 __all__ = ["as_cf", "to_netcdf"]
@@ -27,15 +30,15 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
     Returns
     -------
     Dataset
-        With the global attributes that CF asks for, ancillary variables as variables, and an
-        encoding of coordinates that CF allows: no fill value, and identifiers of sites as
-        characters, because a coordinate of strings has no order. Reading it back gives the same
-        coordinates.
+        With the global attributes that CF asks for, ancillary variables as variables, what
+        coordinates are where their attributes do not say, and an encoding of coordinates that CF
+        allows: no fill value, and identifiers of sites as characters, because a coordinate of
+        strings has no order. Reading it back gives the same coordinates.
 
     Raises
     ------
     OptionError
-        If an array has no name.
+        If an array has no name, or a dimension is stacked.
     """
     if isinstance(obj, xr.DataArray):
         if obj.name is None:
@@ -47,6 +50,16 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
                 fix="array.rename('streamflow')",
             )
         obj = obj.to_dataset(promote_attrs=False)
+    for name, index in obj.indexes.items():
+        if isinstance(index, pd.MultiIndex):
+            raise OptionError(
+                "files have no stacked dimensions",
+                variable=str(name),
+                found=f"levels {', '.join(map(str, index.names))}",
+                expected="one coordinate for each dimension",
+                fix=f"unstack it, .unstack({str(name)!r}), or keep its sites in a row: "
+                f".reset_index({str(name)!r})",
+            )
     # What CF calls an ancillary variable is no coordinate in a file, though xarray carries it so.
     ancillary = {
         name
@@ -61,15 +74,58 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
             coordinate.encoding["_FillValue"] = None
         elif coordinate.dtype.kind in "UOT" and coordinate.dims == (name,):
             coordinate.encoding |= {"dtype": "S1", "_FillValue": None}
-        if coordinate.dtype.kind == "M":
+        if _is_time(coordinate) and result[name].dt.calendar in _OF_THE_WORLD:
             # CF 1.11 wants to know; no data set that is read here counts them.
             coordinate.attrs.setdefault("units_metadata", "leap_seconds: none")
+        if _is_time(coordinate) and name != "time" and coordinate.dims == (name,):
+            for variable in result.data_vars.values():
+                if "cell_methods" in variable.attrs and name in variable.dims:
+                    methods = str(variable.attrs["cell_methods"])
+                    variable.attrs["cell_methods"] = re.sub(r"\btime:", f"{name}:", methods)
+    for key, attrs in _meaning(result).items():
+        result[key].variable.attrs = attrs | result[key].attrs
     return result
+
+
+# Calendars in which leap seconds could be counted.
+_OF_THE_WORLD = ("standard", "gregorian", "proleptic_gregorian", "julian")
+
+
+def _is_time(variable: xr.Variable) -> bool:
+    if variable.dtype.kind == "O" and isinstance(variable, xr.IndexVariable):
+        return isinstance(variable.to_index(), xr.CFTimeIndex)
+    return variable.dtype.kind == "M"
+
+
+def _meaning(ds: xr.Dataset) -> dict[str, dict[str, str]]:
+    """Return what CF says of the coordinates of a result: time, place and grid mapping."""
+    dims = tuple(map(str, ds.dims))
+    meaning: dict[str, dict[str, str]] = {}
+    if (latitude := find_coordinate(ds, "latitude", dims)) is not None:
+        meaning[latitude] = {"standard_name": "latitude", "units": "degrees_north"}
+    if (longitude := find_coordinate(ds, "longitude", dims)) is not None:
+        meaning[longitude] = {"standard_name": "longitude", "units": "degrees_east"}
+    axes = horizontal_dims(ds, dims)
+    for array in ds.data_vars.values():
+        crs = grid_crs(ds, array)
+        if axes is not None and crs is not None and crs.is_projected:
+            for letter, dim in zip("yx", axes, strict=True):
+                meaning[dim] = {
+                    "standard_name": f"projection_{letter}_coordinate",
+                    "axis": letter.upper(),
+                    "units": "m",
+                }
+    for name, coordinate in ds.coords.items():
+        if name in ds.dims and _is_time(coordinate.variable):
+            meaning[str(name)] = {"standard_name": "time", "axis": "T"}
+        elif "grid_mapping_name" in coordinate.attrs:
+            meaning[str(name)] = {"long_name": "coordinate reference system"}
+    return meaning
 
 
 def _global_attributes(ds: xr.Dataset) -> dict[str, str]:
     attrs = {"Conventions": CONVENTIONS}
-    described = [v.attrs for v in ds.data_vars.values() if "model_name" in v.attrs]
+    described = [v.attrs for v in (*ds.data_vars.values(), ds) if "model_name" in v.attrs]
     if described:
         first = described[0]
         attrs["title"] = f"{first.get('long_name', 'result')} from {first['model_name']}"

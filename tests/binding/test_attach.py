@@ -133,6 +133,32 @@ def test_nodata_of_rasters_is_missing(tmp_path, masked):
         opened).coords))  # fmt: skip
 
 
+@pytest.mark.parametrize("begin", [0.0, -30.0], ids=["the layer", "both"])
+def test_longitudes_that_wrap_inside_a_map_are_one_map(begin):
+    """As `assign_coords(lon=lon % 360)` leaves them: ..., 359.5, 0.5, ..."""
+    lat, lon = [50.5, 49.5], np.array([-1.5, -0.5, 0.5, 1.5])
+    layer = fine()
+    wrapped = layer.assign_coords(lon=("lon", layer["lon"].values % 360, EAST))
+    there = forcing(lat, lon if begin == 0.0 else lon % 360)
+    expected = attach(forcing(lat, lon), layer)["elevation"]
+    np.testing.assert_allclose(attach(there, wrapped)["elevation"], expected, rtol=1e-6)
+
+
+def test_packed_rasters_are_unpacked():
+    lat, lon = np.arange(59.5, 40, -1), np.arange(-9.5, 10)
+    layer = raster(lat, lon, np.full((20, 20), 133.0), scale_factor=0.1, add_offset=5.0)
+    found = attach(forcing([50.5, 49.5], [0.5, 1.5]), layer)["elevation"]
+    np.testing.assert_allclose(found, 18.3, rtol=1e-6)
+    assert "scale_factor" not in found.attrs
+
+
+def test_stations_of_camels_tables_are_found_by_name():
+    ds = xr.Dataset({"gauge_lat": ("gauge", [50.1, 10.0]), "gauge_lon": ("gauge", [1.0, 361.0])})
+    found = attach(ds, fine())["elevation"]
+    assert found.dims == ("gauge",)
+    assert found.notnull().all()
+
+
 def test_finer_grids_take_the_value_of_the_cell_they_lie_in():
     layer = raster([1.0, -1.0], [1.0, 3.0], [[1.0, 2.0], [3.0, 4.0]])
     result = attach(forcing([1.75, 0.25], [0.25, 3.75]), layer, resampling="average")
@@ -268,6 +294,7 @@ BAD = {
     ),
     "there already": (GOOD.assign(elevation=("lat", [1.0, 2.0])), fine(10), {}, OptionError,
                       "drop_vars"),
+    "no xarray object": (GOOD, np.zeros((2, 2)), {}, OptionError, "open_rasterio"),
     "no such way": (GOOD, fine(10), {"resampling": "cubic"}, OptionError, "average"),
     "no crs": (GOOD.rename(lat="v", lon="u").assign_coords(
         v=("v", [1.0, 0.0], {"axis": "Y"}), u=("u", [1.0, 0.0], {"axis": "X"})),

@@ -75,10 +75,11 @@ def attach(
     return result
 
 
+_PACKING = ("scale_factor", "add_offset")
 # Attributes that describe the source's storage or place, not the quantity.
 _OF_THE_SOURCE = {
-    "grid_mapping", "_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates",
-    "cell_methods", "cell_measures", "AREA_OR_POINT",
+    "grid_mapping", "_FillValue", "missing_value", "coordinates", "cell_methods", "cell_measures",
+    "AREA_OR_POINT", *_PACKING,
 }  # fmt: skip
 
 
@@ -96,6 +97,14 @@ def _grid_mapping_reference(ds: xr.Dataset, axes: tuple[str, str] | None) -> dic
 
 def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset:
     """Return the maps of `static` as floats over two dimensions, NaN where there is no data."""
+    if not isinstance(static, xr.Dataset | xr.DataArray):
+        raise OptionError(
+            "static layers come as xarray objects",
+            variable="static",
+            found=type(static).__name__,
+            expected="a Dataset or a DataArray",
+            fix="static = rioxarray.open_rasterio(path, masked=True).rename('elevation')",
+        )
     if isinstance(static, xr.DataArray):
         if static.name is None:
             raise OptionError(
@@ -140,6 +149,10 @@ def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset
         nodata = array.rio.set_spatial_dims(axes[1], axes[0]).rio.nodata
         if nodata is not None and not np.isnan(nodata):
             array = array.where(array != nodata)
+        scale, offset = (array.attrs.get(key, 1 - i) for i, key in enumerate(_PACKING))
+        if (scale, offset) != (1, 0):
+            # Opened without mask_and_scale: the numbers are those of the file, not yet the values.
+            array = (array * scale + offset).assign_attrs(array.attrs)
         cleaned[name] = array.transpose(*axes)
     return (
         static.drop_vars([n for n in static.data_vars if n in maps])

@@ -114,7 +114,7 @@ def find_coordinate(
     spelled = {str(name).lower(): name for name in ds.variables}
     named += [spelled[word] for word in _PLACES[kind] if word in spelled]
     for name in named:
-        if set(map(str, ds[name].dims)) <= set(dims):
+        if ds[name].dtype.kind in "fiu" and set(map(str, ds[name].dims)) <= set(dims):
             return str(name)
     return None
 

@@ -55,7 +55,7 @@ class Cells:
         return bool(max(gap, np.ptp(size)) <= REGULAR * size[0])
 
 
-def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str) -> Cells:
+def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str, what: str = "ds") -> Cells:
     """Edges of the cells along `dim`: its bounds, or the midpoints between coordinates.
 
     Parameters
@@ -65,6 +65,8 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str) -> Cells:
         A dimension with a coordinate.
     kind : {"latitude", "longitude", "projected"}
         Latitudes end at the poles, longitudes are periodic.
+    what : str
+        What messages call `ds`.
 
     Raises
     ------
@@ -74,16 +76,22 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str) -> Cells:
     centre = np.asarray(ds[dim].values, dtype=np.float64)
     bounds = ds[dim].attrs.get("bounds")
     steps = np.diff(centre)
+    if kind == "longitude" and (steps > 0).any() and (steps < 0).any():
+        # 359, 0, 1: a map that begins elsewhere than its longitudes do.
+        centre = np.unwrap(centre, period=360.0)
+        steps = np.diff(centre)
     if not ((steps > 0).all() or (steps < 0).all()):
         raise LayoutError(
             "the coordinate of the grid is not monotonic",
             variable=dim,
             found=f"{centre[:4].tolist()} ...",
             expected="coordinates that only rise or only fall",
-            fix=f"ds = ds.sortby({dim!r})",
+            fix=f"{what} = {what}.sortby({dim!r})",
         )
     if isinstance(ds, xr.Dataset) and bounds in ds.variables:
         both = np.asarray(ds[bounds].values, dtype=np.float64)
+        if kind == "longitude":
+            both = centre[:, None] + (both - centre[:, None] + 180.0) % 360.0 - 180.0
         low, high = both.min(axis=1), both.max(axis=1)
     elif centre.size < 2:
         raise LayoutError(
@@ -91,7 +99,8 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str) -> Cells:
             variable=dim,
             found=f"one coordinate, {centre.tolist()}, without bounds",
             expected="two cells or more, or bounds (CF 7.1)",
-            fix=f"ds = ds.cf.add_bounds({dim!r}) on the whole grid, before a cell is selected",
+            fix=f"{what} = {what}.cf.add_bounds({dim!r}) on the whole grid, before a cell is "
+            "selected",
         )
     else:
         middle = (centre[1:] + centre[:-1]) / 2
@@ -159,6 +168,6 @@ def map_of(ds: xr.Dataset, *, what: str) -> Map:
         y=y,
         x=x,
         crs=crs,
-        rows=cell_edges(ds, y, kind="latitude" if geographic else "projected"),
-        columns=cell_edges(ds, x, kind="longitude" if geographic else "projected"),
+        rows=cell_edges(ds, y, kind="latitude" if geographic else "projected", what=what),
+        columns=cell_edges(ds, x, kind="longitude" if geographic else "projected", what=what),
     )
