@@ -190,6 +190,7 @@ SHAPES = basins(a=TRIANGLE)
 BAD = {
     "not a map": (weather().isel(lat=0, lon=0), SHAPES, {}, LayoutError, "without aggregating"),
     "not polygons": (weather(), [TRIANGLE], {}, OptionError, "read_file"),
+    "no file": (weather(), "gone.gpkg", {}, OptionError, "path"),
     "points": (weather(), basins(a=Point(1, 50)), {}, OptionError, "geom_type"),
     "no polygons": (weather(), SHAPES.iloc[:0], {}, OptionError, "selection"),
     "no crs": (weather(), SHAPES.set_crs(None, allow_override=True), {}, LayoutError, "set_crs"),

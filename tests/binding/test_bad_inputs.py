@@ -97,6 +97,14 @@ BAD = {
         "temperature_mean",
         "isel(height=0, drop=True)",
     ),
+    "an extra dimension of the extremes": (
+        lambda ds: ds.assign(
+            {n: ds[n].expand_dims(member=[1, 2]).assign_attrs(ds[n].attrs) for n in ("hot", "cold")}
+        ),
+        MissingTokenError,
+        "temperature_mean",
+        "isel(member=0, drop=True)",
+    ),
     "a climatology without time": (
         mean_temperature("site"),
         MissingTokenError,
@@ -291,6 +299,12 @@ BAD = {
         MissingTokenError,
         "precipitation",
         "rename={'pr': 'precipitation'}",
+    ),
+    "rename to a list": (
+        lambda ds: (ds, {"pr": ["precipitation"]}),
+        SchemaError,
+        "['precipitation']",
+        "rename=",
     ),
     "rename as a list": (
         lambda ds: (ds, ["pr", "precipitation"]),
@@ -494,6 +508,7 @@ WRONG = {
     "fahrenheit": ("hot", 85.0, "degC", "degF"),
     "tenths of a degree": ("hot", 215.0, "degC", "0.1 degC"),
     "percent": ("fapar", 60.0, "1", "%"),
+    "a fraction": ("hurs", 0.6, "%", "1"),
     "pascal": ("ps", 101325.0, "hPa", "Pa"),
     "kilopascal": ("ps", 101.3, "hPa", "kPa"),
     "joule": ("rsds", 1.5e7, "W m-2", "J m-2 d-1"),
@@ -531,6 +546,7 @@ def test_sites_without_latitude_lose_a_token_not_the_prediction(basins, schema):
 
 SCHEMAS = {
     "no such schema": (lambda: load_schema("stefa"), "stefa"),
+    "a number": (lambda: load_schema(5), "schema"),
     "a file that is not there": (lambda: load_schema("gone.toml"), "gone.toml"),
     "a section nobody knows": (lambda: Schema.from_dict({"forcings": []}), "forcings"),
     "no name": (lambda: Schema.from_dict({"version": "1"}), "name"),

@@ -35,6 +35,13 @@ def test_quantified_arrays_bind_as_plain_ones(basins, schema, chunked):
         np.testing.assert_array_equal(mine.values, array.values)
 
 
+def test_quantities_that_were_chunked_afterwards_bind_as_well(basins, schema):
+    ds = quantified(basins).chunk(site=1)
+    found = bind(ds, schema).forcing["temperature_max"]
+    assert found.chunks is not None
+    np.testing.assert_array_equal(found, bind(basins, schema).forcing["temperature_max"])
+
+
 def test_units_of_quantities_are_converted(basins, schema):
     ds = quantified(basins)
     ds["hot"] = ds["hot"].copy(data=UREG.Quantity(np.full((3, 10), 290.0), "kelvin"))

@@ -84,7 +84,16 @@ def _basins(polygons: Polygons, by: str | None) -> geopandas.GeoDataFrame:
     import geopandas
 
     if isinstance(polygons, str | PathLike):
-        polygons = geopandas.read_file(polygons)
+        try:
+            polygons = geopandas.read_file(polygons)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OptionError(
+                "the polygons cannot be read",
+                variable="polygons",
+                found=str(error),
+                expected="a file that geopandas.read_file opens",
+                fix="correct the path, or give a GeoDataFrame",
+            ) from error
     if isinstance(polygons, geopandas.GeoSeries):
         polygons = polygons.to_frame("geometry")
     if not isinstance(polygons, geopandas.GeoDataFrame):

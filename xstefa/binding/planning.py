@@ -331,8 +331,16 @@ def _missing(
     dims: tuple[str, ...] | None,
     schema: Schema,
 ) -> MissingTokenError:
-    for fact in facts:
-        reason = near_miss(fact, variable, schema, dims)
+    parts = [
+        schema[part]
+        for derivation in DERIVATIONS
+        if derivation.token == variable.name
+        for part in derivation.parts
+        if part in schema
+    ]
+    facts = list(facts)
+    for wanted, fact in ((wanted, fact) for wanted in (variable, *parts) for fact in facts):
+        reason = near_miss(fact, wanted, schema, dims)
         if reason is None:
             continue
         extra = [dim for dim in fact.dims if dims is not None and dim not in dims]
@@ -342,8 +350,8 @@ def _missing(
             fix = f"drop the extra dimension first, e.g. ds = ds.isel({extra[0]}=0, drop=True)"
         else:
             fix = (
-                f"if it is {variable.name} after all, correct its attributes or say so: "
-                f"rename={{{fact.name!r}: {variable.name!r}}}"
+                f"if it is {wanted.name} after all, correct its attributes or say so: "
+                f"rename={{{fact.name!r}: {wanted.name!r}}}"
             )
         return MissingTokenError(
             "the model needs this token; the variable that comes closest cannot be it",

@@ -24,13 +24,23 @@ def without_quantities(ds: xr.Dataset) -> xr.Dataset:
 
 def _plain(variable: xr.Variable, quantity: Any) -> xr.Variable:
     attrs = variable.attrs | {"units": str(quantity.units)}
-    return xr.Variable(variable.dims, quantity.magnitude, attrs, variable.encoding)
+    data = quantity.magnitude
+    if variable.chunks is not None and quantity is not variable._data:
+        data = variable.data.map_blocks(_magnitude, dtype=variable.dtype, meta=data)
+    return xr.Variable(variable.dims, data, attrs, variable.encoding)
+
+
+def _magnitude(block: Any) -> Any:
+    return block.magnitude
 
 
 def _quantity(variable: xr.Variable) -> Any | None:
+    """Return the quantity that holds the variable, or of which its chunks are, or None."""
     # Looking at `.data` would read a variable of a file; quantities are never in files.
-    data = variable._data
-    return data if hasattr(data, "magnitude") and hasattr(data, "units") else None
+    for data in (variable._data, getattr(variable._data, "_meta", None)):
+        if hasattr(data, "magnitude") and hasattr(data, "units"):
+            return data
+    return None
 
 
 def in_memory(variable: xr.Variable) -> bool:

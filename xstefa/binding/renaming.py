@@ -44,7 +44,7 @@ def check_rename(
                 if backwards
                 else "rename={variable of the dataset: token}",
             )
-        if token not in schema:
+        if not isinstance(token, str) or token not in schema:
             raise SchemaError(
                 "rename names a token that the schema does not have",
                 variable=str(token),

@@ -306,6 +306,14 @@ def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
     SchemaError
         If there is no such schema, or its content is malformed.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise SchemaError(
+            "a schema is known by its name or path",
+            variable="schema",
+            found=repr(name_or_path),
+            expected="text or a path",
+            fix="xstefa.load_schema('stefaland')",
+        )
     if isinstance(name_or_path, str) and not name_or_path.endswith(".toml"):
         source = resources.files(__package__).joinpath(f"{name_or_path}.toml")
     else:
