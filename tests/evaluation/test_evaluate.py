@@ -79,6 +79,22 @@ def test_roles_follow_rules_and_ancestors():
     assert roles(child, ids).tolist() == [1, 1]
 
 
+def test_roles_claim_nothing_of_other_names(basins, model):
+    """Numbers lose leading zeros, and positions are no names: neither makes a site held out."""
+    ids = np.array(["01054200", "02231000", "03504000"])
+    trained = {"datasets": {"d": {"trained": ids[:2].tolist()}}}
+    rule = {"held_out": HashedSites().to_dict()}
+    numbers = np.array(["1054200", "2231000", "3504000"])
+    assert roles(trained, numbers).tolist() == [1, 1, 2]
+    assert roles(trained, np.array(["a", "b", "c"])).tolist() == [0, 0, 0]
+    assert (
+        roles(trained | rule, ids[2:]).tolist() == roles(rule | {"datasets": {}}, ids[2:]).tolist()
+    )
+    assert roles({"holdout": "xstefa-release-1"}, ids, named=False).tolist() == [0, 0, 0]
+    unnamed = basins.drop_vars("site")
+    assert (unnamed.stefa.evaluate(model, scores="nse").training == 0).all()
+
+
 def test_cross_validate(basins, foundation):
     with pytest.warns(LeakageWarning, match="pretrained on the inputs of 8 test sites"):
         found = basins.stefa.cross_validate(

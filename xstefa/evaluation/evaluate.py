@@ -77,7 +77,7 @@ def evaluate(
 
 def training_roles(model: Model, sites: Sites) -> xr.DataArray:
     """Say of each site whether a model has learned from it, as a CF flag variable."""
-    values = roles(model.spec.provenance, sites.ids).reshape(sites.shape)
+    values = roles(model.spec.provenance, sites.ids, named=sites.named).reshape(sites.shape)
     return xr.DataArray(
         values,
         dims=sites.site_dims,

@@ -33,6 +33,8 @@ class Sites:
         Dimensions that the sites are stacked from.
     shape : tuple of int
         Their sizes.
+    named : bool
+        Whether `ids` are names, not numbers or coordinates in place of names.
     """
 
     ids: NDArray[np.str_]
@@ -40,6 +42,7 @@ class Sites:
     calendar: str = "standard"
     site_dims: tuple[str, ...] = ("site",)
     shape: tuple[int, ...] = ()
+    named: bool = True
     _dataset: xr.Dataset | None = field(default=None, repr=False)
     _kept: Mask | None = field(default=None, repr=False)
 
@@ -64,7 +67,7 @@ class Sites:
             If two sites have the same name.
         """
         sizes = tuple(int(dataset.sizes[dim]) for dim in layout.site_dims)
-        ids = _names(dataset, layout, sizes, name)
+        ids, named = _names(dataset, layout, sizes, name)
         labels, counts = np.unique(ids, return_counts=True)
         if (counts > 1).any():
             raise TrainingError(
@@ -80,6 +83,7 @@ class Sites:
             calendar=layout.calendar,
             site_dims=layout.site_dims,
             shape=sizes,
+            named=named,
             _dataset=dataset,
         )
 
@@ -156,7 +160,8 @@ def only_sites(dataset: xr.Dataset, sites: Sites, keep: Mask) -> xr.Dataset:
 
 def _names(
     dataset: xr.Dataset, layout: Layout, sizes: Sequence[int], name: str | None
-) -> NDArray[np.str_]:
+) -> tuple[NDArray[np.str_], bool]:
+    """Return what tells the sites apart, and whether it is their names."""
     dims = layout.site_dims
     if name is not None and name not in dataset.variables:
         raise MissingTokenError(
@@ -184,15 +189,17 @@ def _names(
                 found=f"dimensions {array.dims}",
                 expected=f"dimensions {dims}",
             )
-        return np.array([_text(v) for v in values], dtype=str)
+        return np.array([_text(v) for v in values], dtype=str), True
     labels = [
         [_text(v) for v in (dataset[dim].values if dim in dataset.coords else range(size))]
         for dim, size in zip(dims, sizes, strict=True)
     ]
     grids = np.meshgrid(*[np.array(part, dtype=object) for part in labels], indexing="ij")
     if not grids:
-        return np.array(["site"])
-    return np.array([",".join(parts) for parts in zip(*(g.ravel() for g in grids), strict=True)])
+        return np.array(["site"]), False
+    ids = np.array([",".join(parts) for parts in zip(*(g.ravel() for g in grids), strict=True)])
+    named = len(dims) == 1 and dims[0] in dataset.coords and dataset[dims[0]].dtype.kind != "f"
+    return ids, named
 
 
 def _stacked(array: xr.DataArray, sites: Sites) -> NDArray[np.generic]:

@@ -85,38 +85,67 @@ def refuse_leaks(
             )
 
 
-def roles(provenance: Mapping[str, Any], ids: NDArray[np.str_]) -> NDArray[np.int8]:
+def roles(
+    provenance: Mapping[str, Any], ids: NDArray[np.str_], *, named: bool = True
+) -> NDArray[np.int8]:
     """Say of each site whether a model has learned from it, as far as its provenance tells.
+
+    Names are all there is to compare. Where a dataset names its sites otherwise than the training
+    data did, nothing is known of them: that a name was not trained on then says nothing.
 
     Parameters
     ----------
     provenance : mapping
         `ModelSpec.provenance`; that of the model it was fine-tuned from counts too.
     ids : ndarray of str, shape (site,)
+    named : bool
+        Whether these are names, not numbers or coordinates in place of names.
 
     Returns
     -------
     ndarray of int8, shape (site,)
         A value of `ROLES`.
     """
-    found = np.full(len(ids), UNKNOWN, dtype=np.int8)
+    stages = []
     while provenance:
-        datasets = provenance.get("datasets")
-        rule = provenance.get("holdout")
-        if isinstance(datasets, Mapping):
-            trained = {
-                site
-                for content in datasets.values()
-                for use in ("trained", "validated")
-                for site in content.get(use, ())
-            }
-            found[(found == UNKNOWN) & ~np.isin(ids, list(trained))] = HELD_OUT
-            found[np.isin(ids, list(trained))] = SEEN
-        elif isinstance(rule, str):
-            # Older models tell the rule only: a site that it does not hold out may have been seen.
-            out = held_out(ids, salt=rule)
-            found[out & (found == UNKNOWN)] = HELD_OUT
-            found[~out & (found == HELD_OUT)] = UNKNOWN
+        stage = _roles_in(provenance, ids, named)
+        if stage is not None:
+            stages.append(stage)
         foundation = provenance.get("foundation")
         provenance = foundation.get("provenance", {}) if isinstance(foundation, Mapping) else {}
-    return found
+    if not stages:
+        return np.full(len(ids), UNKNOWN, dtype=np.int8)
+    seen = np.any([stage == SEEN for stage in stages], axis=0)
+    out = np.all([stage == HELD_OUT for stage in stages], axis=0)
+    return np.select([seen, out], [SEEN, HELD_OUT], UNKNOWN).astype(np.int8)
+
+
+def _roles_in(
+    provenance: Mapping[str, Any], ids: NDArray[np.str_], named: bool
+) -> NDArray[np.int8] | None:
+    """Return what one stage of training, pretraining or fine-tuning, tells; None if nothing."""
+    datasets, salt, rule = (provenance.get(key) for key in ("datasets", "holdout", "held_out"))
+    seen = np.zeros(len(ids), dtype=bool)
+    if isinstance(datasets, Mapping):
+        trained = {
+            _bare(site)
+            for content in datasets.values()
+            for use in ("trained", "validated")
+            for site in content.get(use, ())
+        }
+        seen = np.array([_bare(str(site)) in trained for site in ids], dtype=bool)
+    elif not isinstance(salt, str):
+        return None
+    out = np.zeros(len(ids), dtype=bool)
+    if seen.any():
+        out = ~seen  # the names are those of training, and theirs are not among them
+    elif named and isinstance(salt, str):  # of older models only the rule is known
+        out = held_out(ids, salt=salt)
+    elif named and isinstance(rule, Mapping) and rule.get("kind") == "HashedSites":
+        out = held_out(ids, fraction=rule["fraction"], salt=rule["salt"])
+    return np.select([seen, out], [SEEN, HELD_OUT], UNKNOWN).astype(np.int8)
+
+
+def _bare(site: str) -> str:
+    """Return a name without leading zeros, which gauge numbers lose where they become integers."""
+    return site.lstrip("0")
