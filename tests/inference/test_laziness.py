@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 from dask.base import tokenize
 
+from xstefa.errors import RangeError
 from xstefa.inference import lazy
 from xstefa.inference.lazy import ChunksWarning
 from xstefa.inference.reading import read_inside
@@ -218,3 +219,32 @@ def test_bad_chunks_are_warned_about_once_with_the_call_that_helps(tiny_model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         many_blocks(3000, 100).stefa.predict(tiny_model)
+
+
+def test_a_wrong_label_is_found_when_the_values_are_read(dataset, tiny_model):
+    wrong = dataset.assign(
+        temperature_mean=(dataset["temperature_mean"] + 273.15).assign_attrs(
+            dataset["temperature_mean"].attrs
+        )
+    )
+    lazily = wrong.chunk(lat=1).stefa.predict(tiny_model, device="cpu")
+    with pytest.raises(RangeError, match=r"temperature_mean.*look like K"):
+        lazily.compute(scheduler="threads")
+
+
+def test_an_odd_corner_of_a_chunked_map_is_not_refused(dataset, tiny_model):
+    odd = dataset.copy(deep=True)
+    odd["temperature_mean"][:, 0, :2] += 100
+    odd.chunk(lat=1).stefa.predict(tiny_model, device="cpu").compute(scheduler="threads")
+
+
+def test_infinite_values_are_missing_values(dataset, tiny_model):
+    infinite, missing = dataset.copy(deep=True), dataset.copy(deep=True)
+    infinite["precipitation"][50:60, 1, 1] = np.inf
+    missing["precipitation"][50:60, 1, 1] = np.nan
+    found, expected = (
+        ds.chunk(lat=1).stefa.predict(tiny_model, device="cpu", coverage=True).compute()
+        for ds in (infinite, missing)
+    )
+    xr.testing.assert_identical(found, expected)
+    assert np.isfinite(found).all()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xstefa.binding.layout import Layout
 from xstefa.binding.planning import Plan
 from xstefa.binding.quantities import in_memory, without_quantities
-from xstefa.binding.ranges import range_problems
+from xstefa.binding.ranges import TOLERATED, range_problems
 from xstefa.binding.sources import TokenSource, leaves
 from xstefa.binding.table import TokenTable
 from xstefa.errors import RangeError
@@ -80,10 +80,20 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
 
 
 def value_problems(
-    ds: xr.Dataset, sources: Iterable[TokenSource], *, layout: Layout
+    ds: xr.Dataset,
+    sources: Iterable[TokenSource],
+    *,
+    layout: Layout,
+    tolerated: float = TOLERATED,
 ) -> list[RangeError]:
-    """Return a problem for each variable whose values cannot be in its units. Reads a few days."""
-    return _problems(ds.isel(_picks(ds, layout)), sources, layout)
+    """Return a problem for each variable whose values cannot be in its units. Reads a few days.
+
+    Parameters
+    ----------
+    tolerated : float
+        Share of a variable's values that may lie outside what is physically possible.
+    """
+    return _problems(ds.isel(_picks(ds, layout)), sources, layout, tolerated)
 
 
 def _picks(ds: xr.Dataset, layout: Layout) -> dict[Hashable, NDArray[np.int64]]:
@@ -97,6 +107,11 @@ def _picks(ds: xr.Dataset, layout: Layout) -> dict[Hashable, NDArray[np.int64]]:
     }
 
 
-def _problems(part: xr.Dataset, sources: Iterable[TokenSource], layout: Layout) -> list[RangeError]:
+def _problems(
+    part: xr.Dataset,
+    sources: Iterable[TokenSource],
+    layout: Layout,
+    tolerated: float = TOLERATED,
+) -> list[RangeError]:
     ends = [leaf for source in sources for leaf in leaves(source)]
-    return range_problems(part, ends, layout=layout, days=_DAYS)
+    return range_problems(part, ends, layout=layout, days=_DAYS, tolerated=tolerated)

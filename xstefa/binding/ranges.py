@@ -16,7 +16,7 @@ __all__ = ["range_problems"]
 
 # Values that may lie outside: real records have spikes, a wrong label moves nearly all of a few
 # values, and many of many.
-_TOLERATED = 0.01
+TOLERATED = 0.01
 _SPIKES = 2
 
 # Units in which values of a quantity are often stored under another label.
@@ -36,7 +36,12 @@ _CONFUSED = {
 
 
 def range_problems(
-    ds: xr.Dataset, sources: Iterable[Direct], *, layout: Layout, days: int
+    ds: xr.Dataset,
+    sources: Iterable[Direct],
+    *,
+    layout: Layout,
+    days: int,
+    tolerated: float = TOLERATED,
 ) -> list[RangeError]:
     """Compare a sample of the values with what is physically possible. Reads data.
 
@@ -48,11 +53,13 @@ def range_problems(
     layout : Layout
     days : int
         Number of days, evenly spread over the record, that are read of each series.
+    tolerated : float
+        Share of the sample that may be outside.
 
     Returns
     -------
     list of RangeError
-        One for each variable of which more than 1 % of the sample is outside.
+        One for each variable of which more is outside.
     """
     steps = np.unique(np.linspace(0, ds.sizes[layout.time] - 1, days).astype(int))
     problems = []
@@ -61,20 +68,22 @@ def range_problems(
         if layout.time in array.dims:
             array = array.isel({layout.time: steps})
         raw = array.to_numpy().astype(np.float64).ravel()
-        problem = _check(raw[np.isfinite(raw)], source)
+        problem = _check(raw[np.isfinite(raw)], source, tolerated)
         if problem is not None:
             problems.append(problem)
     return problems
 
 
-def _check(raw: np.ndarray[tuple[int], np.dtype[np.float64]], source: Direct) -> RangeError | None:
+def _check(
+    raw: np.ndarray[tuple[int], np.dtype[np.float64]], source: Direct, tolerated: float
+) -> RangeError | None:
     wanted, used = source.wanted, source.conversion
     low, high = wanted.valid_range
 
     def fits(scale: float, offset: float) -> bool:
         values = scale * raw + offset
         outside = int(((values < low) | (values > high)).sum())
-        return outside <= _TOLERATED * raw.size or (outside <= _SPIKES and 2 * outside < raw.size)
+        return outside <= tolerated * raw.size or (outside <= _SPIKES and 2 * outside < raw.size)
 
     if raw.size == 0 or fits(used.scale, used.offset):
         return None

@@ -19,8 +19,9 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from xstefa.binding import Layout
+from xstefa.binding.inspection import value_problems
 from xstefa.binding.sources import TokenSource
-from xstefa.errors import MissingTokenError
+from xstefa.errors import MissingTokenError, raise_problems
 from xstefa.inference.answers import Answer
 from xstefa.inference.blocks import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.inference.engine import ROWS, EngineKey, get_engine
@@ -31,6 +32,10 @@ from xstefa.inference.windows import Days, Floats, WindowPolicy
 class ChunksWarning(UserWarning):
     """The chunks of the input make a prediction slow, or large in memory."""
 
+
+# Share of a forcing's values in a block that may lie outside what is possible. A block can be one
+# odd corner of a map; a wrong label moves nearly all values.
+STRAY = 0.5
 
 # An in-memory input is cut into this many blocks a core, so that all cores have work to the end.
 BLOCKS_PER_CORE = 4
@@ -284,6 +289,9 @@ def _stack(
     for name in names:
         data = decisive.pop(name) if name in decisive else series(name)
         forcing[..., spec.schema.forcing_names.index(name)] = data[present]
+    forcing[np.isinf(forcing)] = np.nan
+    read = [job.sources[name] for name in names]
+    raise_problems(value_problems(block, read, layout=layout, tolerated=STRAY))
     for column, name in enumerate(spec.schema.static_names):
         if name in job.sources:
             static[:, column] = values(name, sites, ())[present]
