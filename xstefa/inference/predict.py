@@ -20,6 +20,7 @@ COVERAGE = {
     "long_name": "share of the model's daily forcings known in the windows behind each value",
     "units": "1",
 }
+QUANTILE = {"long_name": "level of the quantile over the model's heads", "units": "1"}
 
 
 def predict(
@@ -73,7 +74,7 @@ def predict(
     result.attrs |= frame.attrs
     result.encoding = frame.encoding
     if levels is not None:
-        result = result.assign_coords(quantile=("quantile", list(levels), {"units": "1"}))
+        result = result.assign_coords(quantile=("quantile", list(levels), QUANTILE))
     if coverage:
         result = result.assign_coords(coverage=(frame.dims, frame.data, COVERAGE | frame.attrs))
         result.attrs["ancillary_variables"] = "coverage"
