@@ -217,6 +217,11 @@ def test_sites_without_a_region():
         Regions("region").folds(sites)
 
 
+def test_regions_in_any_notation():
+    assert Regions("huc_02", [[1, "02"], [3.0]]) == Regions("huc_02", (("1", "2"), ("3",)))
+    assert Holdout.from_dict(json.loads(json.dumps(PUR.to_dict()))) == PUR
+
+
 def test_names_of_sites():
     basins = make_basins()
     layout = bind(basins, xstefa.load_schema()).layout

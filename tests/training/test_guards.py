@@ -9,7 +9,7 @@ import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS
 from tests.training.test_finetune import weights_equal
 from xstefa.binding import bind
-from xstefa.errors import TrainingError
+from xstefa.errors import RangeError, TrainingError
 from xstefa.evaluation.holdout import FewSites, Period, RandomGroups, RandomSites, Regions
 from xstefa.evaluation.sites import Sites
 from xstefa.schema import Alias, StandardName, Target
@@ -104,6 +104,24 @@ def test_what_is_held_out_moves_no_weight(basins, foundation, rule, watched):
 def test_rename_of_nothing(basins, foundation):
     with pytest.raises(TrainingError, match="rename names a variable that no dataset has"):
         basins.stefa.finetune("streamflow", model=foundation, rename={"rain": "lai"}, **FAST)
+
+
+@pytest.mark.parametrize("mark", [-999.0, -99.0, np.inf])
+def test_marks_of_missing_observations(basins, foundation, mark):
+    marked = basins.copy(deep=True)
+    marked.qobs[3, 7] = mark
+    with pytest.raises(RangeError, match=f"1 values, e.g. {mark:g}"):
+        marked.stefa.finetune("streamflow", model=foundation, **FAST)
+    slightly = basins.copy(deep=True)
+    slightly.qobs[3, 7] = -0.01
+    assert slightly.stefa.finetune("streamflow", model=foundation, **FAST)
+
+
+def test_infinite_inputs(basins, foundation):
+    marked = basins.copy(deep=True)
+    marked.tas[2, 5] = np.inf
+    with pytest.raises(RangeError, match=r"'temperature_mean'.*infinite"):
+        marked.stefa.finetune("streamflow", model=foundation, **FAST)
 
 
 def test_impossible_values(basins, foundation):

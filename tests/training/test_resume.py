@@ -175,6 +175,12 @@ def test_checkpoint_of_another_training(basins, foundation, tmp_path):
         make_basins(seed=1).stefa.finetune("streamflow", model=foundation, head=HEAD, **how)
 
 
+def test_damaged_checkpoint(basins, foundation, tmp_path):
+    (tmp_path / "state.safetensors").write_bytes(b"abc")
+    with pytest.raises(TrainingError, match=r"damaged.*delete the file"):
+        basins.stefa.finetune("streamflow", model=foundation, checkpoint=tmp_path / "state")
+
+
 def test_no_pickle_in_the_file(basins, foundation, tmp_path):
     basins.stefa.finetune(
         "streamflow",

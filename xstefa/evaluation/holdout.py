@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstefa.errors import OptionError, TrainingError
-from xstefa.evaluation.sites import Mask, Sites
+from xstefa.evaluation.sites import Mask, Sites, as_code
 
 RELEASE_SALT = "xstefa-release-1"
 
@@ -227,6 +227,11 @@ class Regions(Holdout):
 
     by: str
     regions: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.regions is not None:
+            plain = tuple(tuple(as_code(value) for value in group) for group in self.regions)
+            object.__setattr__(self, "regions", plain)
 
     def folds(self, sites: Sites) -> tuple[Fold, ...]:
         """Split; every site has to belong to a region, and regions without sites make no fold."""

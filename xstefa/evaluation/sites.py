@@ -105,7 +105,7 @@ class Sites:
                 expected=f"a variable on ({', '.join(self.site_dims)})",
                 fix=f"ds[{name!r}] = ({self.site_dims}, values), or name another variable",
             )
-        found = np.array([_code(v) for v in _stacked(self._dataset[name], self)], dtype=str)
+        found = np.array([as_code(v) for v in _stacked(self._dataset[name], self)], dtype=str)
         return found if self._kept is None else found[self._kept]
 
     def select(self, keep: Mask) -> Sites:
@@ -217,7 +217,7 @@ def _text(value: object) -> str:
     return value.decode().strip() if isinstance(value, bytes) else str(value).strip()
 
 
-def _code(value: object) -> str:
+def as_code(value: object) -> str:
     """Return a code as text: 3, 3.0 and "03" are the same region."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -48,14 +48,23 @@ class Checkpoint:
         Raises
         ------
         TrainingError
-            If the file belongs to another recipe.
+            If the file belongs to another recipe, or is damaged.
         """
         if not self.path.is_file():
             return None
-        with safe_open(self.path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
-            # A copy: the file must not stay mapped while it is replaced.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+                # A copy: the file must not stay mapped while it is replaced.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise TrainingError(
+                "the checkpoint is damaged",
+                variable=str(self.path),
+                found=str(error),
+                expected="a file that a training wrote",
+                fix="delete the file to start anew",
+            ) from error
         found, wanted = header.get("recipe"), json.loads(json.dumps(recipe))
         if found != wanted:
             differs = sorted(

@@ -186,6 +186,13 @@ class Devices:
                 expected="a whole number of at least 1",
                 fix="devices=1",
             )
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise OptionError(
+                variable="device",
+                found=f"{self.device!r}, and no GPU that torch can use",
+                expected="a device of this computer",
+                fix='device="cpu", or a build of torch for the GPU',
+            )
         if self.count > 1 and ":" in self.device:
             raise OptionError(
                 variable="device",

@@ -56,10 +56,18 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "clip"):
+        for name in ("learning_rate", "clip"):
             if getattr(self, name) <= 0:
                 raise OptionError(
                     variable=name, found=str(getattr(self, name)), expected="more than 0"
+                )
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value != int(value) or value < least:
+                raise OptionError(
+                    variable=name,
+                    found=str(value),
+                    expected=f"a whole number of at least {least}",
                 )
         if self.precision not in ("fp32", "bf16"):
             raise OptionError(

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding
-from xstefa.errors import TrainingError
+from xstefa.errors import RangeError, TrainingError
 from xstefa.evaluation.sites import Mask
 from xstefa.inference.windows import Days, Floats
 from xstefa.model.scaler import Scaler
@@ -236,6 +236,50 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
             fix="add the observations, under one of these names or with their standard_name",
         )
     return array
+
+
+def check_values(record: Record, schema: Schema, target: str | None, *, dataset: str) -> None:
+    """Refuse what no sensor measures: one such value among thousands spoils a training.
+
+    Parameters
+    ----------
+    record : Record
+    schema : Schema
+    target : str, optional
+        What is learned.
+    dataset : str
+        For the message.
+
+    Raises
+    ------
+    RangeError
+        If a forcing is infinite, or the target is far outside its range.
+    """
+    infinite = np.isinf(record.forcing).sum(axis=(0, 1))
+    for name, count in zip(schema.forcing_names, infinite.tolist(), strict=True):
+        if count:
+            raise RangeError(
+                f"infinite values in {dataset!r}",
+                variable=name,
+                found=f"{count} of them",
+                expected="finite values, NaN where missing",
+                fix="ds[...].where(np.isfinite(ds[...]))",
+            )
+    if target is None or record.target is None:
+        return
+    low, high = schema.target(target).valid_range
+    margin = 0.01 * (high - low)  # sensors wander a little below zero
+    wrong = (record.target < low - margin) | (record.target > high + margin)
+    if wrong.any():
+        values = record.target[wrong]
+        raise RangeError(
+            f"impossible observations in {dataset!r}",
+            variable=target,
+            found=f"{len(values)} values, e.g. {values[0]:g}",
+            expected=f"values from {low:g} to {high:g} {schema.target(target).units}, NaN where "
+            "missing",
+            fix=f"if {values[0]:g} marks what is missing: ds[...].where(ds[...] != {values[0]:g})",
+        )
 
 
 def known_tokens(schema: Schema, records: Sequence[Record]) -> tuple[str, ...]:
