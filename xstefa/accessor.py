@@ -552,6 +552,8 @@ class StefaAccessor:
     ) -> xr.Dataset:
         """Fine-tune without, and test on, every fold of a holdout.
 
+        The dataset is read into memory.
+
         Parameters
         ----------
         target : str or Target
