@@ -48,6 +48,8 @@ from xstefa.evaluation.report import compare, write_report
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.variants import VARIANTS
+from xstefa.options import get_options
+from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.finetune import HeadRecipe
 from xstefa.training.guards import HELD_OUT
 from xstefa.training.loop import Schedule
@@ -284,6 +286,7 @@ class Benchmark:
         what = json.dumps([self.experiment.task.open.__name__, fold.to_dict()])
         name = f"foundation-{sha256(what.encode()).hexdigest()[:8]}-{self.seed}"
         path = self.runs / f"{name}.safetensors"
+        state = Checkpoint(path=self.runs / f"{name}-state")
         if not path.exists():
             model = xstefa.pretrain(
                 self.dataset,
@@ -291,10 +294,11 @@ class Benchmark:
                 windows=WINDOWS,
                 schedule=replace(self.protocol.pretraining, seed=self.seed),
                 holdout=fold,
-                checkpoint=self.runs / f"{name}-state",
+                checkpoint=state,
                 name=name,
             )
             model.save(path)
+            state.path.unlink()
         return xstefa.load_model(path)
 
     def test(self, fold: Holdout, label: str, variant: str, foundation: xstefa.Model) -> xr.Dataset:
@@ -363,6 +367,9 @@ class Benchmark:
                     # Unknown is not held out: the released model's rule tells those only.
                     "seen_in_pretraining": int(((found["pretraining"] != HELD_OUT) & tested).sum()),
                 }
+            if self.protocol.pretraining is not None:
+                # No other fold has this encoder, and what it said fills gigabytes.
+                shutil.rmtree(get_options().cache_path() / "embeddings", ignore_errors=True)
         return predicted, found["observed"], about
 
 
