@@ -32,7 +32,8 @@ def show() -> None:
             f"{name}, {report['protocol']} protocol: {report['target']} at {tested} of "
             f"{report['sites']} sites, {' to '.join(report['period'])};\n  {heads['steps']} steps "
             f"of {heads['batch_size']} windows, rate {heads['learning_rate']:g}, LSTM of "
-            f"{report['hidden']}; the foundation may know the weather of {known} of the tested\n"
+            f"{report['hidden']}, seed {report['seed']}; the foundation may know the weather of "
+            f"{known} of the tested\n"
         )
         print(_table(report), "\n")
 
