@@ -112,6 +112,8 @@ def test_marks_of_missing_observations(basins, foundation, mark):
     marked.qobs[3, 7] = mark
     with pytest.raises(RangeError, match=f"1 values, e.g. {mark:g}"):
         marked.stefa.finetune("streamflow", model=foundation, **FAST)
+    with pytest.raises(RangeError, match=f"1 values, e.g. {mark:g}"):
+        marked.stefa.evaluate("streamflow")
     slightly = basins.copy(deep=True)
     slightly.qobs[3, 7] = -0.01
     assert slightly.stefa.finetune("streamflow", model=foundation, **FAST)

@@ -16,7 +16,7 @@ from xstefa.inference.predict import predict
 from xstefa.model.checkpoint import Model, load_model, model_for
 from xstefa.schema import load_schema
 from xstefa.training.guards import ROLES, roles
-from xstefa.training.samples import observations
+from xstefa.training.samples import check_observations, observations
 
 METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(
     {
@@ -55,6 +55,8 @@ def evaluate(
     layout = binding.layout
     chosen = model_for(target, support=layout.support) if model is None else load_model(model)
     observed = observations(binding, target)
+    if observed.chunks is None:
+        check_observations(observed.to_numpy(), schema.target(target), dataset="data")
     predicted = predict(
         dataset,
         target,

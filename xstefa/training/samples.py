@@ -16,7 +16,7 @@ from xstefa.errors import RangeError, TrainingError
 from xstefa.evaluation.sites import Mask
 from xstefa.inference.windows import Days, Floats
 from xstefa.model.scaler import Scaler
-from xstefa.schema import Schema
+from xstefa.schema import Schema, Target
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -265,20 +265,28 @@ def check_values(record: Record, schema: Schema, target: str | None, *, dataset:
                 expected="finite values, NaN where missing",
                 fix="ds[...].where(np.isfinite(ds[...]))",
             )
-    if target is None or record.target is None:
-        return
-    low, high = schema.target(target).valid_range
+    if target is not None and record.target is not None:
+        check_observations(record.target, schema.target(target), dataset=dataset)
+
+
+def check_observations(values: Floats, target: Target, *, dataset: str) -> None:
+    """Refuse observations far outside the range of their target: most are marks of missing ones.
+
+    Raises
+    ------
+    RangeError
+        Naming one of them.
+    """
+    low, high = target.valid_range
     margin = 0.01 * (high - low)  # sensors wander a little below zero
-    wrong = (record.target < low - margin) | (record.target > high + margin)
-    if wrong.any():
-        values = record.target[wrong]
+    wrong = values[(values < low - margin) | (values > high + margin)]
+    if len(wrong):
         raise RangeError(
             f"impossible observations in {dataset!r}",
-            variable=target,
-            found=f"{len(values)} values, e.g. {values[0]:g}",
-            expected=f"values from {low:g} to {high:g} {schema.target(target).units}, NaN where "
-            "missing",
-            fix=f"if {values[0]:g} marks what is missing: ds[...].where(ds[...] != {values[0]:g})",
+            variable=target.name,
+            found=f"{len(wrong)} values, e.g. {wrong[0]:g}",
+            expected=f"values from {low:g} to {high:g} {target.units}, NaN where missing",
+            fix=f"if {wrong[0]:g} marks what is missing: ds[...].where(ds[...] != {wrong[0]:g})",
         )
 
 
