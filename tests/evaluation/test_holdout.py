@@ -173,7 +173,7 @@ def test_errors_teach(basins):
         Period("1990-01-01", "2020-12-31").folds(sites)
     with pytest.raises(TrainingError, match="fraction"):
         RandomSites(1.5).folds(sites)
-    with pytest.raises(TrainingError, match="from 0 to 2"):
+    with pytest.raises(TrainingError, match="one of 0, 1, 2"):
         RandomGroups(3).fold(3).folds(sites)
     with pytest.raises(TrainingError, match="between 1 and 6"):
         FewSites(RandomGroups(4), 7).folds(sites)
@@ -215,6 +215,18 @@ def test_sites_without_a_region():
     sites = Sites.of(basins, bind(basins, xstefa.load_schema()).layout)
     with pytest.raises(TrainingError, match="2 sites without a value"):
         Regions("region").folds(sites)
+
+
+def test_a_region_keeps_its_number():
+    """Where others have no sites: fold 2 of one dataset is fold 2 of another."""
+    basins = make_basins()
+    layout = bind(basins, xstefa.load_schema()).layout
+    rule = Regions("region", (("0",), ("7",), ("1", "2"), ("3",)))
+    for holdout in (rule, rule & Period("2001-03-01", "2001-03-30"), FewSites(rule, 2)):
+        fold = holdout.fold(2).folds(Sites.of(basins, layout))[0]
+        assert basins.site.values[fold.test_sites].tolist() == [f"gauge {i}" for i in (2, 3, 4, 5)]
+        with pytest.raises(TrainingError, match="one of 0, 2, 3"):
+            holdout.fold(1).folds(Sites.of(basins, layout))
 
 
 def test_regions_in_any_notation():

@@ -10,11 +10,21 @@ from tests.training.conftest import ENCODER, HEAD, WINDOWS
 from tests.training.test_finetune import weights_equal
 from xstefa.binding import bind
 from xstefa.errors import RangeError, TrainingError
-from xstefa.evaluation.holdout import FewSites, Period, RandomGroups, RandomSites, Regions
+from xstefa.evaluation.holdout import (
+    FewSites,
+    HashedSites,
+    Period,
+    RandomGroups,
+    RandomSites,
+    Regions,
+    held_out,
+)
 from xstefa.evaluation.sites import Sites
 from xstefa.schema import Alias, StandardName, Target
+from xstefa.training.finetune import finetune
 
 FAST = {"head": HEAD, "steps": 1, "batch_size": 4}
+REGIONS = (("0",), ("1",), ("2",), ("3",))
 
 
 @pytest.fixture
@@ -65,6 +75,28 @@ def test_a_target_that_is_read_as_a_token(basins, foundation, by):
         del basins.tas.attrs["standard_name"]
     with pytest.raises(TrainingError, match=r"'tas'.*provides the token 'temperature_mean'"):
         basins.stefa.finetune(warmth, model=foundation, **FAST)
+
+
+def test_a_site_in_two_datasets(basins, foundation):
+    """Random groups of each dataset could put a gauge on both sides."""
+    parts = {"one": basins, "two": basins.isel(site=slice(2, 7))}
+    how = {"model": foundation, **FAST}
+    for rule in (RandomGroups(3).fold(0), RandomSites(0.3), Regions("region").fold(1)):
+        with pytest.raises(TrainingError, match=r"held out of one dataset.*HashedSites"):
+            finetune(parts, "streamflow", holdout=rule, **how)
+        with pytest.raises(TrainingError, match="held out of one dataset"):
+            xstefa.pretrain(parts, size=ENCODER, windows=WINDOWS, steps=1, holdout=rule)
+    for rule in (HashedSites(0.4), Regions("region", REGIONS).fold(1), PERIOD):
+        assert finetune(parts, "streamflow", holdout=rule, **how)
+    # A dataset of which the hash holds out nothing is learned from as a whole.
+    out = held_out(basins.site.values, fraction=0.4)
+    more = finetune(
+        {"one": basins, "none": basins.isel(site=~out)},
+        "streamflow",
+        holdout=HashedSites(0.4),
+        **how,
+    )
+    assert more.spec.provenance["datasets"]["none"]["sites"] == (~out).sum()
 
 
 PERIOD = Period("2001-04-01", "2001-05-15", gap=3)

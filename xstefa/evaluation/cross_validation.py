@@ -59,13 +59,14 @@ def cross_validate(
     )
     layout = material.binding.layout
     land = material.sites.select(material.present)
-    folds = as_holdout(holdout, name="holdout").folds(land)
+    folds = as_holdout(holdout, name="holdout").numbered(land)
     predicted = np.full((len(material.sites), len(layout.days)), np.nan, dtype=np.float32)
     tested = np.full(len(material.sites), -1, dtype=np.int16)
     similarity = np.full(len(material.sites), np.nan)
     twin = np.full(len(material.sites), "", dtype=material.sites.ids.dtype)
     models = []
-    for number, fold in enumerate(folds):
+    for number, fold in folds.items():
+        fold.check()
         trained, _ = finetune_material(
             [material],
             [fold],
@@ -106,12 +107,12 @@ def cross_validate(
         twin, material.sites, long_name=f"that training site, from {NEAR_DUPLICATE} on"
     )
     result["pretraining"] = training_roles(foundation, material.sites)
-    _report(result, folds)
+    _report(result, tuple(folds.values()))
     return result.assign_attrs(
         title=f"cross-validation of {wanted.name}",
         target=wanted.name,
         holdout=repr(holdout),
-        folds=[fold.name for fold in folds],
+        folds=[fold.name for fold in folds.values()],
         foundation_name=foundation.name,
         foundation_hash=foundation.content_hash,
         model_hashes=models,

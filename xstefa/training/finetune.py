@@ -22,7 +22,7 @@ from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.devices import Devices, default_device
 from xstefa.training.heads import train_head
 from xstefa.training.loop import History, Schedule, looks, make_schedule
-from xstefa.training.material import Datasets, Material, read_all, share_list
+from xstefa.training.material import Datasets, Material, fold_all, read_all, share_list
 from xstefa.training.runs import versions
 from xstefa.training.samples import Record, Split
 from xstefa.training.streaming import Stream
@@ -141,7 +141,7 @@ def finetune(
     )
     trained, _ = finetune_material(
         material,
-        [part.fold(holdout) for part in material],
+        fold_all(material, holdout),
         foundation=foundation,
         schema=schema,
         target=found,

@@ -139,6 +139,11 @@ class Material:
             )
         return folds[0]
 
+    def names(self, chosen: Mask) -> set[str]:
+        """Return the names of chosen sites of a fold; none if the dataset does not name them."""
+        land = self.sites if self.stream is not None else self.sites.select(self.present)
+        return set(land.ids[chosen].tolist()) if land.named else set()
+
     def split(self, fold: Fold, validation: Holdout | None) -> Split:
         """Say what becomes of the record's sites and days; validation sites come from training."""
         train, validate = fold.train_sites, None
@@ -157,7 +162,7 @@ class Material:
                     fix="validation=RandomSites(0.1)",
                 )
             validate = train.copy()
-            validate[train] = found[0].test_sites
+            validate[train] = found[0].check().test_sites
             train = train & ~validate
         days: Days | None = None
         if not fold.train_days.all():
@@ -249,6 +254,31 @@ def read_all(
         )
         for name, dataset in named.items()
     ]
+
+
+def fold_all(material: Sequence[Material], holdout: Holdout | None) -> list[Fold]:
+    """Split each dataset by a holdout that makes one fold.
+
+    Raises
+    ------
+    TrainingError
+        If a site is tested in one dataset and learned from in another.
+    """
+    folds = [part.fold(holdout) for part in material]
+    for part, fold in zip(material, folds, strict=True):
+        tested = part.names(fold.test_sites & ~fold.train_sites)
+        for other, its in zip(material, folds, strict=True):
+            both = tested & other.names(its.train_sites)
+            if both:
+                raise TrainingError(
+                    "the same site is held out of one dataset and learned from in another",
+                    variable=min(both),
+                    found=f"{len(both)} such sites of {part.name!r} in {other.name!r}",
+                    expected="each site on one side",
+                    fix="hold out by a hash of the name, HashedSites(), or rename different sites "
+                    "that share a name",
+                )
+    return folds
 
 
 def share_list(

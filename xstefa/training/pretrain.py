@@ -31,7 +31,7 @@ from xstefa.training.loop import (
     looks,
     make_schedule,
 )
-from xstefa.training.material import Datasets, read_all, share_list
+from xstefa.training.material import Datasets, fold_all, read_all, share_list
 from xstefa.training.objectives import Reconstruction
 from xstefa.training.runs import finished, seeded, versions
 from xstefa.training.samples import Record, Split, fit_scaler, known_tokens
@@ -135,7 +135,7 @@ def pretrain(
         sites=sites,
         memory=memory,
     )
-    folds = [part.fold(holdout) for part in material]
+    folds = fold_all(material, holdout)
     whole = [part.split(fold, validation) for part, fold in zip(material, folds, strict=True)]
     streams = [part.streamed(f, s) for part, f, s in zip(material, folds, whole, strict=True)]
     records = [
