@@ -221,14 +221,15 @@ def finetune_material(
         precision=options.precision or "fp32",
         seed=seed,
     )
-    if not sum(days) and not any(streams):
-        raise TrainingError(
-            "nothing to learn from",
-            variable=target.name,
-            found=f"no day with an observation at {sum(len(r.ids) for r in training)} sites",
-            expected="observations at sites and on days that are not held out",
-            fix="see that the variable has values there, or hold out less",
-        )
+    for part, record, count, stream in zip(material, training, days, streams, strict=True):
+        if not count and stream is None:
+            raise TrainingError(
+                f"nothing to learn from in {part.name!r}",
+                variable=target.name,
+                found=f"no day with an observation at {len(record.ids)} training sites",
+                expected="observations at sites and on days that are not held out",
+                fix="see that the variable has values there, or hold out less",
+            )
     variant = choose_head(head, foundation=foundation, target=target, records=training)
     use = encoder or variant.encoder
     if use not in get_args(EncoderUse):
