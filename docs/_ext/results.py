@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
+
+from xstefa.evaluation.pictures import plot_few_sites
 
 SHOWN = 4  # scores: the first of a report are those that matter for its target
 FOLDER = Path(__file__).parents[1] / "results"
@@ -39,25 +42,33 @@ def show() -> None:
 
 
 def few_sites() -> pd.DataFrame:
-    """Return the medians for each number of training sites."""
+    """Return the medians for each number of training sites and each seed."""
     return pd.concat(
         [
-            pd.DataFrame(report["medians"]).assign(training_sites=report["training_sites"])
+            pd.DataFrame(report["medians"]).assign(
+                training_sites=report["training_sites"], seed=report["seed"]
+            )
             for report in reports(few=True).values()
         ]
     )
 
 
+def draw_few() -> Figure:
+    """Draw the NSE against the number of training sites."""
+    return plot_few_sites(few_sites())
+
+
 def show_few(score: str) -> None:
     """Print a score for each number of training sites, and what is gained over the LSTM."""
-    rows = few_sites().query("score == @score").set_index("training_sites").sort_index()
+    rows = few_sites().query("score == @score").set_index(["training_sites", "seed"]).sort_index()
     columns = {
         model: _texts(part, "median", "low", "high") for model, part in rows.groupby("model")
     }
     gained = rows.dropna(subset="difference")
     columns["gained"] = _texts(gained, *DIFFERENCE, sign="+")
     columns["p"] = gained.p_value.map(_chance)
-    print(pd.DataFrame(columns).to_string())
+    table = pd.DataFrame(columns).rename_axis(["training sites", "seed"])
+    print(table.reset_index().to_string(index=False))
 
 
 def _table(report: dict[str, Any]) -> str:

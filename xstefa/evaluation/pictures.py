@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,13 @@ def plot_cdf(
 
 
 def plot_few_sites(medians: pd.DataFrame, score: str = "nse") -> Figure:
-    """Draw a score against the number of training sites, a line for each model.
+    """Draw a score against the number of training sites, a line for each model and seed.
 
     Parameters
     ----------
     medians : DataFrame
         Rows of `xstefa.evaluation.report.table` for each number, which is in a column
-        ``training_sites``.
+        ``training_sites``, and for each seed, which is in a column ``seed``.
     score : str
 
     Returns
@@ -77,10 +78,19 @@ def plot_few_sites(medians: pd.DataFrame, score: str = "nse") -> Figure:
     with style():
         figure = Figure(figsize=(6.4, 4), layout="constrained")
         axis = figure.add_subplot()
-        for number, (model, rows) in enumerate(chosen.groupby("model", sort=False)):
-            around = (rows["median"] - rows["low"], rows["high"] - rows["median"])
-            beside = rows["training_sites"] * 1.03**number  # intervals side by side
-            axis.errorbar(beside, rows["median"], around, label=model, marker="o", capsize=3)
+        colours = {model: f"C{i}" for i, model in enumerate(chosen["model"].unique())}
+        lines = dict(zip(sorted(chosen["seed"].unique()), cycle(("-", "--", ":")), strict=False))
+        for number, ((seed, model), rows) in enumerate(chosen.groupby(["seed", "model"])):
+            axis.errorbar(
+                rows["training_sites"] * 1.03**number,  # intervals side by side
+                rows["median"],
+                (rows["median"] - rows["low"], rows["high"] - rows["median"]),
+                label=model if len(lines) == 1 else f"{model}, seed {seed}",
+                color=colours[model],
+                linestyle=lines[seed],
+                marker="o",
+                capsize=3,
+            )
         counts = sorted(chosen["training_sites"].unique())
         axis.set_xscale("log")
         axis.set_xticks(counts, [str(count) for count in counts])
