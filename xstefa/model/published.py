@@ -240,7 +240,12 @@ def _tokens(
 ) -> tuple[Variable, ...]:
     """Return the token of each name; takes what it uses out of `units`."""
     by_name = {v.name: v for v in known}
-    by_alias = {alias.name: v for v in known for alias in v.aliases}
+    by_alias = {
+        alias.name: v
+        for v in known
+        for alias in v.aliases
+        if alias.beside is None or alias.beside in names
+    }
     found = [by_name.get(name) or by_alias.get(name) for name in names]
     tokens = []
     for name, token in zip(names, found, strict=True):
