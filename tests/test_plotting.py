@@ -235,6 +235,13 @@ def test_series_at_a_tower_with_gaps() -> None:
         assert text in shown
 
 
+def test_series_begins_with_its_site(basin: xr.Dataset) -> None:
+    late = basin[["streamflow", "prcp"]].where(basin["time"] >= np.datetime64("1990-10-01"))
+    figure = plotting.hydrograph(late["streamflow"], precipitation=late["prcp"])
+    begin = matplotlib.dates.num2date(figure.axes[-1].get_xlim()[0])
+    assert begin.strftime("%Y-%m") == "1990-09"  # with a margin of two days
+
+
 def test_missing_day_names_the_days_there_are(grid: xr.DataArray) -> None:
     with pytest.raises(LayoutError, match="1 January 2011 to 1 March 2011"):
         plotting.soil_moisture_maps(grid, dates=["2015-01-01"])

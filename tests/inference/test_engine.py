@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from xstefa.errors import OptionError
 from xstefa.inference import engine as module
 from xstefa.inference.answers import Answer, Members
 from xstefa.inference.engine import ROWS, Engine, EngineKey, get_engine
@@ -197,3 +198,11 @@ def test_one_batch_at_a_time_on_a_gpu_whatever_the_models(monkeypatch):
 
     in_threads(4, work)
     assert max(most) == 1
+
+
+def test_a_gpu_that_is_not_there_is_named(tiny_model, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match=r"device.*no GPU that torch can use"):
+        answer(Engine(EngineKey(model=tiny_model, device="cuda:1")), tiny_model)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xstefa.errors import OptionError
 from xstefa.inference.answers import Answer, Members
 from xstefa.inference.windows import Days, Floats
 from xstefa.model.checkpoint import Model
@@ -140,10 +141,17 @@ class Engine:
     def device(self) -> str:
         """Torch device of this process that the key names, with its number."""
         named = self.key.device
-        if named not in (None, "cuda"):
-            return named
         import torch
 
+        if named is not None and named.startswith("cuda") and not torch.cuda.is_available():
+            raise OptionError(
+                variable="device",
+                found=f"{named!r}, and no GPU that torch can use in this process",
+                expected='"cpu", or a CUDA build of torch on a machine with a GPU',
+                fix="leave device out: then a GPU is used where there is one",
+            )
+        if named not in (None, "cuda"):
+            return named
         if named is None and not torch.cuda.is_available():
             return "cpu"
         return f"cuda:{torch.cuda.current_device()}"

@@ -186,9 +186,9 @@ def _site_figure(
 
 def _hang_rain(axis: Axes, precipitation: xr.DataArray) -> None:
     """Draw precipitation as bars from the top."""
-    rain = np.nan_to_num(precipitation.values)
+    rain = precipitation.values  # where it is not known there is no line, not one at zero
     axis.fill_between(_days(precipitation), rain, step="mid", color=RAIN, linewidth=0.4)
-    axis.set_ylim(max(float(rain.max()) * 1.05, 1.0), 0.0)
+    axis.set_ylim(max(float(np.nan_to_num(rain).max()) * 1.05, 1.0), 0.0)
     axis.set_ylabel(f"Precip.\n({units(precipitation)})")
     axis.spines["bottom"].set_visible(False)
     axis.spines["top"].set_visible(True)

@@ -19,6 +19,7 @@ from xstefa.model.heads.adapted import Adapted
 from xstefa.model.heads.direct import Direct
 from xstefa.model.heads.linear import LinearProbe
 from xstefa.model.heads.lstm import PlainLSTM
+from xstefa.model.heads.recurrent import LINKS
 from xstefa.model.heads.released import Released
 from xstefa.model.heads.resconn import ResConn
 
@@ -92,7 +93,7 @@ def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> nn
     Raises
     ------
     OptionError
-        If no head has that name, or it needs an encoder and there is none.
+        If no head or link has that name, or it needs an encoder and there is none.
     """
     if size.kind not in HEADS:
         raise OptionError(
@@ -101,6 +102,8 @@ def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> nn
             expected=", ".join(HEADS),
             fix='leave it out for the paper\'s head, "resconn"',
         )
+    if size.link not in LINKS:
+        raise OptionError(variable="link", found=repr(size.link), expected=", ".join(LINKS))
     if not width and size.kind not in ("lstm", "released"):
         raise OptionError(
             variable="head",
