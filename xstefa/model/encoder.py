@@ -12,9 +12,8 @@ from xstefa.model import kernels
 from xstefa.model.embedding import VariableEmbedding
 
 # On a CPU, windows pass through all layers a few at a time, so that what one layer writes is still
-# in the cache when the next one reads it (numbers of half the size leave room for twice as many);
-# and in whole blocks of tokens, which the kernels like.
-SMALL_BATCH = {torch.float32: 4, torch.bfloat16: 8}
+# in the cache when the next one reads it; and in whole blocks of tokens, which the kernels like.
+SMALL_BATCH = 4
 TOKEN_BLOCK = 16
 
 
@@ -179,7 +178,7 @@ class Encoder(nn.Module):
             days=torch.empty((rows, days, self.width), dtype=dtype),
             site=torch.empty((rows, self.width), dtype=dtype),
         )
-        size = max(1, -(-rows // max(1, -(-rows // SMALL_BATCH[dtype]))))
+        size = max(1, -(-rows // max(1, -(-rows // SMALL_BATCH))))
         inputs = torch.zeros((size, -(-length // TOKEN_BLOCK) * TOKEN_BLOCK, self.width))
         for begin in range(0, rows, size):
             part = slice(begin, begin + size)
