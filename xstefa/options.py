@@ -205,6 +205,29 @@ def resolve_options(**values: Unpack[OptionValues]) -> Options:
     return _replaced(_current, given)
 
 
+def require_gpu(device: str) -> None:
+    """Raise if a device is a GPU and this process has none.
+
+    Only where something runs: who plans a computation may have another computer than who runs it.
+
+    Raises
+    ------
+    OptionError
+        If `device` names a CUDA device and torch finds none.
+    """
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise OptionError(
+            variable="device",
+            found=f"{device!r}, and no GPU that torch can use in this process",
+            expected='"cpu", or a CUDA build of torch on a machine with a GPU',
+            fix="leave device out: then a GPU is used where there is one",
+        )
+
+
 def _replaced(options: Options, values: Mapping[str, object]) -> Options:
     """Put ``values`` into ``options``, checked."""
     known = [field.name for field in fields(Options)]

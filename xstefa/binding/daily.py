@@ -120,15 +120,16 @@ def _step(time: xr.DataArray) -> int:
 
 def _rules(ds: xr.Dataset, schema: Schema, time: str) -> tuple[list[_Rule], list[str]]:
     """Return the rules, and the names of the series that no rule covers."""
+    described = describe(ds, time=time)
     # For matching, an hourly value says nothing yet about the day.
     facts = [
         replace(fact, method=None) if fact.method in ("point", "mean", "sum") else fact
-        for fact in describe(ds, time=time).values()
+        for fact in described.values()
         if fact.has_time and fact.name in ds.data_vars
     ]
     methods = {
         name: fact.method or _OF_GRIB.get(str(ds[name].attrs.get("GRIB_stepType")))
-        for name, fact in describe(ds, time=time).items()
+        for name, fact in described.items()
     }
     rules: dict[str, _Rule] = {}
     known: set[str] = set()

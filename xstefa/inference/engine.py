@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xstefa.errors import OptionError
 from xstefa.inference.answers import Answer, Members
 from xstefa.inference.windows import Days, Floats
 from xstefa.model.checkpoint import Model
+from xstefa.options import require_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -141,17 +141,12 @@ class Engine:
     def device(self) -> str:
         """Torch device of this process that the key names, with its number."""
         named = self.key.device
-        import torch
-
-        if named is not None and named.startswith("cuda") and not torch.cuda.is_available():
-            raise OptionError(
-                variable="device",
-                found=f"{named!r}, and no GPU that torch can use in this process",
-                expected='"cpu", or a CUDA build of torch on a machine with a GPU',
-                fix="leave device out: then a GPU is used where there is one",
-            )
+        if named is not None:
+            require_gpu(named)
         if named not in (None, "cuda"):
             return named
+        import torch
+
         if named is None and not torch.cuda.is_available():
             return "cpu"
         return f"cuda:{torch.cuda.current_device()}"
@@ -226,6 +221,7 @@ class Engine:
 
         readable = np.array([v.name in spec.tokens for v in spec.schema.forcings])
         required = np.array([v.required for v in spec.schema.forcings]) & readable
+        required &= answer.needs_required  # of no variable at all, every record has begun
         blend = [policy.weight(k, out) for k in windows]
         share = np.empty((len(forcing), len(windows)), dtype=np.float32)
         answerable = np.empty((len(forcing), len(windows)), dtype=bool)
@@ -235,8 +231,7 @@ class Engine:
             counts = known[:, where[inside]].sum(axis=1)
             share[:, column] = counts[:, readable].sum(axis=1) / (policy.length * readable.sum())
             answerable[:, column] = share[:, column] > 0
-            if answer.needs_required:
-                answerable[:, column] &= begun[:, blend[column] > 0].any(axis=1)
+            answerable[:, column] &= begun[:, blend[column] > 0].any(axis=1)
         del known
 
         width = answer.width(spec)
@@ -262,7 +257,7 @@ class Engine:
                 else:
                     values[site] += weight.sum() * result
                     weights[site] += weight.sum()
-        if answer.daily and answer.needs_required:
+        if answer.daily:
             weights[~begun] = 0
         weights[weights == 0] = np.nan
         coverage[np.isnan(weights)] = 0

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from xstefa.errors import OptionError, TrainingError
-from xstefa.options import Options, get_options, set_options
+from xstefa.options import Options, get_options, require_gpu, set_options
 
 T = TypeVar("T")
 
@@ -186,13 +186,7 @@ class Devices:
                 expected="a whole number of at least 1",
                 fix="devices=1",
             )
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise OptionError(
-                variable="device",
-                found=f"{self.device!r}, and no GPU that torch can use",
-                expected="a device of this computer",
-                fix='device="cpu", or a build of torch for the GPU',
-            )
+        require_gpu(self.device)
         if self.count > 1 and ":" in self.device:
             raise OptionError(
                 variable="device",
