@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -138,6 +140,29 @@ def test_bfloat16_is_close_and_asked_for() -> None:
     assert half.days.dtype == torch.bfloat16
     off = half.days.float() - single.days
     assert off.square().mean().sqrt() < 0.02 * single.days.std()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 8.0, 1e3])
+@pytest.mark.parametrize("level", [0.0, -400.0, 400.0])
+def test_attention_in_bfloat16_to_scores_of_any_size(scale: float, level: float) -> None:
+    # `level` is what all scores have in common: but for rounding it does not matter.
+    batch, heads, padded, size, length = 3, 2, 32, 16, 27
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(batch, padded, 3, heads, size, generator=generator)
+    parts[:, :, :2] *= scale**0.5
+    parts[:, :, 0, :, 0] = 16.0
+    parts[:, :, 1, :, 0] = level * size**0.5 / 16.0
+    qkv = parts.flatten(2).bfloat16()
+    query, key, value = qkv.view_as(parts)[:, :length].float().permute(2, 0, 3, 1, 4)
+    scores = query @ key.transpose(-1, -2) * size**-0.5 / math.log(2)
+    rounded = scores.bfloat16().float() * math.log(2)
+    expected = (rounded.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    with torch.inference_mode():
+        found = kernels.attention(qkv, heads=heads, length=length)
+        beside = torch.stack([qkv[1], torch.zeros_like(qkv[1]), 1e3 * qkv[0]])
+        moved = kernels.attention(beside, heads=heads, length=length)
+    torch.testing.assert_close(found[:, :length].float(), expected, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(moved[0], found[1], **EXACT)
 
 
 def test_rounded_weights_follow_training() -> None:

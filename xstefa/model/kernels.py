@@ -8,6 +8,7 @@ rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, MutableMapping
 
 import torch
@@ -20,6 +21,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
 }
+
+# A sum of a thousand powers of two up to this one, times a value, is a number of bfloat16.
+FAR = 100
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _DTYPES = {torch.float32} if _ONEDNN else set()
@@ -128,7 +132,11 @@ def attention(qkv: Tensor, *, heads: int, length: int) -> Tensor:
 
 
 def _attention_in_products(query: Tensor, key: Tensor, value: Tensor, length: int) -> Tensor:
-    """Attention in bfloat16 as two batched products: twice as fast as torch's fused one on CPUs."""
+    """Attention in bfloat16 as two batched products: much faster than torch's fused one on CPUs.
+
+    The weights are powers of two of scores in units of log 2. Scores near zero, the usual ones,
+    need not be made relative to the largest of their row first, which would take as long again.
+    """
     batch, heads, padded, size = query.shape
     flat = (batch * heads, padded, size)
     scores = torch.baddbmm(
@@ -136,8 +144,22 @@ def _attention_in_products(query: Tensor, key: Tensor, value: Tensor, length: in
         query.reshape(flat),
         key.reshape(flat).transpose(1, 2),
         beta=0,
-        alpha=size**-0.5,
+        alpha=size**-0.5 / math.log(2),
     )
+    # Window by window, so that what is computed of one does not depend on those beside it.
+    for window in scores.view(batch, -1, padded):
+        low, high = torch.aminmax(window)
+        if max(-low, high) > FAR:
+            known = window[:, :length]
+            known.copy_(_centred(known.float()))
     scores[..., length:] = -torch.inf
-    weights = torch.softmax(scores, -1, out=scores)
-    return torch.bmm(weights, value.reshape(flat)).view(query.shape)
+    weights = torch.exp2(scores, out=scores)
+    found = torch.bmm(weights, value.reshape(flat)).view(query.shape)
+    total = weights.sum(-1).view(batch, heads, padded, 1)
+    side_by_side = query.new_empty((batch, padded, heads, size)).transpose(1, 2)
+    return torch.div(found, total, out=side_by_side)
+
+
+def _centred(scores: Tensor) -> Tensor:
+    """Subtract the largest of each row; what vanishes beside it may not become subnormal: slow."""
+    return scores.sub_(scores.amax(-1, keepdim=True)).clamp_(min=-FAR)
