@@ -14,9 +14,12 @@ DATA holds camels_us.nc, conus_smap_nldas.nc and fluxnet_daily.nc. Experiments:
 
 All models of an experiment learn from the same sites and days, with the same number of steps and
 windows, and are scored on identical sites and days. The full protocol pretrains a foundation model
-for each fold without the sites that it tests; the reduced one uses the released model, and reports
-of how many tested sites it may know the weather. What is done is kept in OUT/<protocol>/runs: a
-call that was interrupted goes on there, inside a run where it was.
+for each fold without the sites that it tests. The reduced one does so for regions; else it uses the
+released model, and reports of how many tested sites that may know the weather. It also has
+``short``: ``unseen`` with little training, and with an encoder that was not pretrained.
+
+What is done is kept in OUT/<protocol>/runs: a call that was interrupted goes on there, inside a run
+where it was.
 
 OUT/<protocol>/<experiment>-<seed>, with few <experiment>-<sites>-<seed>, gets sites.csv (every site
 and model), medians.csv, report.json (medians, bootstrap intervals, paired tests against the LSTM,
@@ -139,6 +142,10 @@ class Experiment:
         Numbers of training sites to try; by default all of a fold at once.
     models : tuple of str
         Names of `VARIANTS`; the first is what others are compared with.
+    pretraining : Schedule, optional
+        Of a foundation model for each fold; by default the released one serves all.
+    encoder : EncoderSize, optional
+        Of such a model.
     paper : str, optional
         Key of `PAPER`.
     """
@@ -149,6 +156,8 @@ class Experiment:
     hidden: int
     few: tuple[int, ...] = ()
     models: tuple[str, ...] = ("lstm", "resconn", "no_adapter", "linear", "scratch")
+    pretraining: Schedule | None = None
+    encoder: EncoderSize | None = None
     paper: str | None = None
 
 
@@ -158,16 +167,12 @@ class Protocol:
 
     Attributes
     ----------
-    pretraining : Schedule, optional
-        Of a foundation model for each fold; by default the released one serves all.
     sites : int, optional
         Most sites that are used.
     """
 
     experiments: Mapping[str, Experiment]
     seeds: tuple[int, ...] = (0,)
-    pretraining: Schedule | None = None
-    encoder: EncoderSize | None = None
     sites: int | None = None
 
 
@@ -176,45 +181,69 @@ def each(rule: Holdout, count: int) -> tuple[Holdout, ...]:
     return tuple(rule.fold(number) for number in range(count))
 
 
-UNSEEN = (HashedSites(),)
 LONG = Schedule(steps=8_000, batch_size=128, learning_rate=1e-3, precision="fp32")
+# Thirty epochs of 428 basins: every window, 215 days apart, is seen thirty times.
+MIDDLE = Schedule(steps=4_800, batch_size=64, learning_rate=2e-3, precision="fp32")
 # Of 1e-3, 3e-3 and 6e-3 the rate that served the LSTM best at basins left out of its training.
 SHORT = Schedule(steps=400, batch_size=32, learning_rate=6e-3, precision="fp32")
-SHORTER = replace(SHORT, steps=300)
+FROZEN = ("lstm", "resconn", "no_adapter", "linear")  # to train an encoder costs ten times as much
+COUNTS = (10, 25, 50, 100, 300)
 
+FULL_FLOW = Experiment(
+    task=FLOW,
+    folds=each(PUB, 10),
+    schedule=LONG,
+    hidden=256,
+    pretraining=Schedule(steps=10_000, batch_size=256, learning_rate=3e-4, clip=5.0),
+    encoder=EncoderSize(positions=366),
+)
+FULL_CELLS = replace(
+    FULL_FLOW,
+    task=CELLS,
+    folds=each(RandomGroups(5), 5),
+    schedule=replace(LONG, steps=1_600),
+    hidden=128,
+)
 FULL = {
-    "pub": Experiment(task=FLOW, folds=each(PUB, 10), schedule=LONG, hidden=256, paper="pub"),
-    "pur": Experiment(task=FLOW, folds=each(PUR, 7), schedule=LONG, hidden=256, paper="pur"),
-    "few": Experiment(
-        task=FLOW,
-        folds=each(PUB, 1),
-        schedule=LONG,
-        hidden=256,
-        few=(10, 25, 50, 100, 300),
-        models=("lstm", "resconn"),
-    ),
-    "cells": Experiment(
-        task=CELLS, folds=each(RandomGroups(5), 5), schedule=replace(LONG, steps=1_600), hidden=128
-    ),
-    "towers": Experiment(
-        task=TOWERS,
-        folds=each(RandomGroups(5), 5),
-        schedule=replace(LONG, steps=800),
-        hidden=64,
-        paper="ismn",
+    "pub": replace(FULL_FLOW, paper="pub"),
+    "pur": replace(FULL_FLOW, folds=each(PUR, 7), paper="pur"),
+    "few": replace(FULL_FLOW, folds=each(PUB, 1), few=COUNTS, models=("lstm", "resconn")),
+    "cells": FULL_CELLS,
+    "towers": replace(
+        FULL_CELLS, task=TOWERS, schedule=replace(LONG, steps=800), hidden=64, paper="ismn"
     ),
 }
+FLOW_UNSEEN = Experiment(
+    task=FLOW, folds=(HashedSites(),), schedule=MIDDLE, hidden=128, models=FROZEN
+)
+CELLS_UNSEEN = replace(FLOW_UNSEEN, task=CELLS, schedule=replace(MIDDLE, steps=1_700), hidden=64)
 REDUCED = {
-    "unseen": replace(FULL["pub"], folds=UNSEEN, schedule=SHORT, hidden=128),
-    "few": replace(FULL["few"], folds=UNSEEN, schedule=SHORTER, hidden=64),
-    "cells": replace(FULL["cells"], folds=UNSEEN, schedule=SHORTER, hidden=64),
-    "towers": replace(
-        # The hash holds out too few of them.
-        FULL["towers"],
-        folds=each(RandomGroups(3), 3),
-        schedule=replace(SHORT, steps=150),
+    "unseen": replace(FLOW_UNSEEN, paper="pub"),
+    "short": replace(FLOW_UNSEEN, schedule=SHORT, models=(*FROZEN, "scratch"), paper="pub"),
+    "pur": replace(
+        FLOW_UNSEEN,
+        folds=each(PUR, 3),
+        pretraining=Schedule(steps=1_600, batch_size=32, learning_rate=1e-3),
+        encoder=EncoderSize(
+            width=128, layers=4, heads=4, feedforward=256, hidden=32, positions=366
+        ),
+        paper="pur",
     ),
-    "pur": replace(FULL["pur"], folds=each(PUR, 1), schedule=SHORTER, hidden=64),
+    "few": replace(
+        FLOW_UNSEEN,
+        schedule=replace(MIDDLE, steps=1_600),
+        hidden=64,
+        few=COUNTS,
+        models=("lstm", "resconn"),
+    ),
+    "cells": CELLS_UNSEEN,
+    "towers": replace(
+        CELLS_UNSEEN,
+        task=TOWERS,
+        folds=each(RandomGroups(3), 3),  # the hash holds out too few
+        schedule=replace(MIDDLE, steps=640),
+        paper="ismn",
+    ),
 }
 SMOKE = {
     name: replace(
@@ -222,23 +251,15 @@ SMOKE = {
         schedule=replace(SHORT, steps=2, batch_size=4),
         hidden=8,
         few=experiment.few and (5, 10),
+        pretraining=Schedule(steps=2, batch_size=4),
+        encoder=EncoderSize(width=16, layers=1, heads=2, feedforward=16, hidden=8, positions=366),
     )
     for name, experiment in REDUCED.items()
 }
 PROTOCOLS = {
-    "full": Protocol(
-        experiments=FULL,
-        seeds=(0, 1, 2),
-        pretraining=Schedule(steps=10_000, batch_size=256, learning_rate=3e-4, clip=5.0),
-        encoder=EncoderSize(positions=366),
-    ),
+    "full": Protocol(experiments=FULL, seeds=(0, 1, 2)),
     "reduced": Protocol(experiments=REDUCED),
-    "smoke": Protocol(
-        experiments=SMOKE,
-        pretraining=Schedule(steps=2, batch_size=4),
-        encoder=EncoderSize(width=16, layers=1, heads=2, feedforward=16, hidden=8, positions=366),
-        sites=30,
-    ),
+    "smoke": Protocol(experiments=SMOKE, sites=30),
 }
 
 PAPER = {
@@ -274,13 +295,12 @@ class Benchmark:
     name: str
     dataset: xr.Dataset
     experiment: Experiment
-    protocol: Protocol
     runs: Path
     seed: int
 
     def foundation(self, fold: Holdout) -> xstefa.Model:
         """Pretrain without the sites of a fold, once; or return the released model."""
-        if self.protocol.pretraining is None:
+        if self.experiment.pretraining is None:
             return xstefa.load_model("stefaland")
         # One file for all experiments that test the same sites.
         what = json.dumps([self.experiment.task.open.__name__, fold.to_dict()])
@@ -290,9 +310,9 @@ class Benchmark:
         if not path.exists():
             model = xstefa.pretrain(
                 self.dataset,
-                size=self.protocol.encoder,
+                size=self.experiment.encoder,
                 windows=WINDOWS,
-                schedule=replace(self.protocol.pretraining, seed=self.seed),
+                schedule=replace(self.experiment.pretraining, seed=self.seed),
                 holdout=fold,
                 checkpoint=state,
                 name=name,
@@ -367,7 +387,7 @@ class Benchmark:
                     # Unknown is not held out: the released model's rule tells those only.
                     "seen_in_pretraining": int(((found["pretraining"] != HELD_OUT) & tested).sum()),
                 }
-            if self.protocol.pretraining is not None:
+            if self.experiment.pretraining is not None:
                 # No other fold has this encoder, and what it said fills gigabytes.
                 shutil.rmtree(get_options().cache_path() / "embeddings", ignore_errors=True)
         return predicted, found["observed"], about
@@ -427,7 +447,7 @@ def main(data, out, size, experiments, models, seeds, threads, device):
             "heads": asdict(experiment.schedule),
             "hidden": experiment.hidden,
             "recipe": asdict(task.recipe),
-            "pretraining": protocol.pretraining and asdict(protocol.pretraining),
+            "pretraining": experiment.pretraining and asdict(experiment.pretraining),
             "holdouts": [fold.to_dict() for fold in experiment.folds],
             "sites": dataset.sizes[site],
             "period": [str(day)[:10] for day in dataset["time"].values[[0, -1]]],
@@ -441,7 +461,6 @@ def main(data, out, size, experiments, models, seeds, threads, device):
                     name=name,
                     dataset=dataset,
                     experiment=experiment,
-                    protocol=protocol,
                     runs=runs,
                     seed=seed,
                 )

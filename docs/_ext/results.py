@@ -26,8 +26,14 @@ def reports(*, few: bool) -> dict[str, dict[str, Any]]:
 
 
 def show() -> None:
-    """Print a table of each experiment."""
+    """Print a table of each experiment, and the gains of its other seeds."""
+    shown = set()
     for name, report in reports(few=False).items():
+        if report["experiment"] in shown:
+            print(f"{name}: the same with seed {report['seed']}\n")
+            print(_table(report | {"paper": None}, most=1), "\n")
+            continue
+        shown.add(report["experiment"])
         heads = report["heads"]
         runs = [run for key, run in report["runs"].items() if key.endswith(", lstm")]
         tested, known = (sum(r[key] for r in runs) for key in ("tested", "seen_in_pretraining"))
@@ -71,9 +77,9 @@ def show_few(score: str) -> None:
     print(table.reset_index().to_string(index=False))
 
 
-def _table(report: dict[str, Any]) -> str:
+def _table(report: dict[str, Any], *, most: int = SHOWN) -> str:
     rows = pd.DataFrame(report["medians"]).set_index("model")
-    scores = list(dict.fromkeys(rows.score))[:SHOWN]
+    scores = list(dict.fromkeys(rows.score))[:most]
     own, paper, gained = pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
     for score in scores:
         part = rows[rows.score == score]
