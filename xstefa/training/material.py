@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -109,6 +110,11 @@ class Material:
             record=record.select(present).at_least(length),
         )
 
+    @cached_property
+    def known_land(self) -> Sites:
+        """Sites that folds are made of. A stream does not know yet where land is: all of them."""
+        return self.sites if self.stream is not None else self.sites.select(self.present)
+
     def fold(self, holdout: Holdout | None) -> Fold:
         """Split by a holdout that makes one fold; without one, all trains.
 
@@ -117,10 +123,9 @@ class Material:
         TrainingError
             If the holdout makes several.
         """
-        # A stream does not know yet where land is.
-        land = self.sites if self.stream is not None else self.sites.select(self.present)
         if holdout is None:
-            every, always = np.ones(len(land), dtype=bool), np.ones(len(land.days), dtype=bool)
+            every = np.ones(len(self.known_land), dtype=bool)
+            always = np.ones(len(self.known_land.days), dtype=bool)
             return Fold(
                 name="",
                 train_sites=every,
@@ -128,7 +133,7 @@ class Material:
                 train_days=always,
                 test_days=~always,
             )
-        folds = as_holdout(holdout, name="holdout").folds(land)
+        folds = as_holdout(holdout, name="holdout").folds(self.known_land)
         if len(folds) != 1:
             raise TrainingError(
                 "one model can leave out one fold only",
@@ -141,7 +146,7 @@ class Material:
 
     def names(self, chosen: Mask) -> set[str]:
         """Return the names of chosen sites of a fold; none if the dataset does not name them."""
-        land = self.sites if self.stream is not None else self.sites.select(self.present)
+        land = self.known_land
         return set(land.ids[chosen].tolist()) if land.named else set()
 
     def split(self, fold: Fold, validation: Holdout | None) -> Split:
