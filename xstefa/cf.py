@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 
-import pandas as pd
 import xarray as xr
 
-from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims
+from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, stacked_levels
 from xstefa.errors import OptionError
 
 __all__ = ["as_cf", "to_netcdf"]
@@ -50,12 +49,12 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
                 fix="array.rename('streamflow')",
             )
         obj = obj.to_dataset(promote_attrs=False)
-    for name, index in obj.indexes.items():
-        if isinstance(index, pd.MultiIndex):
+    for name in obj.dims:
+        if levels := stacked_levels(obj, name):
             raise OptionError(
                 "files have no stacked dimensions",
                 variable=str(name),
-                found=f"levels {', '.join(map(str, index.names))}",
+                found=f"levels {', '.join(levels)}",
                 expected="one coordinate for each dimension",
                 fix=f"unstack it, .unstack({str(name)!r}), or keep its sites in a row: "
                 f".reset_index({str(name)!r})",

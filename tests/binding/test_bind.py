@@ -1,3 +1,5 @@
+import sys
+
 import dask
 import numpy as np
 import pytest
@@ -151,3 +153,31 @@ def test_spikes_and_missing_values_are_weather_not_labels(basins, schema):
         bind(basins, schema).check_ranges()
     basins["hot"][1] = 15.0
     bind(basins.where(False).assign_attrs(basins.attrs), schema).check_ranges()
+
+
+# ---- many variables
+
+
+def work_of_planning(basins, schema, number):
+    """Count the calls made while a dataset with so many further variables is planned."""
+    further = {f"attribute_{i}": ("site", np.zeros(3), {"units": "m"}) for i in range(number)}
+    ds = basins.assign(further)
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        plan(ds, schema)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_the_work_of_planning_grows_with_the_variables_and_not_with_their_square(basins, schema):
+    plan(basins, schema)  # imports, and what is worked out once
+    few, more, most = (work_of_planning(basins, schema, number) for number in (100, 200, 400))
+    assert most - more < 1.05 * 2 * (more - few)
+    assert (most - more) / 200 < 150  # calls for each further variable

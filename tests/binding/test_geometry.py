@@ -6,9 +6,11 @@ import pytest
 import rioxarray
 import xarray as xr
 from pyproj import CRS, Transformer
+from xarray.indexes import NDPointIndex
 
 from xstefa.binding import bind
 from xstefa.binding.derive import oudin
+from xstefa.cf import as_cf
 
 DAYS = 20
 LAMBERT = CRS.from_epsg(3035)
@@ -242,3 +244,24 @@ def test_projections_in_kilometres(schema):
 def test_no_latitude_no_evapotranspiration(schema):
     ds = projected().drop_vars("spatial_ref")
     assert "potential_evapotranspiration" in bind(ds, schema).table.missing
+
+
+@pytest.mark.parametrize("kind", ["nearest point", "range"])
+def test_an_index_that_pandas_does_not_have_changes_nothing(kind, schema):
+    north, east = np.meshgrid(40.0 + np.arange(3), 5.0 + np.arange(4), indexing="ij")
+    if kind == "range":
+        coords = {"lat": ("lat", north[:, 0], NORTH), "lon": ("lon", east[0], EAST)}
+        ds = weather(("time", "lat", "lon"), coords, sizes={"lat": 3, "lon": 4})
+        index = xr.indexes.RangeIndex.arange(5.0, 9.0, dim="lon")
+        indexed = ds.drop_vars("lon").assign_coords(xr.Coordinates.from_xindex(index))
+        indexed["lon"].attrs = EAST
+    else:
+        coords = {"lat": (("y", "x"), north, NORTH), "lon": (("y", "x"), east, EAST)}
+        ds = weather(("time", "y", "x"), coords, sizes={"y": 3, "x": 4})
+        indexed = ds.set_xindex(("lat", "lon"), NDPointIndex)
+    found, expected = bind(indexed, schema), bind(ds, schema)
+    assert str(found.layout) == str(expected.layout)
+    for token, array in expected.forcing.items():
+        np.testing.assert_array_equal(found.forcing[token], array)
+    wrapped = found.layout.wrap(np.zeros((DAYS, 3, 4), np.float32), name="flow")
+    assert set(as_cf(wrapped).coords) == set(wrapped.coords)

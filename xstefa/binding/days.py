@@ -15,7 +15,7 @@ __all__ = ["check_days", "check_steps", "day_numbers", "day_of_year", "find_time
 
 def find_time(ds: xr.Dataset) -> str:
     """Name of the time dimension; LayoutError if there is none, or more than one."""
-    found = [str(dim) for dim in ds.dims if dim in ds.coords and _is_time(ds[dim])]
+    found = [str(dim) for dim in ds.dims if dim in ds.coords and _is_time(ds.variables[dim])]
     if len(found) > 1:
         axis = [dim for dim in found if ds[dim].attrs.get("axis") == "T"] or [
             dim for dim in found if ds[dim].attrs.get("standard_name") == "time"
@@ -34,12 +34,12 @@ def find_time(ds: xr.Dataset) -> str:
     raise _why_no_time(ds)
 
 
-def _is_time(variable: xr.DataArray) -> bool:
+def _is_time(variable: xr.Variable) -> bool:
     if variable.dtype.kind == "M":
         return True
     # Only index variables (in memory already) are looked at, never data.
-    if variable.dtype.kind == "O" and variable.name in variable.indexes and variable.size:
-        return isinstance(variable.indexes[variable.name][0], cftime.datetime | pd.Period)
+    if variable.dtype.kind == "O" and isinstance(variable, xr.IndexVariable) and variable.size:
+        return isinstance(variable.to_index()[0], cftime.datetime | pd.Period)
     return False
 
 
@@ -58,11 +58,12 @@ def _why_no_time(ds: xr.Dataset) -> LayoutError:
                 expected="datetime64 or cftime values",
                 fix="ds = xr.decode_cf(ds)",
             )
-    for name in map(str, ds.variables):
-        if not _is_time(ds[name]):
+    for key, variable in ds.variables.items():
+        name, dims = str(key), tuple(map(str, variable.dims))
+        if not _is_time(variable):
             continue
-        if ds[name].ndim == 1:
-            dim = str(ds[name].dims[0])
+        if len(dims) == 1:
+            (dim,) = dims
             return LayoutError(
                 "the dates are not on a dimension of their own name",
                 variable=name,
@@ -70,12 +71,12 @@ def _why_no_time(ds: xr.Dataset) -> LayoutError:
                 expected="a time dimension with a coordinate of dates",
                 fix=f"ds = ds.swap_dims({{{dim!r}: {name!r}}})",
             )
-        if ds[name].ndim > 1:
-            site, step = map(str, ds[name].dims[:2])
+        if len(dims) > 1:
+            site, step = dims[:2]
             return LayoutError(
                 "the dates differ from site to site",
                 variable=name,
-                found=f"dates over ({', '.join(map(str, ds[name].dims))})",
+                found=f"dates over ({', '.join(dims)})",
                 expected="one time axis for all sites, with NaN where a site has no value",
                 fix=(
                     f"sites = [ds.isel({site}=i).swap_dims({step}={name!r}) for i in "

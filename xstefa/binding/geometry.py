@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Literal
 
-import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import numpy as np
-import pandas as pd
 import xarray as xr
+from cf_xarray.criteria import coordinate_criteria
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
+from xarray.indexes import PandasMultiIndex
 
 __all__ = [
     "crs_latitude",
@@ -19,6 +20,7 @@ __all__ = [
     "horizontal_dims",
     "is_geographic",
     "output_coordinates",
+    "stacked_levels",
     "support",
 ]
 
@@ -59,12 +61,12 @@ def axis_of(name: str, attrs: dict[str, object]) -> Literal["X", "Y"] | None:
 
 
 def _attrs(ds: xr.Dataset, name: str) -> dict[str, object]:
-    return dict(ds[name].attrs) if name in ds.coords else {}
+    return dict(ds.variables[name].attrs) if name in ds.coords else {}
 
 
 def horizontal_dims(ds: xr.Dataset, dims: tuple[str, ...]) -> tuple[str, str] | None:
     """Return the dimensions (y, x) of a map, each with a coordinate; None if `dims` are not one."""
-    axes = {axis_of(dim, _attrs(ds, dim)): dim for dim in dims if dim in ds.indexes}
+    axes = {axis_of(dim, _attrs(ds, dim)): dim for dim in dims if dim in ds.coords}
     return (axes["Y"], axes["X"]) if "Y" in axes and "X" in axes else None
 
 
@@ -79,26 +81,33 @@ def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "poin
         return "point"
     count = sum(_horizontal_axes(ds, dim) for dim in site_dims)
     count += sum(
-        ds[name].ndim == 0 and ds[name].attrs.get("axis") in ("X", "Y") for name in ds.coords
+        variable.ndim == 0 and name in ds.coords and variable.attrs.get("axis") in ("X", "Y")
+        for name, variable in ds.variables.items()
     )
     return "grid" if count >= 2 else "point"
 
 
 def _horizontal_axes(ds: xr.Dataset, dim: str) -> int:
     """Return how many horizontal axes the dimension `dim` stands for."""
-    index = ds.indexes.get(dim)
-    if isinstance(index, pd.MultiIndex):
-        return sum(axis_of(str(level), _attrs(ds, str(level))) is not None for level in index.names)
+    if levels := stacked_levels(ds, dim):
+        return sum(axis_of(level, _attrs(ds, level)) is not None for level in levels)
     if axis_of(dim, _attrs(ds, dim)) is not None:
         return 1
     # Curvilinear grids: the dimension is one of the two of a 2-D latitude.
     return int(
         any(
-            dim in ds[name].dims and ds[name].ndim == 2
-            for name in ds.variables
-            if ds[name].attrs.get("standard_name") == "latitude" or str(name) in ("lat", "latitude")
+            dim in variable.dims and variable.ndim == 2
+            for name, variable in ds.variables.items()
+            if variable.attrs.get("standard_name") == "latitude" or name in ("lat", "latitude")
         )
     )
+
+
+def stacked_levels(obj: xr.Dataset | xr.DataArray, dim: Hashable) -> tuple[str, ...]:
+    """Names of the levels of a stacked dimension; empty for any other."""
+    # Not `obj.indexes`, which raises if any index is of a kind that pandas does not have.
+    index = obj.xindexes.get(dim)
+    return tuple(map(str, index.index.names)) if isinstance(index, PandasMultiIndex) else ()
 
 
 def find_latitude(ds: xr.Dataset, dims: tuple[str, ...]) -> str | None:
@@ -110,11 +119,18 @@ def find_coordinate(
     ds: xr.Dataset, kind: Literal["latitude", "longitude"], dims: tuple[str, ...]
 ) -> str | None:
     """Name of the latitude or longitude [degree] of the sites on `dims`, or None."""
-    named = [*ds.cf.standard_names.get(kind, []), *ds.cf.coordinates.get(kind, [])]
+    tests = coordinate_criteria[kind].items()
+    named = [
+        name
+        for name, variable in ds.variables.items()
+        if any(variable.attrs.get(key) in words for key, words in tests)
+    ]
+    named.sort(key=lambda name: ds.variables[name].attrs.get("standard_name") != kind)
     spelled = {str(name).lower(): name for name in ds.variables}
     named += [spelled[word] for word in _PLACES[kind] if word in spelled]
     for name in named:
-        if ds[name].dtype.kind in "fiu" and set(map(str, ds[name].dims)) <= set(dims):
+        variable = ds.variables[name]
+        if variable.dtype.kind in "fiu" and set(map(str, variable.dims)) <= set(dims):
             return str(name)
     return None
 
@@ -149,7 +165,7 @@ def grid_crs(ds: xr.Dataset, array: xr.DataArray) -> CRS | None:
     name, _ = _grid_mapping(ds, array)
     if name is None:
         return None
-    attrs = ds[name].attrs
+    attrs = ds.variables[name].attrs
     try:
         text = attrs.get("crs_wkt", attrs.get("spatial_ref"))
         return CRS.from_cf(attrs) if text is None else CRS.from_wkt(str(text))
@@ -187,8 +203,8 @@ def _grid_mapping(
     # The extended form "crs: x y" names its variable before the colon.
     name = str(reference).split(":")[0].strip() if reference else None
     if name is None:
-        for candidate in ds.variables:
-            if "grid_mapping_name" in ds[candidate].attrs or str(candidate) == "spatial_ref":
+        for candidate, variable in ds.variables.items():
+            if "grid_mapping_name" in variable.attrs or candidate == "spatial_ref":
                 name = str(candidate)
                 break
     return (name if name in ds.variables else None), place
@@ -205,7 +221,8 @@ def output_coordinates(
     name, place = _grid_mapping(ds, array)
     if name is not None and name not in array.coords:
         # gridMET gives its grid mapping a dimension of its own.
-        array = array.assign_coords({name: ds[name].variable.isel(dict.fromkeys(ds[name].dims, 0))})
+        mapping = ds.variables[name]
+        array = array.assign_coords({name: mapping.isel(dict.fromkeys(mapping.dims, 0))})
     coords = array.coords.copy()
     for key in coords:
         if "bounds" in coords[key].attrs:

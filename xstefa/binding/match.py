@@ -56,6 +56,11 @@ class Facts:
     numeric: bool
     has_time: bool
 
+    @property
+    def words(self) -> set[str | None]:
+        """What it is called: its name and its standard name."""
+        return {self.name, self.standard_name}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
@@ -368,6 +373,8 @@ def explain_unused(
         return f"on {', '.join(variable.dims)}: not the sites of the forcings"
     if not variable.numeric:
         return "not a quantity"
+    if not variable.words & schema.words:
+        return "no token"
     variables = (*schema.tokens, *schema.ingredients)
     for wanted in variables:
         if match_variable([variable], wanted, schema, names=names):

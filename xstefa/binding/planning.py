@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import xarray as xr
@@ -100,12 +100,17 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         problems.append(error)
     facts = describe(ds, time=time)
     leaking = {name for target in schema.targets for name in target.leaking} - set(renamed)
-    usable = [fact for name, fact in facts.items() if name not in leaking]
+    # A dataset may have thousands of variables; few are called anything that a token is.
+    usable = [
+        fact
+        for name, fact in facts.items()
+        if name not in leaking and (name in renamed or fact.words & schema.words)
+    ]
 
     layout: Layout | None = None
     anchor: Facts | None = None
     if time is not None:
-        anchor = _anchor(usable, schema, renamed, problems)
+        anchor = _anchor(usable, schema, renamed, problems, names=facts.keys())
         template = anchor.name if anchor is not None else None
         try:
             layout = make_layout(ds, template, time)
@@ -117,6 +122,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     resolver = _Resolver(
         schema=schema,
         facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
+        names=facts.keys(),
         renamed=renamed,
         latitude=None if anchor is None else _latitude(ds, anchor),
         problems=problems,
@@ -164,13 +170,19 @@ def _latitude(ds: xr.Dataset, anchor: Facts) -> Latitude | MapLatitude | None:
 
 
 def _candidates(
-    facts: list[Facts], variable: Variable, schema: Schema, renamed: Mapping[str, str]
+    facts: list[Facts],
+    variable: Variable,
+    schema: Schema,
+    renamed: Mapping[str, str],
+    names: Collection[str],
 ) -> list[Match]:
     """All variables that could be `variable`; a rename alone if there is one."""
     for fact in facts:
         if renamed.get(fact.name) == variable.name:
             return [Match(variable=fact, rank=Rank.RENAME, rule="rename")]
-    return match_variable([f for f in facts if f.name not in renamed], variable, schema)
+    return match_variable(
+        [f for f in facts if f.name not in renamed], variable, schema, names=names
+    )
 
 
 def _anchor(
@@ -178,10 +190,12 @@ def _anchor(
     schema: Schema,
     renamed: Mapping[str, str],
     problems: list[XstefaError],
+    *,
+    names: Collection[str],
 ) -> Facts | None:
     """Return the variable that says what the sites are: the first forcing there is."""
     for variable in schema.forcings:
-        matches = _candidates(facts, variable, schema, renamed)
+        matches = _candidates(facts, variable, schema, renamed, names)
         if not matches:
             continue
         strongest = min(matches, key=lambda match: match.rank)
@@ -204,12 +218,14 @@ class _Resolver:
         *,
         schema: Schema,
         facts: list[Facts],
+        names: Collection[str],
         renamed: Mapping[str, str],
         latitude: Latitude | MapLatitude | None,
         problems: list[XstefaError],
     ) -> None:
         self._schema = schema
         self._facts = facts
+        self._names = names
         self._renamed = renamed
         self._latitude = latitude
         self._problems = problems
@@ -229,7 +245,8 @@ class _Resolver:
         return self._done[name]
 
     def _direct(self, variable: Variable) -> Direct | None:
-        match = best(variable.name, _candidates(self._facts, variable, self._schema, self._renamed))
+        matches = _candidates(self._facts, variable, self._schema, self._renamed, self._names)
+        match = best(variable.name, matches)
         if match is None:
             return None
         return Direct(wanted=variable, match=match, conversion=conversion_for(match, variable))

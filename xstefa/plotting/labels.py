@@ -14,7 +14,7 @@ def time_dimension(da: xr.DataArray) -> str:
     """Find the time dimension by its values, which no other dimension has."""
     for dim in da.dims:
         if dim in da.coords and (
-            da[dim].dtype.kind == "M" or isinstance(da.indexes[dim], xr.CFTimeIndex)
+            da[dim].dtype.kind == "M" or isinstance(da[dim].to_index(), xr.CFTimeIndex)
         ):
             return str(dim)
     raise LayoutError(

@@ -326,7 +326,7 @@ def _coordinate(da: xr.DataArray, name: str) -> xr.DataArray | None:
 def _step(da: xr.DataArray, time: str, date: str) -> int:
     """Find the position of a day in the array."""
     try:
-        steps = np.atleast_1d(np.arange(da.sizes[time])[da.indexes[time].get_loc(date)])
+        steps = np.atleast_1d(np.arange(da.sizes[time])[da[time].to_index().get_loc(date)])
     except KeyError:
         steps = np.arange(0)
     if len(steps) != 1:

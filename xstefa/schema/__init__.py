@@ -249,6 +249,13 @@ class Schema:
         return installed if _numbers(installed) == _numbers(self) else self
 
     @cached_property
+    def words(self) -> frozenset[str]:
+        """All aliases and standard names of tokens and ingredients."""
+        variables = (*self.tokens, *self.ingredients)
+        aliases = {alias.name for variable in variables for alias in variable.aliases}
+        return frozenset(aliases | {n.name for v in variables for n in v.standard_names})
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hex SHA-256 of the canonical content."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
