@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 
+import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xstefa.inference.blocks import Stored, advice, plan_blocks
+from xstefa.inference.reading import storage_chunks
 from xstefa.inference.windows import WindowPolicy
 
 POLICY = WindowPolicy()
@@ -58,11 +63,38 @@ def test_memory_of_a_block_is_kept_to():
         assert cells * blocks.lengths["time"] * 30 * 4 <= 128 * 2**20
 
 
-def test_maps_day_by_day_are_advised_to_be_rewritten():
-    blocks = cut(GLOBE, (24, 1800, 3600))
-    text = advice(blocks, time="time", policy=POLICY, values=30)
+@pytest.mark.parametrize(("days", "itemsize"), [(3000, 20_000), (40_000, 20_000)])
+def test_maps_day_by_day_are_advised_to_be_rewritten(days, itemsize, tmp_path, monkeypatch):
+    """The calls of the advice run as they are printed, also on what was read from Zarr."""
+    sizes, pieces = {"time": days, "lat": 9, "lon": 5}, {"time": 1, "lat": 9, "lon": 5}
+    maps = Stored(pieces=pieces, computed=False, itemsize=itemsize)
+    blocks = plan_blocks(
+        sizes, [maps], time="time", tiles={"lat": 9, "lon": 5}, policy=POLICY, values=30_000
+    )
+    text = advice(blocks, time="time", policy=POLICY, values=30_000)
     assert text is not None
-    assert "ds.chunk({'time': -1, 'lat': 9, 'lon': 8}).to_zarr('rechunked.zarr')" in text
+    monkeypatch.chdir(tmp_path)
+    values = np.arange(days * 45, dtype="f4").reshape(days, 9, 5)
+    ds = xr.Dataset({"rain": (tuple(sizes), values)})
+    ds.to_zarr("input.zarr", encoding={"rain": {"chunks": (days // 4, 9, 5)}})
+    calls = text.split("from the copy: ")[1]
+    assert ("staged" in calls) == (days == 40_000)
+    exec(calls, {"ds": xr.open_zarr("input.zarr"), "xr": xr})
+    found = xr.open_zarr("rechunked.zarr")
+    np.testing.assert_array_equal(found["rain"], values)
+    assert found["rain"].chunks[0] == (days,)
+    assert max(found["rain"].chunks[1]) < 9
+
+
+def test_large_input_is_rewritten_in_two_steps_of_little_memory():
+    text = advice(cut(GLOBE, (24, 1800, 3600)), time="time", policy=POLICY, values=30)
+    assert text is not None
+    first, second = re.findall(r"chunk\((.*?)\)", text)
+    days, *tile = ast.literal_eval(first).values()
+    assert 6 * 4 * days * 1800 * 3600 <= 4 * 2**30
+    assert 6 * 4 * 14_600 * math.prod(tile) <= 4 * 2**30
+    assert ast.literal_eval(second) == {"time": -1, "lat": 9, "lon": 8}
+    assert not any(size % part for size, part in zip(tile, (9, 8), strict=True))
 
 
 def test_small_stores_are_not_complained_about():
@@ -75,3 +107,11 @@ def test_computed_maps_hold_little(chunk):
     sizes = {"time": 14_600, "lat": 180, "lon": 360}
     blocks = cut(sizes, (chunk, 180, 360), computed=True)
     assert blocks.lengths["time"] < 1000  # rather windows twice than the whole record in memory
+
+
+def test_chunks_of_several_sizes_count_as_their_largest():
+    rectilinear = {"preferred_chunks": {"lat": (2, 7), "lon": 5}, "chunks": ((2, 7), (5, 5))}
+    variable = xr.Variable(("lat", "lon"), np.zeros((9, 10)), encoding=rectilinear)
+    assert storage_chunks(variable) == {"lat": 7, "lon": 5}
+    del variable.encoding["preferred_chunks"]
+    assert storage_chunks(variable) == {"lat": 7, "lon": 5}

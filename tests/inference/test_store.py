@@ -86,6 +86,25 @@ def test_round_trip(plan, tmp_path):
     assert found.soil_moisture.attrs == expected.soil_moisture.attrs
 
 
+@pytest.mark.filterwarnings("error")
+def test_finished_stores_open_without_a_word(plan, tmp_path, undisturbed):
+    assert "coverage" in xr.open_zarr(tmp_path / "undisturbed.zarr")
+
+
+def test_a_damaged_byte_is_an_error_to_whoever_reads_it(plan, tmp_path, undisturbed):
+    random = np.random.default_rng(0)
+    out = tmp_path / "undisturbed.zarr"
+    chunks = [out / name for name in undisturbed if "/c/" in name or name.endswith("/c")]
+    for chunk in random.choice(chunks, 60):
+        intact = chunk.read_bytes()
+        damaged = bytearray(intact)
+        damaged[random.integers(len(damaged))] ^= 1 << random.integers(8)
+        chunk.write_bytes(damaged)
+        with pytest.raises(ValueError, match="checksum"):
+            xr.open_zarr(out)[chunk.relative_to(out).parts[0]].load()
+        chunk.write_bytes(intact)
+
+
 def test_every_variable_of_a_dataset(make_model, plan, tmp_path):
     model = make_model(members=2)
     both = xr.Dataset({"mean": plan(model), "spread": plan(model, quantiles=[0.1, 0.9])})

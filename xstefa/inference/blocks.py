@@ -24,6 +24,9 @@ READ_WORK = 1 / 20
 TOLERATED_READS = 3.0
 TOLERATED_BYTES = 2 * 2**30
 
+# Memory that rewriting the input may take.
+REWRITE_BYTES = 4 * 2**30
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
@@ -213,9 +216,7 @@ def _held(
 
 def advice(blocks: Blocks, *, time: str, policy: WindowPolicy, values: int) -> str | None:
     """Say what is wrong with the chunks of the input, and the call that helps, if anything is."""
-    side = _sensible_tile(blocks, time=time, values=values)
-    call = ", ".join(f"{dim!r}: {-1 if dim == time else side[dim]}" for dim in blocks.sizes)
-    fix = f"ds.chunk({{{call}}}).to_zarr('rechunked.zarr')"
+    fix = "; ".join(_rewriting(blocks, time=time, values=values))
     if blocks.reads > TOLERATED_READS and blocks.reads * blocks.stored > TOLERATED_BYTES:
         return (
             f"The input is chunked across the map rather than along time, so each of its chunks is "
@@ -230,6 +231,30 @@ def advice(blocks: Blocks, *, time: str, policy: WindowPolicy, values: int) -> s
             f"from the copy: {fix}"
         )
     return None
+
+
+def _rewriting(blocks: Blocks, *, time: str, values: int) -> Iterator[str]:
+    """Yield the calls that rewrite the input to whole records of small tiles.
+
+    Dask holds all that it rechunks. A large input is therefore rewritten twice: to as many days of
+    the whole map as fit `REWRITE_BYTES`, in tiles whose whole records fit it too; and from there.
+    """
+
+    def call(source: str, chunks: Mapping[str, int], target: str) -> str:
+        order = {dim: chunks[dim] for dim in blocks.sizes}
+        # The encoding would keep the chunks that were read, which contradict the new ones.
+        return f"{source}.drop_encoding().chunk({order}).to_zarr({target!r})"
+
+    tile = _sensible_tile(blocks, time=time, values=values)
+    source = "ds"
+    if (parts := -(-blocks.stored // REWRITE_BYTES)) > 1:
+        tiles = math.prod(-(-blocks.sizes[dim] // length) for dim, length in tile.items())
+        several = max(1, math.floor((tiles / parts) ** (1 / max(1, len(tile)))))
+        wide = {dim: min(blocks.sizes[dim], n * several) for dim, n in tile.items()}
+        days = max(1, blocks.sizes[time] // parts)
+        yield call(source, wide | {time: days}, "staged.zarr")
+        source = "xr.open_zarr('staged.zarr')"
+    yield call(source, tile | {time: -1}, "rechunked.zarr")
 
 
 def _sensible_tile(blocks: Blocks, *, time: str, values: int) -> dict[str, int]:

@@ -202,15 +202,17 @@ def _as_slice(axis: range) -> slice:
 
 
 def storage_chunks(variable: xr.Variable) -> dict[str, int]:
-    """Return the size of the pieces in which a variable is read, by dimension.
+    """Return the size of the largest pieces in which a variable is read, by dimension.
 
     A file in one piece without compression can be read anywhere, and is in pieces of 1.
     """
-    preferred = variable.encoding.get("preferred_chunks")
-    if preferred:
-        return {str(d): int(preferred.get(d, 1)) for d in variable.dims}
-    chunks = variable.encoding.get("shards") or variable.encoding.get("chunks")
-    chunks = chunks or variable.encoding.get("chunksizes")
-    if isinstance(chunks, Sequence) and len(chunks) == variable.ndim:
-        return {str(d): int(n) for d, n in zip(variable.dims, chunks, strict=True)}
-    return {str(d): 1 for d in variable.dims}
+    encoding = variable.encoding
+    chunks = encoding.get("preferred_chunks")
+    if not chunks:
+        chunks = encoding.get("shards") or encoding.get("chunks") or encoding.get("chunksizes")
+        if not isinstance(chunks, Sequence) or len(chunks) != variable.ndim:
+            chunks = ()
+        chunks = dict(zip(variable.dims, chunks, strict=False))
+    pieces = {str(d): chunks.get(d, 1) for d in variable.dims}
+    # Chunks of a rectilinear grid are each of a size of their own.
+    return {d: int(max(n) if isinstance(n, Sequence) else n) for d, n in pieces.items()}
