@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from tests.benchmarks.plain import PlainStefaLand
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
+from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
-from xstefa.training.devices import Part, autocast
+from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.objectives import Estimation
 from xstefa.training.sampling import Batch

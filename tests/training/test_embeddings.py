@@ -14,8 +14,9 @@ from tests.training.conftest import HEAD, make_basins
 from xstefa.binding import bind
 from xstefa.errors import TrainingError
 from xstefa.evaluation.holdout import RandomGroups
+from xstefa.model.arithmetic import autocast
 from xstefa.training import embeddings
-from xstefa.training.devices import Part, autocast
+from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.finetune import HeadRecipe

@@ -22,8 +22,6 @@ from xstefa.model.checkpoint import Model
 from xstefa.options import require_gpu
 
 if TYPE_CHECKING:
-    import torch
-
     from xstefa.model.network import StefaLand
 
 # Large enough for the kernels, small enough that a batch's temporaries stay near the caches.
@@ -163,6 +161,10 @@ class Engine:
 
     @cached_property
     def _loaded(self) -> StefaLand:
+        from xstefa.model.arithmetic import warn_of_emulation
+
+        if self.key.precision == "bf16":
+            warn_of_emulation(self.device.partition(":")[0])
         return self.key.model.network().to(self.device)
 
     def predict(
@@ -302,7 +304,10 @@ class Engine:
         import torch
 
         network = self._network()
-        with _slots_of(self.device).one(), torch.inference_mode(), self._autocast():
+        from xstefa.model.arithmetic import autocast, plain_float32
+
+        slot, exact = _slots_of(self.device).one(), plain_float32()
+        with slot, exact, torch.inference_mode(), autocast(self.device, self.key.precision):
             tensors = [torch.from_numpy(b).to(self.device) for b in (forcing, static)]
             return answer.run(network, *tensors).float().cpu().numpy()
 
@@ -326,12 +331,6 @@ class Engine:
             RuntimeWarning,
             stacklevel=2,
         )
-
-    def _autocast(self) -> torch.autocast:
-        import torch
-
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.key.precision == "bf16")
 
 
 def _positions(days: Days, wanted: Days) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], Days]:

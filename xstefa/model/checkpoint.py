@@ -178,7 +178,8 @@ class Model:
 
         from xstefa.model.network import StefaLand
 
-        network = StefaLand(self.spec.architecture)
+        # Whatever the process has made the default for new tensors.
+        network = StefaLand(self.spec.architecture).to(torch.float32)
         # Released weights are stored in half precision; arithmetic is done in single precision.
         weights = {name: value.to(torch.float32) for name, value in load_file(self.path).items()}
         network.load_state_dict(weights, strict=True)

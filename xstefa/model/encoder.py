@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -150,15 +150,15 @@ class Encoder(nn.Module):
         Representation
             Days (B, T, d) and site (B, d), after the projection that equation (13) names enc-proj.
         """
-        site = self.embed_static(static, mask_static, published_rows=published_static_mask)
         length = forcing.shape[1] + 1
         if length > len(self.position):
             raise ValueError(
                 f"a window of {length - 1} days does not fit the position table of "
                 f"{len(self.position)} rows; use at most {len(self.position) - 1} days"
             )
-        if kernels.infers_on_cpu(forcing):
-            return self._in_small_batches(forcing, mask_forcing, site)
+        if kernels.infers_on_cpu(forcing) and not published_static_mask:
+            return self._in_small_batches(forcing, static, mask_forcing, mask_static)
+        site = self.embed_static(static, mask_static, published_rows=published_static_mask)
         days = self.embed_forcing(forcing, mask_forcing)
         tokens = torch.cat([days, site.unsqueeze(1)], dim=1)
         # The scaling is not in the paper; the released code multiplies tokens with positions.
@@ -169,29 +169,50 @@ class Encoder(nn.Module):
         return Representation(days=tokens[:, :-1], site=tokens[:, -1])
 
     def _in_small_batches(
-        self, forcing: Tensor, mask: Tensor | None, site: Tensor
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        mask_forcing: Tensor | None,
+        mask_static: Tensor | None,
     ) -> Representation:
-        """Encode as above. All small batches have one size: kernels round by the shape."""
+        """Encode as above, a few windows at a time.
+
+        Kernels round by the shape, so all small batches have one, and a window's numbers do not
+        depend on how many others there are.
+        """
         rows, days, _ = forcing.shape
         length, dtype = days + 1, kernels.working_dtype(forcing)
         found = Representation(
             days=torch.empty((rows, days, self.width), dtype=dtype),
             site=torch.empty((rows, self.width), dtype=dtype),
         )
-        size = max(1, -(-rows // max(1, -(-rows // SMALL_BATCH))))
-        inputs = torch.zeros((size, -(-length // TOKEN_BLOCK) * TOKEN_BLOCK, self.width))
-        for begin in range(0, rows, size):
-            part = slice(begin, begin + size)
-            count = len(site[part])  # of the last part perhaps fewer: older rows fill it up
-            inputs[:count, :days] = self.embed_forcing(
-                forcing[part], None if mask is None else mask[part]
+        padded = -(-length // TOKEN_BLOCK) * TOKEN_BLOCK
+        inputs = torch.zeros((SMALL_BATCH, padded, self.width), dtype=self.position.dtype)
+        for begin in range(0, rows, SMALL_BATCH):
+            part = slice(begin, begin + SMALL_BATCH)
+            inputs[:, :days] = self.embed_forcing(
+                _filled(forcing, part), _filled(mask_forcing, part)
             )
-            inputs[:count, days] = site[part]
-            inputs[:count, :length] += self.position[:length]
+            inputs[:, days] = self.embed_static(_filled(static, part), _filled(mask_static, part))
+            inputs[:, :length] += self.position[:length]
             tokens = (inputs * self.width**0.5).to(dtype)
             for layer in self.layers:
                 tokens = layer(tokens, length)
             tokens = kernels.apply(self.project, self.norm(tokens))
+            count = len(found.site[part])
             found.days[part] = tokens[:count, :days]
             found.site[part] = tokens[:count, days]
         return found
+
+
+@overload
+def _filled(rows: Tensor, part: slice) -> Tensor: ...
+@overload
+def _filled(rows: Tensor | None, part: slice) -> Tensor | None: ...
+def _filled(rows: Tensor | None, part: slice) -> Tensor | None:
+    """Return some rows, and rows of zeros where there are no more."""
+    if rows is None:
+        return None
+    found = rows[part]
+    missing = part.stop - part.start - len(found)
+    return torch.cat([found, found.new_zeros((missing, *found.shape[1:]))]) if missing else found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstefa.errors import ModelError
+from xstefa.model.arithmetic import plain_float32
 from xstefa.model.checkpoint import Model
 from xstefa.model.encoder import Encoder, Representation
 from xstefa.model.network import StefaLand
@@ -42,7 +43,7 @@ def reconstruct(
             fix="use the model that it was fine-tuned from",
         )
     encoded = _encoded(model, x, c, mask_x, mask_c, published_static_mask)
-    with torch.no_grad():
+    with torch.no_grad(), plain_float32():
         found = decoder(encoded)
     return _like(found.forcing, x), _like(found.static, x)
 
@@ -62,7 +63,7 @@ def estimate(model: Model, x: A, c: A, *, published_fill: bool) -> A:
     if published_fill:
         forcing = torch.where(forcing.isnan(), forcing.nanmedian(), forcing)
         static = torch.where(static.isnan(), static.nanmedian(), static)
-    with torch.no_grad():
+    with torch.no_grad(), plain_float32():
         return _like(network(forcing.to(torch.float32), static.to(torch.float32)), x)
 
 
@@ -93,7 +94,7 @@ def _encoded(
             expected=f"at most {len(encoder.embed_static.masked)}: the table has a row per sample",
             fix="call it with smaller batches",
         )
-    with torch.no_grad():
+    with torch.no_grad(), plain_float32():
         return encoder(
             forcing.to(torch.float32),
             static.to(torch.float32),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,17 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from xstefa.errors import OptionError, TrainingError
+from xstefa.model.arithmetic import default_float32, plain_float32
 from xstefa.options import Options, get_options, require_gpu, set_options
 
 T = TypeVar("T")
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Return the context of a forward pass in ``"fp32"`` or ``"bf16"``.
-
-    It takes the place of Fabric's own, which would round inputs and targets too.
-    """
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 class Runner(Protocol):
@@ -213,7 +205,8 @@ class Devices:
             If several devices are asked for and Lightning Fabric is not installed.
         """
         if self.count == 1:
-            return function(OneDevice(self.device))
+            with plain_float32(), default_float32():
+                return function(OneDevice(self.device))
         fabric = _fabric()
         strategies = import_module("lightning_fabric.strategies")
         launched = "TORCHELASTIC_RUN_ID" in os.environ
@@ -242,9 +235,9 @@ def default_device() -> str:
 
 def _in_process(runner: Runner, *, function: Callable[[Runner], T], options: Options) -> T:
     """Run in a new process what was asked for in the old one, under the same settings."""
-    with set_options(
-        progress=options.progress if runner.is_global_zero else False, cache_dir=options.cache_dir
-    ):
+    progress = options.progress if runner.is_global_zero else False
+    settings = set_options(progress=progress, cache_dir=options.cache_dir)
+    with settings, plain_float32(), default_float32():
         return function(runner)
 
 

@@ -20,9 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from xstefa.errors import TrainingError
+from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
 from xstefa.options import get_options
-from xstefa.training.devices import Part, autocast
+from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.sampling import Feed, Windows
 

@@ -14,6 +14,7 @@ from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.evaluation.holdout import Fold, Holdout
 from xstefa.inference.windows import Floats
 from xstefa.model.architecture import HeadSize
+from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, foundation_model
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import resolve_options
@@ -221,6 +222,7 @@ def finetune_material(
         precision=options.precision or "fp32",
         seed=seed,
     )
+    require_bfloat16(options.device, schedule.precision, recipe.encoding)
     for part, record, count, stream in zip(material, training, days, streams, strict=True):
         if not count and stream is None:
             raise TrainingError(

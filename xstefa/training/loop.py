@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from xstefa.errors import OptionError, TrainingError
+from xstefa.model.arithmetic import autocast
 from xstefa.options import get_options
 from xstefa.training.checkpoints import Checkpoint, Timer
-from xstefa.training.devices import Part, Runner, autocast
+from xstefa.training.devices import Part, Runner
 from xstefa.training.objectives import Objective
 from xstefa.training.sampling import Feed, Sampler, Windows
 
@@ -52,7 +53,7 @@ class Schedule:
     weight_decay: float = 0.0
     warm_up: float = 0.05
     clip: float = 1.0
-    precision: str = "bf16"
+    precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:

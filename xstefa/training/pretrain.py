@@ -14,6 +14,7 @@ import numpy as np
 from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize
+from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
@@ -158,6 +159,7 @@ def pretrain(
         precision=options.precision or "fp32",
         seed=seed,
     )
+    require_bfloat16(options.device, schedule.precision)
     size = size or EncoderSize(positions=windows.length + 1)
     model, _ = pretrain_encoder(
         records,
