@@ -72,3 +72,15 @@ def basins(series):
             "lon": ("site", [0.0, 10.0, 20.0], {"units": "degrees_east"}),
         },
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def follow():
+    """Run the line that an error prints as its fix, and give the dataset that it leaves."""
+
+    def run(error, ds):
+        names = {"ds": ds.copy(), "np": np, "pd": pd, "xr": xr}
+        exec(error.fix, names)
+        return names["ds"]
+
+    return run

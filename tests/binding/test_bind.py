@@ -114,6 +114,44 @@ def test_streamflow_in_cubic_metres_is_divided_by_area(basins, schema, series):
         bind(ds.drop_vars("area"), schema).observed("streamflow")
 
 
+@pytest.mark.parametrize("units", ["kg m-2 s-1", "mm h-1", "m s-1", "mm/3h"])
+@pytest.mark.parametrize("methods", ["time: sum", "time: mean time: sum", "time: mean doy: sum"])
+def test_a_sum_of_rates_is_refused_by_name(basins, schema, follow, units, methods):
+    """CDO's daysum and NCO's ttl of hourly rates leave the units of a rate."""
+    hourly_rates_added_up = basins["pr"] * 24
+    ds = basins.assign(pr=hourly_rates_added_up.assign_attrs(
+        units=units, standard_name="precipitation_flux", cell_methods=methods))  # fmt: skip
+    with pytest.raises(UnitsError, match="how many values were added up") as caught:
+        bind(ds, schema)
+    assert caught.value.variable == "pr"
+    right = basins["pr"].assign_attrs(units=units, cell_methods="time: mean")
+    got, want = (
+        bind(x, schema).forcing["precipitation"]
+        for x in (follow(caught.value, ds), basins.assign(pr=right))
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("units", ["mm d-1", "mm/day", "mm/24h", "kg m-2 d-1", "mm", "kg m-2"])
+def test_a_sum_of_amounts_or_of_a_rate_per_day_is_the_rate_of_the_day(basins, schema, units):
+    attrs = {"units": units, "cell_methods": "time: sum"}
+    binding = bind(basins.assign(pr=basins["pr"].drop_attrs().assign_attrs(attrs)), schema)
+    np.testing.assert_allclose(binding.forcing["precipitation"], basins["pr"], rtol=1e-6)
+
+
+def test_a_sum_of_temperatures_or_discharges_is_refused(basins, schema, series):
+    ds = basins.assign(
+        tas=series(units="K", cell_methods="time: sum"),
+        streamflow=series(units="m3 s-1", cell_methods="time: sum"),
+        area=("site", np.ones(3, np.float32), {"units": "km2"}),
+    )
+    with pytest.raises(UnitsError, match="'tas': a sum of what is no amount"):
+        bind(ds, schema)
+    binding = bind(ds.drop_vars("tas"), schema)
+    with pytest.raises(UnitsError, match="'streamflow': a sum of what is no amount"):
+        binding.observed("streamflow")
+
+
 def test_the_shallowest_soil_moisture_is_taken(basins, schema):
     data = np.stack([np.full((3, 10), 0.1), np.full((3, 10), 0.4)], axis=-1)
     attrs = {"units": "m3 m-3", "standard_name": "volume_fraction_of_condensed_water_in_soil"}

@@ -116,6 +116,20 @@ def test_extremes_of_the_source_are_kept(schema):
     assert result["mx2t"].attrs["cell_methods"] == "time: maximum"
 
 
+def test_hours_that_are_sums_of_rates_are_refused(schema):
+    ds = era5(start="2001-01-01T00")[["t2m"]]
+    for units, refused in {"kg m-2 s-1": True, "mm d-1": True, "mm h-1": False}.items():
+        ds["pr"] = (DIMS, np.ones(RAIN.shape), {"units": units, "cell_methods": "time: sum"})
+        if refused:
+            with pytest.raises(UnitsError, match="'pr': a sum of what is no amount"):
+                daily(ds, schema)
+        else:
+            np.testing.assert_allclose(daily(ds, schema)["pr"][0], 1.0)
+    ds["pr"].attrs = {"units": "mm", "cell_methods": "valid_time: mean valid_time: sum"}
+    with pytest.raises(UnitsError, match="'pr': two methods along time"):
+        daily(ds, schema)
+
+
 def test_units_of_mean_rates_need_no_rule(schema):
     ds = era5(start="2001-01-01T00").drop_vars(["tp", "ssrd"])
     ds["pr"] = (DIMS, np.full(RAIN.shape, 1e-5, np.float32), {"units": "kg m-2 s-1"})

@@ -8,6 +8,7 @@ from xstefa.errors import (
     AmbiguousMatchError,
     MissingTokenError,
     SchemaError,
+    UnitsError,
 )
 
 
@@ -25,13 +26,49 @@ def variable_of(ds, schema, token, **kwargs):
         ("time: mean(interval: 24 hours)", "mean"),
         ("time: maximum within days time: mean over days", "maximum"),
         ("area: mean time: mean (comment: daylight hours only)", "mean"),
+        ("time: mean site: mean", "mean"),
+        ("time: mean doy: sum", "sum"),
+        ("time: mean day_of_year: sum", "sum"),
         ("area: mean", None),
         ("", None),
     ],
 )
 def test_the_time_method_is_read_out_of_cell_methods(basins, cell_methods, method):
     basins["pr"].attrs["cell_methods"] = cell_methods
+    basins = basins.assign_coords(doy=basins["time"].dt.dayofyear)
     assert describe(basins, time="time")["pr"].method == method
+
+
+@pytest.mark.parametrize(
+    ("cell_methods", "doubtful"),
+    [
+        ("time: mean time: sum", True),  # CDO and NCO add up, and keep what was there
+        ("time: mean doy: sum", True),  # Iris names its own coordinate
+        ("time: sum time: mean", True),
+        ("time: maximum time: mean", True),
+        ("time: point time: mean", False),
+        ("time: mean (interval: 1 hour) time: maximum", False),
+        ("time: mean time: mean", False),
+        ("time: sum time: sum", False),
+        ("time: sum site: mean", False),
+        ("time: maximum within days time: mean over days", False),
+    ],
+)
+def test_of_two_methods_along_time_the_second_must_follow_from_the_first(
+    basins, schema, follow, cell_methods, doubtful
+):
+    basins["pr"].attrs |= {"units": "mm", "standard_name": "lwe_thickness_of_precipitation_amount"}
+    basins["pr"].attrs["cell_methods"] = cell_methods
+    basins["elevation"].attrs["cell_methods"] = cell_methods
+    facts = describe(basins, time="time")
+    assert (facts["pr"].doubt is not None) == doubtful
+    assert facts["elevation"].doubt is None
+    if doubtful and cell_methods.endswith("sum"):
+        with pytest.raises(UnitsError, match="second does not follow") as caught:
+            bind(basins, schema)
+        assert caught.value.variable == "pr"
+        mended = bind(follow(caught.value, basins), schema)
+        np.testing.assert_array_equal(mended.forcing["precipitation"], basins["pr"])
 
 
 def test_cell_methods_may_use_the_name_of_the_time_dimension(basins):

@@ -18,8 +18,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.days import check_days, check_steps, find_time, second_numbers
-from xstefa.binding.match import Facts, Match, describe, match_target, match_variable
-from xstefa.binding.units import is_amount
+from xstefa.binding.match import Facts, Match, check_methods, describe, match_target, match_variable
+from xstefa.binding.units import check_sum, is_amount
 from xstefa.errors import CalendarError, MissingTokenError, OptionError, UnitsError
 from xstefa.schema import Schema, Target, Variable
 
@@ -70,7 +70,7 @@ def daily(
     if step >= _DAY:
         check_days(ds[time])
         return ds
-    rules, left_out = _rules(ds, schema, time)
+    rules, left_out = _rules(ds, schema, time, step)
     if not rules:
         raise MissingTokenError(
             "there is nothing to make daily: no series is a token or target",
@@ -118,7 +118,7 @@ def _step(time: xr.DataArray) -> int:
 # ---- which rule
 
 
-def _rules(ds: xr.Dataset, schema: Schema, time: str) -> tuple[list[_Rule], list[str]]:
+def _rules(ds: xr.Dataset, schema: Schema, time: str, step: int) -> tuple[list[_Rule], list[str]]:
     """Return the rules, and the names of the series that no rule covers."""
     described = describe(ds, time=time)
     # For matching, an hourly value says nothing yet about the day.
@@ -141,7 +141,11 @@ def _rules(ds: xr.Dataset, schema: Schema, time: str) -> tuple[list[_Rule], list
             name = match.variable.name
             known.add(wanted.name)
             if name not in rules:
-                rules[name] = _rule(match, wanted, methods[name])
+                rules[name] = rule = _rule(match, wanted, methods[name])
+                units = match.variable.units
+                if described[name].method == "sum" != rule.method and units is not None:
+                    check_sum(units, variable=name, interval=step)
+                check_methods(described[name])
     made = list(rules.values())
     for rule in list(made):
         if rule.standard_name == "air_temperature" and rule.method == "mean":

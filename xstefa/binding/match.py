@@ -12,16 +12,21 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import pairwise
 
 import xarray as xr
 
-from xstefa.errors import AmbiguousMatchError
+from xstefa.errors import AmbiguousMatchError, UnitsError
 from xstefa.schema import Schema, Target, Variable
 
-__all__ = ["Facts", "Match", "Rank", "best", "describe", "match_target", "match_variable"]
+__all__ = [
+    "Facts", "Match", "Rank", "best", "check_methods", "describe", "match_target", "match_variable",
+]  # fmt: skip
 
 _EXTREMES = frozenset({"maximum", "minimum", "maximum_absolute_value", "range", "median"})
 _CELL_METHOD = re.compile(r"((?:\w+:\s*)+)(\w+)(\s+within\s+days)?")
+# Coordinates along time that aggregation made and a selection may have dropped since.
+_OF_THE_CALENDAR = frozenset({"date", "day", "day_of_month", "day_of_year", "doy", "hour"})
 
 # What a variable may say of itself that makes it another quantity than the day's value.
 _PARTIAL = (
@@ -45,12 +50,17 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What matching looks at in one variable: metadata only."""
+    """What matching looks at in one variable: metadata only.
+
+    `method` is its time cell method; `doubt` are its cell methods where two methods along time
+    contradict each other, so that the last does not say what the values are.
+    """
 
     name: str
     dims: tuple[str, ...]
     standard_name: str | None
     method: str | None
+    doubt: str | None
     partial: str | None
     units: str | None
     numeric: bool
@@ -91,6 +101,8 @@ class Match:
 def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
     """Collect the facts of all variables of `ds` that could be tokens."""
     skipped = _service_variables(ds)
+    along = {"time", str(time), *_OF_THE_CALENDAR}
+    along |= {str(name) for name, variable in ds.variables.items() if variable.dims == (time,)}
     facts = {}
     for key, variable in ds.variables.items():
         name = str(key)
@@ -101,16 +113,18 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
         words = f"{attrs.get('long_name', '')} {attrs.get('description', '')}"
         extreme = _EXTREME.search(words)
         units = attrs.get("units")
+        has_time = time is not None and time in variable.dims
+        methods = _time_methods(cell_methods, along)
         facts[name] = Facts(
             name=name,
             dims=tuple(str(dim) for dim in variable.dims),
             standard_name=_optional(attrs.get("standard_name")),
-            method=_time_method(cell_methods, time or "time")
-            or (extreme[1].lower() if extreme else None),
+            method=methods[-1] if methods else (extreme[1].lower() if extreme else None),
+            doubt=cell_methods if has_time and _contradict(methods) else None,
             partial=_partial(f"{cell_methods} {words}"),
             units="s" if variable.dtype.kind == "m" else _optional(units),
             numeric=variable.dtype.kind in "fiumb" and "flag_meanings" not in attrs,
-            has_time=time is not None and time in variable.dims,
+            has_time=has_time,
         )
     return facts
 
@@ -136,21 +150,42 @@ def _optional(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _time_method(cell_methods: str, time: str) -> str | None:
-    """Return the method that made the day's value.
+def _time_methods(cell_methods: str, along: Collection[str]) -> list[str]:
+    """Return the methods along time as they were applied (CF 7.3), the last made the value.
 
-    That is the one "within days" if there is one (the mean over days of daily maxima is about
-    maxima), else the last for the time dimension (CF 7.3: methods are listed as applied).
+    Where there is one "within days" it alone: the mean over days of daily maxima is about maxima.
     """
     # Comments in parentheses may hold words followed by colons ("interval: 1 hour").
     entries = _CELL_METHOD.findall(re.sub(r"\([^)]*\)", " ", cell_methods))
-    method = None
+    methods = []
     for names, verb, within_days in entries:
-        if {time, "time"} & set(re.findall(r"\w+", names)):
+        if not set(re.findall(r"\w+", names)).isdisjoint(along):
             if within_days:
-                return str(verb)
-            method = str(verb)
-    return method
+                return [str(verb)]
+            methods.append(str(verb))
+    return methods
+
+
+def _contradict(methods: list[str]) -> bool:
+    """Whether a method was applied to what another left; states and means may become anything."""
+    return any(
+        later != earlier and (later == "sum" or earlier not in ("point", "mean"))
+        for earlier, later in pairwise(methods)
+    )
+
+
+def check_methods(variable: Facts) -> None:
+    """Raise UnitsError where the cell methods do not say what the values of a day are."""
+    if variable.doubt is None:
+        return
+    raise UnitsError(
+        "two methods along time, of which the second does not follow from the first",
+        variable=variable.name,
+        found=f"cell_methods {variable.doubt!r}",
+        expected="the one method that made the value of each step",
+        fix=f"ds[{variable.name!r}].attrs['cell_methods'] = 'time: {variable.method}'   # or what "
+        "the values are: mean, sum, maximum, minimum",
+    )
 
 
 def _partial(text: str) -> str | None:

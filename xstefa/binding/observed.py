@@ -58,7 +58,9 @@ def _per_area(
             expected="streamflow in mm d-1, or the area of each catchment",
             fix="ds['catchment_area'] = (<site dimension>, <areas>, {'units': 'km2'})",
         )
-    discharge = conversion(units, "m3 s-1", variable=name)(array)
+    discharge = conversion(
+        units, "m3 s-1", variable=name, time_method=match.time_method, interval=86400
+    )(array)
     # m3 s-1 over km2: 86400 s d-1 × 1000 mm m-1 / 1e6 m2 km-2
     return discharge * np.float32(86.4) / static["catchment_area"].reset_coords(drop=True)
 

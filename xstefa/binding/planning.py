@@ -16,6 +16,7 @@ from xstefa.binding.match import (
     Match,
     Rank,
     best,
+    check_methods,
     describe,
     explain_unused,
     is_named,
@@ -289,7 +290,15 @@ def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
     name = match.variable.name
     units = match.variable.units if match.variable.units is not None else match.units
     if units is not None:
-        return conversion(units, wanted.units, variable=name, time_method=match.time_method)
+        found = conversion(
+            units,
+            wanted.units,
+            variable=name,
+            time_method=match.time_method,
+            interval=86400 if match.variable.has_time else None,
+        )
+        check_methods(match.variable)
+        return found
     if wanted.units == "1" and wanted.valid_range != (0.0, 1.0):
         return Conversion(found="", used="1", note="no units: a pure number (CF 3.1)")
     # A fraction without units may be a percentage, so not even CF's default decides.

@@ -19,13 +19,15 @@ import xarray as xr
 from xstefa.errors import UnitsError
 from xstefa.schema import UNKNOWN_UNITS
 
-__all__ = ["Conversion", "conversion", "is_amount", "same_kind"]
+__all__ = ["Conversion", "check_sum", "conversion", "is_amount", "same_kind"]
 
 _EXPONENT = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
 _WORD = re.compile(r"\b[A-Z][a-z]{4,}\b")  # Kelvin, Watts: names of units are small letters
 _PER_HOURS = re.compile(r"/\s*([0-9]+)\s*(h|hr|hours?)$")
 _NUMBER = re.compile(r"^[0-9.]+(?:[eE][+-]?[0-9]+)?$")
 _SCALED = re.compile(r"^([0-9.]+(?:[eE][+-]?[0-9]+)?)\s+(\S.*)$")
+
+_SECONDS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
 
 # Spellings in real files that neither UDUNITS nor pint reads, or that pint reads as something else
 # ("mb" would be a millibarn). Compared after lower-casing, so only unambiguous ones.
@@ -178,7 +180,12 @@ def _affine(found: str, used: str, *, multiply: str | None = None) -> tuple[floa
 
 
 def conversion(
-    found: str, used: str, *, variable: str, time_method: str | None = None
+    found: str,
+    used: str,
+    *,
+    variable: str,
+    time_method: str | None = None,
+    interval: int | None = None,
 ) -> Conversion:
     """Find the map from the units of a variable to the units of its token.
 
@@ -190,6 +197,9 @@ def conversion(
         Name of the variable, for the message.
     time_method : str, optional
         The variable's time cell method; ``"sum"`` lets an amount be read as a daily rate.
+    interval : int, optional
+        Seconds over which each value of a series was collected: a sum of anything but amounts is
+        then refused, see `check_sum`.
 
     Returns
     -------
@@ -198,7 +208,8 @@ def conversion(
     Raises
     ------
     UnitsError
-        If the units cannot be read or converted, or are an amount without a stated interval.
+        If the units cannot be read or converted, are an amount without a stated interval, or no
+        amount although the values are sums.
     """
     if used == UNKNOWN_UNITS:
         raise UnitsError(
@@ -220,6 +231,8 @@ def conversion(
             expected=f"units convertible to {used!r}",
             fix=f"ds[{variable!r}].attrs['units'] = {used!r}   # or what they really are",
         ) from error
+    if time_method == "sum" and interval is not None and (direct or water) is not None:
+        check_sum(found, variable=variable, interval=interval)
     if direct is not None:
         return Conversion(found=found, used=used, scale=direct[0], offset=direct[1])
     if water is not None:
@@ -248,6 +261,29 @@ def conversion(
         fix=(
             f"correct ds[{variable!r}].attrs['units'], or leave the variable out with "
             f"ds.drop_vars({variable!r})"
+        ),
+    )
+
+
+def check_sum(found: str, *, variable: str, interval: int) -> None:
+    """Raise UnitsError: a sum of values in the units `found`, which are of no amount.
+
+    A rate per `interval` seconds passes, because that is what a sum over the interval is.
+    """
+    factor, unit = _parse(found)
+    seconds = next((s for name, s in _SECONDS.items() if f"/ {name}" in str(unit)), 0)
+    if interval in (seconds, round(seconds / factor)):
+        return
+    attrs = f"ds[{variable!r}].attrs"
+    raise UnitsError(
+        "a sum of what is no amount, and the file does not say how many values were added up",
+        variable=variable,
+        found=f"units {found!r} and the cell method time: sum",
+        expected="a mean of such values, or an amount in units of amounts",
+        fix=(
+            f"ds[{variable!r}] = (ds[{variable!r}] / 24).assign_attrs({attrs} | "
+            "{'cell_methods': 'time: mean'})   # 24: how many values were added up; if they are "
+            f"means after all, {attrs}['cell_methods'] = 'time: mean'"
         ),
     )
 
