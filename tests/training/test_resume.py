@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from xstefa.training.checkpoints import Checkpoint
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
-import sys, time, torch, xstefa
+import sys, torch, xstefa
 from tests.training.conftest import HEAD, make_basins
 from xstefa.evaluation.holdout import RandomSites
 from xstefa.model.architecture import HeadSize
@@ -33,11 +32,18 @@ from xstefa.training.checkpoints import Checkpoint
 from dataclasses import replace
 from pathlib import Path
 
-foundation, folder, slow = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+foundation, folder, stop = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
-if slow:  # leave time to be killed between two saves
-    clip = loop._clip
-    loop._clip = lambda *args: (time.sleep(slow), clip(*args))
+if stop:  # say that so many steps are saved, and wait to be killed
+    clip, steps = loop._clip, iter(range(100))
+
+    def stopping(*args):
+        if next(steps) == stop:
+            print("stopped", flush=True)
+            sys.stdin.read()
+        clip(*args)
+
+    loop._clip = stopping
 with xstefa.set_options(cache_dir=folder / "cache", device="cpu"):
     model = make_basins().stefa.finetune(
         "streamflow", model=foundation, head=replace(HEAD, dropout=0.5), batch_size=4,
@@ -47,29 +53,27 @@ print(model.content_hash)
 """
 
 
-def run(foundation: xstefa.Model, folder: Path, slow: float) -> subprocess.Popen[str]:
+def run(foundation: xstefa.Model, folder: Path, *, stop: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(foundation.path), str(folder), str(slow)],
+        [sys.executable, "-c", SCRIPT, str(foundation.path), str(folder), str(stop)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
 def test_killed_and_resumed(foundation, tmp_path):
-    undisturbed = run(foundation, tmp_path / "a", 0.0)
-    killed = run(foundation, tmp_path / "b", 0.3)
+    undisturbed = run(foundation, tmp_path / "a")
+    killed = run(foundation, tmp_path / "b", stop=5)
     state = tmp_path / "b" / "state.safetensors"
-    for _ in range(600):
-        time.sleep(0.1)
-        if state.exists() and len(_losses(state)) >= 3:
-            break
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "stopped\n"
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    done = len(_losses(state))
-    assert 3 <= done < 12
-    resumed = run(foundation, tmp_path / "b", 0.0)
+    killed.communicate()
+    assert len(_losses(state)) == 5
+    resumed = run(foundation, tmp_path / "b")
     expected, found = undisturbed.communicate()[0], resumed.communicate()[0]
     assert expected
     assert found == expected
