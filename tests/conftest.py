@@ -23,12 +23,16 @@ settings.load_profile("xstefa")
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory) -> Callable[..., Model]:
-    """Make untrained models: ``make_model(encoder=False, members=2, name=..., seed=...)``."""
+    """Make untrained models: ``make_model(encoder=False, members=2, name=..., seed=...)``.
+
+    With ``foundation=True`` one that reconstructs, and has no head.
+    """
     folder = tmp_path_factory.mktemp("models")
 
     def make(
         *,
         encoder: bool = True,
+        foundation: bool = False,
         members: int = 1,
         windows: WindowPolicy | None = None,
         name: str = "tiny",
@@ -45,13 +49,16 @@ def make_model(tmp_path_factory) -> Callable[..., Model]:
         size = EncoderSize(width=width, layers=1, heads=2, feedforward=32, hidden=8)
         spec = ModelSpec(
             name=name,
-            target="soil_moisture",
+            target=None if foundation else "soil_moisture",
             support="any",
             architecture=Architecture(
                 forcings=len(schema.forcings),
                 statics=len(schema.statics),
                 encoder=size if encoder else None,
-                head=HeadSize(
+                decoder=foundation,
+                head=None
+                if foundation
+                else HeadSize(
                     kind="resconn" if encoder else "lstm",
                     hidden=width,
                     link="logistic",

@@ -7,7 +7,7 @@ import xarray as xr
 
 import xstefa
 from xstefa.cf import as_cf, to_netcdf
-from xstefa.errors import OptionError
+from xstefa.errors import LayoutError, OptionError, StoreError
 
 ccs = pytest.importorskip("compliance_checker.runner")
 
@@ -199,3 +199,14 @@ def test_existing_files_and_nameless_arrays_are_refused(tmp_path):
     )
     with pytest.raises(OptionError, match="reset_index"):
         to_netcdf(stacked, tmp_path / "c.nc")
+
+
+@pytest.mark.parametrize("write", [to_netcdf, xstefa.to_zarr])
+def test_what_a_file_cannot_hold_is_a_typed_error(write, tmp_path):
+    array = xr.DataArray(np.zeros(2), {"time": pd.date_range("2001", periods=2)}, name="a")
+    with pytest.raises(StoreError, match="attr"):
+        write(array.assign_attrs(comment=object()), tmp_path / "a")
+    with pytest.raises(OptionError, match="name of its own"):
+        write(array.rename(3), tmp_path / "b")
+    with pytest.raises(LayoutError, match="text"):
+        write(array.to_dataset().rename(a=3), tmp_path / "c")

@@ -11,7 +11,7 @@ import xarray as xr
 from xstefa.binding import TokenTable, plan
 from xstefa.binding.daily import Accumulation, daily
 from xstefa.binding.inspection import look, values_at_hand
-from xstefa.binding.quantities import without_quantities
+from xstefa.binding.plain import plain
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.embed import embed
@@ -39,7 +39,7 @@ class StefaAccessor:
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
-        self._dataset = without_quantities(dataset)
+        self._dataset = plain(dataset)
 
     def __repr__(self) -> str:
         return repr(self.tokens())
@@ -71,7 +71,7 @@ class StefaAccessor:
         TokenTable
         """
         if not isinstance(schema, Schema):
-            schema = load_schema(schema or "stefaland")
+            schema = load_schema("stefaland" if schema is None else schema)
         understood = plan(self._dataset, schema, rename=rename)
         if check or (check is None and values_at_hand(self._dataset, understood)):
             return look(self._dataset, understood)
@@ -110,7 +110,7 @@ class StefaAccessor:
             If amounts are ambiguous, a day is not a whole number of steps, or nothing is known.
         """
         if not isinstance(schema, Schema):
-            schema = load_schema(schema or "stefaland")
+            schema = load_schema("stefaland" if schema is None else schema)
         return daily(self._dataset, schema, accumulation=accumulation)
 
     def attach(

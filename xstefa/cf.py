@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import xarray as xr
 
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, stacked_levels
-from xstefa.errors import OptionError
+from xstefa.binding.plain import check_names, plain
+from xstefa.errors import OptionError, StoreError, XstefaError
 
-__all__ = ["as_cf", "to_netcdf"]
+__all__ = ["as_cf", "describing", "to_netcdf"]
 
 CONVENTIONS = "CF-1.11"
 
@@ -37,19 +40,31 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
     Raises
     ------
     OptionError
-        If an array has no name, or a dimension is stacked.
+        If it is no array or dataset, an array has no name, or a dimension is stacked.
+    LayoutError
+        If a variable or dimension has a name that is no text.
     """
+    if not isinstance(obj, xr.DataArray | xr.Dataset):
+        raise OptionError(
+            "results are xarray objects",
+            variable="obj",
+            found=type(obj).__name__,
+            expected="a DataArray or a Dataset",
+            fix="ds.stefa.predict('streamflow')",
+        )
     if isinstance(obj, xr.DataArray):
-        if obj.name is None:
+        if not isinstance(obj.name, str) or not obj.name or obj.name in obj.coords:
             raise OptionError(
-                "the array has no name",
+                "the array has no name of its own",
                 variable="obj",
-                found="a DataArray without name",
-                expected="the name of the variable in the file",
+                found=f"a DataArray called {obj.name!r}",
+                expected="the name of the variable in the file, which no coordinate has",
                 fix="array.rename('streamflow')",
             )
         obj = obj.to_dataset(promote_attrs=False)
-    for name in obj.dims:
+    obj = plain(obj)
+    check_names(obj)
+    for name in obj.coords:
         if levels := stacked_levels(obj, name):
             raise OptionError(
                 "files have no stacked dimensions",
@@ -152,6 +167,8 @@ def to_netcdf(
     ------
     OptionError
         If the file exists and is not to be replaced, or an array has no name.
+    StoreError
+        If the format cannot hold a name, attribute or type.
     """
     if os.path.exists(path) and not overwrite:
         raise OptionError(
@@ -161,4 +178,27 @@ def to_netcdf(
             expected="a new name",
             fix="overwrite=True",
         )
-    as_cf(obj).to_netcdf(path)
+    with describing(path):
+        unfinished = as_cf(obj).to_netcdf(path, compute=False)
+    unfinished.compute()
+
+
+@contextmanager
+def describing(place: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise StoreError where a file format cannot say what a dataset holds.
+
+    For writing metadata, and what is in memory: errors of disks, and of a graph that is computed,
+    pass.
+    """
+    try:
+        yield
+    except (XstefaError, OSError):
+        raise
+    except Exception as error:  # writers raise errors of many types, of their libraries too
+        raise StoreError(
+            "the dataset cannot be written",
+            variable=os.fspath(place),
+            found=f"{type(error).__name__}: {error}",
+            expected="names, attributes, encodings and types that the format has",
+            fix="leave out, or correct, what is named: .drop_vars(name), .attrs, .encoding",
+        ) from error

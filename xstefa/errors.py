@@ -18,6 +18,7 @@ __all__ = [
     "ModelError",
     "OptionError",
     "RangeError",
+    "ReadError",
     "SchemaError",
     "StoreError",
     "TrainingError",
@@ -117,6 +118,10 @@ class CalendarError(LayoutError):
 
 class ModelError(XstefaError, ValueError):
     """A model is unknown, damaged, or does not fit what it is asked to do."""
+
+
+class ReadError(XstefaError, OSError):
+    """The values of a variable cannot be read: its file or its graph raises."""
 
 
 class StoreError(XstefaError, OSError):

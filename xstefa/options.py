@@ -79,7 +79,11 @@ class Options:
                 expected='"cpu", "cuda", "cuda:<number>", "mps", "xpu" or None (automatic)',
                 fix='name the device as torch does, for instance device="cuda:0"',
             )
-        if self.precision not in (None, "fp32", "bf16"):
+        if not isinstance(self.precision, str | None) or self.precision not in (
+            None,
+            "fp32",
+            "bf16",
+        ):
             raise OptionError(
                 variable="precision",
                 found=repr(self.precision),

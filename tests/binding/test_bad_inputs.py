@@ -413,6 +413,25 @@ BAD = {
         "time",
         "ds.stefa.daily()",
     ),
+    "two calendars": (
+        days(
+            np.array(
+                [
+                    cftime.datetime(2001, 1, day, calendar="noleap" if day < 5 else "360_day")
+                    for day in range(1, 11)
+                ]
+            )
+        ),
+        CalendarError,
+        "time",
+        "convert_calendar",
+    ),
+    "a name that is a number": (
+        lambda ds: ds.rename(elevation=3),
+        LayoutError,
+        "3",
+        "ds.rename({3: 'name_3'})",
+    ),
     "months": (
         days(pd.date_range(START, periods=10, freq="MS")),
         CalendarError,

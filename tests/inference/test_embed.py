@@ -7,28 +7,17 @@ from dataclasses import replace
 import dask
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 import xstefa
 from xstefa.errors import ModelError, OptionError
 from xstefa.model.checkpoint import create_model
-from xstefa.model.network import StefaLand
 
 
 @pytest.fixture(scope="session")
-def foundation(make_model, tmp_path_factory):
+def foundation(make_model):
     """An untrained foundation model."""
-    spec = make_model().spec
-    spec = replace(
-        spec,
-        name="tiny foundation",
-        target=None,
-        architecture=replace(spec.architecture, decoder=True, head=None),
-    )
-    torch.manual_seed(0)
-    with xstefa.set_options(cache_dir=tmp_path_factory.mktemp("models")):
-        return create_model(spec, StefaLand(spec.architecture).state_dict())
+    return make_model(foundation=True, name="tiny foundation")
 
 
 @pytest.fixture(scope="session")

@@ -243,3 +243,8 @@ def test_unequal_chunks_are_made_equal(plan, tmp_path):
     xstefa.to_zarr(uneven, tmp_path / "out.zarr")
     found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
     np.testing.assert_array_equal(found.soil_moisture, uneven)
+
+
+def test_a_variable_called_like_the_journal_is_refused(plan, tmp_path):
+    with pytest.raises(StoreError, match="rename"):
+        xstefa.to_zarr(plan().rename("_xstefa"), tmp_path / "out.zarr")

@@ -9,8 +9,8 @@ import xarray as xr
 
 from xstefa.binding.layout import Layout
 from xstefa.binding.observed import observed
+from xstefa.binding.plain import plain
 from xstefa.binding.planning import Plan, plan
-from xstefa.binding.quantities import without_quantities
 from xstefa.binding.ranges import range_problems
 from xstefa.binding.sources import leaves
 from xstefa.binding.table import TokenTable
@@ -135,7 +135,7 @@ def bind(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         The problem of the dataset (`MissingTokenError`, `UnitsError`, `AmbiguousMatchError`,
         `LayoutError`, `CalendarError`, ...), or `BindingErrors` with all of them.
     """
-    ds = without_quantities(ds)
+    ds = plain(ds)
     understood = plan(ds, schema, rename=rename)
     raise_problems(understood.problems)
     layout = understood.layout

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding.days import check_days, check_steps, find_time, second_numbers
 from xstefa.binding.match import Facts, Match, check_methods, describe, match_target, match_variable
+from xstefa.binding.plain import values_of
 from xstefa.binding.units import check_sum, is_amount
 from xstefa.errors import CalendarError, MissingTokenError, OptionError, UnitsError
 from xstefa.schema import Schema, Target, Variable
@@ -56,7 +57,7 @@ def daily(
     ds: xr.Dataset, schema: Schema, *, accumulation: Accumulation | None = None
 ) -> xr.Dataset:
     """Aggregate a sub-daily dataset to days; see `StefaAccessor.daily`."""
-    if accumulation not in (None, "step", "day"):
+    if not isinstance(accumulation, str | None) or accumulation not in (None, "step", "day"):
         raise OptionError(
             "accumulation says over which time amounts collect",
             variable="accumulation",
@@ -219,7 +220,7 @@ def _accumulation(ds: xr.Dataset, amounts: list[str], time: str, step: int) -> A
         ).transpose(time, ...)
         for number in chosen:
             end = ends[number]
-            day = thinned.isel({time: slice(end - slots + 1, end + 1)}).to_numpy()
+            day = values_of(thinned.isel({time: slice(end - slots + 1, end + 1)}), name)
             series = day.reshape(slots, -1).astype(np.float64)
             change = np.diff(series, axis=0)
             size = np.nanmax(np.abs(series), initial=0.0)

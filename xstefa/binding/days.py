@@ -8,13 +8,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.plain import check_names
 from xstefa.errors import CalendarError, LayoutError
 
 __all__ = ["check_days", "check_steps", "day_numbers", "day_of_year", "find_time"]
 
 
 def find_time(ds: xr.Dataset) -> str:
-    """Name of the time dimension; LayoutError if there is none, or more than one."""
+    """Name of the time dimension; LayoutError if there is none, more than one, or an odd name."""
+    check_names(ds)
     found = [str(dim) for dim in ds.dims if dim in ds.coords and _is_time(ds.variables[dim])]
     if len(found) > 1:
         axis = [dim for dim in found if ds[dim].attrs.get("axis") == "T"] or [
@@ -199,6 +201,18 @@ def check_steps(time: xr.DataArray) -> None:
                 f"for days of that zone ds[{name!r}] = ds.indexes[{name!r}].tz_localize(None); "
                 f"for days of UTC ds[{name!r}] = ds.indexes[{name!r}].tz_convert(None)"
             ),
+        )
+    kinds = {"datetime64"}
+    if not isinstance(index, pd.DatetimeIndex):
+        kinds = {getattr(date, "calendar", type(date).__name__) for date in index}
+    if len(kinds) > 1 or not isinstance(index, pd.DatetimeIndex | xr.CFTimeIndex):
+        raise CalendarError(
+            "the dates are not all of one kind",
+            variable=name,
+            found=", ".join(sorted(kinds)),
+            expected="datetime64 values, or cftime values of one calendar",
+            fix=f"split ds by the calendar of ds[{name!r}], and bring the parts to one with "
+            "ds.convert_calendar('standard')",
         )
     if bool(index.isna().any()):
         raise CalendarError(

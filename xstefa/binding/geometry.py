@@ -65,9 +65,13 @@ def _attrs(ds: xr.Dataset, name: str) -> dict[str, object]:
 
 
 def horizontal_dims(ds: xr.Dataset, dims: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return the dimensions (y, x) of a map, each with a coordinate; None if `dims` are not one."""
-    axes = {axis_of(dim, _attrs(ds, dim)): dim for dim in dims if dim in ds.coords}
+    """Return the dimensions (y, x) of a map, each with numbers; None if `dims` are not one."""
+    axes = {axis_of(dim, _attrs(ds, dim)): dim for dim in dims if _is_numeric(ds, dim)}
     return (axes["Y"], axes["X"]) if "Y" in axes and "X" in axes else None
+
+
+def _is_numeric(ds: xr.Dataset, name: str) -> bool:
+    return name in ds.coords and ds.variables[name].dtype.kind in "fiu"
 
 
 def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "point"]:
@@ -169,7 +173,7 @@ def grid_crs(ds: xr.Dataset, array: xr.DataArray) -> CRS | None:
     try:
         text = attrs.get("crs_wkt", attrs.get("spatial_ref"))
         return CRS.from_cf(attrs) if text is None else CRS.from_wkt(str(text))
-    except (CRSError, KeyError):
+    except (CRSError, KeyError, TypeError, ValueError):
         return None
 
 

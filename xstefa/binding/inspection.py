@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.layout import Layout
+from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.planning import Plan
-from xstefa.binding.quantities import in_memory, without_quantities
 from xstefa.binding.ranges import TOLERATED, range_problems
 from xstefa.binding.sources import TokenSource, leaves
 from xstefa.binding.table import TokenTable
@@ -25,7 +25,7 @@ _POINTS = 64  # along each dimension of the sites
 
 def values_at_hand(ds: xr.Dataset, plan: Plan) -> bool:
     """Whether the values of all tokens are in memory, so that looking at some costs nothing."""
-    ds = without_quantities(ds)
+    ds = plain(ds)
     return all(
         in_memory(ds[name].variable)
         for source in plan.sources.values()
@@ -46,7 +46,7 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
     layout = plan.layout
     if layout is None:
         return plan.table
-    ds = without_quantities(ds)
+    ds = plain(ds)
     picks = _picks(ds, layout)
     part = ds.isel(picks)
     problems = _problems(part, plan.sources.values(), layout)
@@ -54,7 +54,8 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
     rows = []
     for row in plan.table.rows:
         if row.token in plan.sources:
-            values = plan.sources[row.token].realise(part, layout).to_numpy()
+            array = plan.sources[row.token].realise(part, layout)
+            values = values_of(array, ", ".join(row.variables))
             known = np.isfinite(values)
             low, high = (
                 (float(values[known].min()), float(values[known].max()))
@@ -70,7 +71,9 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
             )
         rows.append(row)
     days = picks[layout.time].size
-    places = [f"{picks[dim].size} of {ds.sizes[dim]} {dim}" for dim in layout.site_dims]
+    places = [
+        f"{picks[dim].size} of {ds.sizes[dim]} {dim}" for dim in layout.site_dims if dim in picks
+    ]
     return replace(
         plan.table,
         rows=tuple(rows),

@@ -145,8 +145,6 @@ def _service_variables(ds: xr.Dataset) -> set[str]:
 
 
 def _optional(value: object) -> str | None:
-    if isinstance(value, bytes):  # as some HDF5 files have their texts
-        return value.decode(errors="replace")
     return None if value is None else str(value)
 
 

@@ -23,7 +23,7 @@ from xstefa.binding.match import (
     match_variable,
     near_miss,
 )
-from xstefa.binding.quantities import without_quantities
+from xstefa.binding.plain import plain
 from xstefa.binding.renaming import check_rename, misfits
 from xstefa.binding.sources import (
     DayOfYear,
@@ -91,7 +91,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     MissingTokenError, SchemaError
         If `rename` names a variable or token that does not exist.
     """
-    ds = without_quantities(ds)
+    ds = plain(ds)
     renamed = check_rename(ds, schema, rename)
     problems: list[XstefaError] = []
     time: str | None = None

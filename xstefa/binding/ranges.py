@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xstefa.binding.layout import Layout
+from xstefa.binding.plain import values_of
 from xstefa.binding.sources import Direct
 from xstefa.binding.units import conversion
 from xstefa.errors import RangeError, UnitsError
@@ -67,7 +68,7 @@ def range_problems(
         array = ds[source.match.variable.name]
         if layout.time in array.dims:
             array = array.isel({layout.time: steps})
-        raw = array.to_numpy().astype(np.float64).ravel()
+        raw = values_of(array, source.match.variable.name).astype(np.float64).ravel()
         problem = _check(raw[np.isfinite(raw)], source, tolerated)
         if problem is not None:
             problems.append(problem)

@@ -34,7 +34,7 @@ def check_rename(
     owners: dict[str, str] = {}
     for name, token in (rename or {}).items():
         if name not in ds.variables:
-            backwards = name in schema and token in ds.variables
+            backwards = name in schema and isinstance(token, str) and token in ds.variables
             raise MissingTokenError(
                 "rename names a variable that the dataset does not have",
                 variable=str(name),

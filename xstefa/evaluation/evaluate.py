@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import xarray as xr
 
 from xstefa.binding import bind
+from xstefa.binding.plain import values_of
 from xstefa.errors import OptionError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.sites import Sites
@@ -56,7 +57,7 @@ def evaluate(
     chosen = model_for(target, support=layout.support) if model is None else load_model(model)
     observed = observations(binding, target)
     if observed.chunks is None:
-        check_observations(observed.to_numpy(), schema.target(target), dataset="data")
+        check_observations(values_of(observed, target), schema.target(target), dataset="data")
     predicted = predict(
         dataset,
         target,
@@ -119,8 +120,9 @@ def score(
     OptionError
         If there is no score of a name.
     """
-    names = [scores] if isinstance(scores, str) else list(METRICS if scores is None else scores)
-    unknown = [name for name in names if name not in METRICS]
+    names = METRICS if scores is None else scores
+    names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    unknown = [name for name in names if not isinstance(name, str) or name not in METRICS]
     if unknown:
         raise OptionError(
             variable="scores",

@@ -61,7 +61,7 @@ def embed(
     batch_size: int | None = None,
 ) -> xr.DataArray:
     """Embed sites or days; see `StefaAccessor.embed`."""
-    if level not in ("site", "day"):
+    if not isinstance(level, str) or level not in ("site", "day"):
         raise OptionError(
             variable="level",
             found=repr(level),

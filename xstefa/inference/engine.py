@@ -15,7 +15,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from dask import threaded
 
+from xstefa.errors import OptionError
 from xstefa.inference.answers import Answer, Members
 from xstefa.inference.windows import Days, Floats
 from xstefa.model.checkpoint import Model
@@ -35,6 +37,7 @@ ROWS = 16
 
 _engines: dict[EngineKey, Engine] = {}
 _engines_lock = threading.Lock()
+_gpu_lost = False  # a process cannot use a GPU that the process it was forked from has used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,22 @@ def _slots_of(device: str) -> _Slots:
         return _slots[device]
 
 
+def _start_anew() -> None:
+    """Forget in a forked process what relies on the threads of its parent: it has none of them."""
+    global _engines_lock, _slots_lock, _gpu_lost
+    _gpu_lost = any(device != "cpu" for device in _slots)
+    _engines.clear()
+    _slots.clear()
+    _engines_lock, _slots_lock = threading.Lock(), threading.Lock()
+    # Dask would give its tasks to a pool whose threads are not here.
+    threaded.default_pool, threaded.pools_lock = None, threading.Lock()
+    threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
 class Engine:
     """A network on its device.
 
@@ -139,6 +158,16 @@ class Engine:
     def device(self) -> str:
         """Torch device of this process that the key names, with its number."""
         named = self.key.device
+        if _gpu_lost and named is None:
+            return "cpu"
+        if _gpu_lost and named != "cpu":
+            raise OptionError(
+                "a forked process cannot use a GPU that its parent has used",
+                variable="device",
+                found=repr(named),
+                expected='"cpu", or a process that was started anew',
+                fix="multiprocessing.get_context('spawn')",
+            )
         if named is not None:
             require_gpu(named)
         if named not in (None, "cuda"):

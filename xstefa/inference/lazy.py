@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Layout
 from xstefa.binding.inspection import value_problems
+from xstefa.binding.plain import values_of
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import MissingTokenError, raise_problems
 from xstefa.inference.answers import Answer
@@ -120,7 +121,7 @@ def plan_job(
             # What runs at once is read here, by one thread: the file libraries are not safe in
             # several, and a file that is closed by garbage collection asks for no lock. A level of
             # a stacked dimension would bring its index, and the other levels, along.
-            lazy = xr.Variable(variable.dims, variable.values, variable.attrs)
+            lazy = xr.Variable(variable.dims, values_of(variable, name), variable.attrs)
         if lazy is None:
             computed[name] = variable.data
         else:
@@ -264,7 +265,7 @@ def _stack(
         nonlocal block
         fresh = [v for v in job.sources[token].inputs if v not in loaded]
         loaded.update(fresh)
-        block = block.assign({name: _in_order(block.variables[name], layout) for name in fresh})
+        block = block.assign({name: _in_order(block, name, layout) for name in fresh})
         array = job.sources[token].realise(block, layout)
         own = [d for d in dims if d in array.dims]
         data = np.asarray(array.transpose(*own).data, dtype=np.float32)
@@ -298,14 +299,15 @@ def _stack(
     return forcing, static, present
 
 
-def _in_order(variable: xr.Variable, layout: Layout) -> xr.Variable:
-    """Read a variable into memory in one order of dimensions.
+def _in_order(block: xr.Dataset, name: str, layout: Layout) -> xr.Variable:
+    """Read a variable of a block into memory in one order of dimensions.
 
     Some functions of arrays round differently in another memory layout, and how a block lies in
     memory is an accident of chunks.
     """
+    variable = block.variables[name]
     dims = [d for d in (*layout.site_dims, layout.time) if d in variable.dims]
-    data = np.asarray(variable.transpose(*dims).values, order="C")
+    data = np.asarray(values_of(variable.transpose(*dims), name), order="C")
     return xr.Variable(dims, data, variable.attrs)
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xstefa.binding import Layout, plan
 from xstefa.binding.inspection import value_problems
-from xstefa.binding.quantities import without_quantities
+from xstefa.binding.plain import plain
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import LayoutError, ModelError, raise_problems
 from xstefa.inference.answers import Answer
@@ -47,7 +47,7 @@ def understand(
     dataset: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None
 ) -> Understood:
     """Match a dataset to a schema, with every source known today; raise all that is wrong."""
-    dataset = without_quantities(dataset)
+    dataset = plain(dataset)
     understood = plan(dataset, schema.current(), rename=rename)
     raise_problems(understood.problems)
     if understood.layout is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import xarray as xr
@@ -39,6 +40,14 @@ def predict(
     """Predict a target for every site and day of a dataset; see `StefaAccessor.predict`."""
     if isinstance(target, Model):
         model, target = target, _target_of(target)
+    if not isinstance(target, str):
+        raise ModelError(
+            "a target is known by its name",
+            variable="target",
+            found=repr(target),
+            expected="a name, or a model that has a target",
+            fix="target='streamflow'",
+        )
     schema = load_schema() if model is None else load_model(model).schema
     understood = understand(dataset, schema, rename=rename)
     layout = understood.layout
@@ -51,7 +60,7 @@ def predict(
             fix=f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
     levels = _check_quantiles(quantiles, chosen)
-    if not 0 <= min_coverage <= 1:
+    if not (isinstance(min_coverage, Real) and 0 <= min_coverage <= 1):
         raise OptionError(
             variable="min_coverage", found=repr(min_coverage), expected="a share between 0 and 1"
         )
@@ -97,11 +106,14 @@ def _coverage(block: Floats) -> Floats:
 def _check_quantiles(quantiles: Sequence[float] | None, model: Model) -> tuple[float, ...] | None:
     if quantiles is None:
         return None
-    levels = tuple(float(level) for level in quantiles)
+    try:
+        levels = tuple(float(level) for level in quantiles)
+    except (TypeError, ValueError):
+        levels = ()
     if not levels or not all(0 <= level <= 1 for level in levels):
         raise OptionError(
             variable="quantiles",
-            found=repr(list(quantiles)),
+            found=repr(quantiles),
             expected="levels between 0 and 1",
             fix="quantiles=[0.05, 0.5, 0.95]",
         )

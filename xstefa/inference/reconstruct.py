@@ -135,12 +135,12 @@ def _names(
     learned = [v.name for v in model.schema.tokens if v.name in model.spec.tokens]
     if variables is None:
         return [n for n in learned if not (only_missing and n in understood.sources)]
-    if isinstance(variables, str):
+    if isinstance(variables, str) or not isinstance(variables, Iterable):
         variables = [variables]
-    if unknown := [name for name in variables if name not in learned]:
+    if unknown := [name for name in variables if not isinstance(name, str) or name not in learned]:
         raise OptionError(
             variable="variables",
-            found=", ".join(unknown),
+            found=", ".join(map(repr, unknown)),
             expected="some of " + ", ".join(learned),
             fix="name tokens, not the dataset's variables: see ds.stefa.tokens()",
         )

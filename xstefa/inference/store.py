@@ -36,7 +36,7 @@ from dask.highlevelgraph import HighLevelGraph
 from tqdm import tqdm
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from xstefa.cf import as_cf
+from xstefa.cf import as_cf, describing
 from xstefa.errors import StoreError
 from xstefa.options import get_options
 
@@ -112,7 +112,14 @@ def to_zarr(
     location = os.fspath(store)
     if "://" not in location:
         location = os.path.abspath(location)
-    dataset = _regular(as_cf(obj))
+    dataset = as_cf(obj)
+    if _JOURNAL in dataset.variables:
+        raise StoreError(
+            "the store keeps its journal under this name",
+            variable=_JOURNAL,
+            fix=f"obj = obj.rename({_JOURNAL}='...')",
+        )
+    dataset = _regular(dataset)
     plan = _plan(dataset)
     try:
         state = "new" if overwrite else _state(location, plan, resume=resume)
@@ -276,7 +283,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
 
 def _prepare(dataset: xr.Dataset, location: str) -> None:
     """Write metadata, what is in memory, and the empty journal. Can be repeated."""
-    dataset.to_zarr(location, mode="a", compute=False, consolidated=False)
+    with describing(location):
+        dataset.to_zarr(location, mode="a", compute=False, consolidated=False)
     journal = zarr.open_group(location, mode="r+", path=_JOURNAL)
     for name, array in _lazy(dataset).items():
         journal.create_array(

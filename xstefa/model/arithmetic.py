@@ -7,6 +7,7 @@ depends on the precision that was asked for, and on nothing else.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -51,6 +52,21 @@ def plain_float32() -> Iterator[None]:
             _users -= 1
             if not _users:
                 _set_precision(_previous)
+
+
+def _start_anew() -> None:
+    """Forget in a forked process the threads of its parent: it has none of them."""
+    global _lock, _users
+    _lock = threading.Lock()
+    if _users:
+        _set_precision(_previous)
+        _users = 0
+    # GNU OpenMP would wait forever for the threads of the parent's team.
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def _operations() -> list[Any]:

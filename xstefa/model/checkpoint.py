@@ -365,7 +365,7 @@ def load_model(name_or_path: str | os.PathLike[str] | Model) -> Model:
     bundled = _bundled()
     if str(name_or_path) in bundled:
         return Model(bundled[str(name_or_path)])
-    if not Path(name_or_path).exists():
+    if not isinstance(name_or_path, str | os.PathLike) or not Path(name_or_path).exists():
         raise ModelError(
             variable=str(name_or_path),
             found="neither a bundled model nor a file",

@@ -225,11 +225,11 @@ class Schema:
     def target(self, name: str) -> Target:
         """Return the target called `name`; SchemaError if there is none."""
         for target in self.targets:
-            if target.name == name:
+            if isinstance(name, str) and target.name == name:
                 return target
         raise SchemaError(
             f"schema {self.name!r} has no such target",
-            variable=name,
+            variable=str(name),
             found=repr(name),
             expected=f"one of {', '.join(target.name for target in self.targets)}",
             fix=_closest(name, [target.name for target in self.targets]),

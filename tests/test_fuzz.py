@@ -1,0 +1,167 @@
+"""Every answer to a random dataset is a result or an error of xstefa.
+
+``XSTEFA_FUZZ=5000 pytest tests/test_fuzz.py --hypothesis-show-statistics`` tries as many
+datasets on each method, and counts the answers.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+import xstefa
+from tests.strategies import ODD, GraphError, datasets
+
+EXAMPLES = int(os.environ.get("XSTEFA_FUZZ", "0"))
+
+
+@pytest.fixture(scope="module")
+def models(make_model):
+    """A model of soil moisture of two heads, and a foundation model."""
+    return make_model(members=2), make_model(foundation=True)
+
+
+def some(draw, name, *good):
+    """Draw a keyword that is left out, good, or of any kind."""
+    value = draw(st.one_of(st.just(...), st.sampled_from([..., *good]), ODD))
+    return {} if value is ... else {name: value}
+
+
+def one_of(draw, *keywords):
+    """Draw keywords of which at most one is of any kind."""
+    return {} if draw(st.booleans()) else some(draw, *draw(st.sampled_from(keywords)))
+
+
+MAP = xr.Dataset(
+    {"height": (("lat", "lon"), np.ones((20, 20), np.float32))},
+    coords={"lat": np.linspace(30.0, 60.0, 20), "lon": np.linspace(0.0, 20.0, 20)},
+)
+RUN = (
+    ("device", "cpu"), ("precision", "bf16"), ("batch_size", 3),
+    ("rename", {"pr": "precipitation"}, {"sand": "clay"}, {"pr": 3}, {3: "sand"},
+     {"precipitation": ["pr"]}, {"lat": "sand"}, {"time": "precipitation"}),
+)  # fmt: skip
+
+
+def answer(result: Any) -> Any:
+    """Compute a result that is lazy."""
+    return result.compute(scheduler="synchronous")
+
+
+def represent(draw, ds, models, folder):
+    repr(ds.stefa)
+
+
+def represent_html(draw, ds, models, folder):
+    ds.stefa._repr_html_()
+
+
+def tokens(draw, ds, models, folder):
+    keywords = one_of(draw, ("schema", "stefaland"), RUN[-1])
+    table = ds.stefa.tokens(check=draw(st.booleans()), **keywords)
+    repr(table), table.to_pandas()
+
+
+def daily(draw, ds, models, folder):
+    answer(ds.stefa.daily(**one_of(draw, ("schema",), ("accumulation", "step", "day"))))
+
+
+def predict(draw, ds, models, folder):
+    keywords = one_of(
+        draw, *RUN, ("target", "soil_moisture"), ("model", models[1]), ("min_coverage", 0.5),
+        ("quantiles", [0.5], [0.1, 0.9], [2], ["a"], [None]),
+    )  # fmt: skip
+    keywords["coverage"] = draw(st.booleans())
+    answer(ds.stefa.predict(**({"target": "soil_moisture", "model": models[0]} | keywords)))
+
+
+def embed(draw, ds, models, folder):
+    keywords = one_of(draw, *RUN, ("level", "day"), ("model", models[1]))
+    answer(ds.stefa.embed(**({"model": models[1]} | keywords)))
+
+
+def reconstruct(draw, ds, models, folder):
+    keywords = one_of(
+        draw, *RUN, ("model", models[0]),
+        ("variables", ["sand"], "sand", ["temperature_max"], [3], [["sand"]]),
+    )  # fmt: skip
+    keywords["only_missing"] = draw(st.booleans())
+    answer(ds.stefa.reconstruct(**({"model": models[1]} | keywords)))
+
+
+def evaluate(draw, ds, models, folder):
+    keywords = one_of(
+        draw, *RUN, ("target", models[0]), ("scores", "nse", ["kge", "fhv"], [3], [["nse"]]),
+        ("sites", "site", "lat"), ("model",),
+    )  # fmt: skip
+    answer(ds.stefa.evaluate(**({"target": "soil_moisture", "model": models[0]} | keywords)))
+
+
+def attach(draw, ds, models, folder):
+    other = draw(st.one_of(st.just(MAP), datasets(), ODD))
+    answer(ds.stefa.attach(other, **one_of(draw, ("resampling", "nearest"))))
+
+
+def written(draw, ds, models):
+    """Draw a prediction, with a variable of the dataset beside it, or the dataset."""
+    if draw(st.booleans()):
+        return ds
+    result = ds.stefa.predict(models[0])
+    if draw(st.booleans()):
+        result.name = draw(ODD)
+        return result
+    name = draw(st.sampled_from(list(ds.data_vars)))
+    return result.to_dataset().assign({name: ds[name]})
+
+
+def to_zarr(draw, ds, models, folder):
+    obj = one_of(draw, ("obj",)).get("obj", ...)
+    obj = written(draw, ds, models) if obj is ... else obj
+    with dask.config.set(scheduler="synchronous"):
+        xstefa.to_zarr(obj, folder / "out.zarr", overwrite=True)
+
+
+def to_netcdf(draw, ds, models, folder):
+    obj = one_of(draw, ("obj",)).get("obj", ...)
+    obj = written(draw, ds, models) if obj is ... else obj
+    xstefa.to_netcdf(obj, folder / "out.nc", overwrite=True)
+
+
+CALLS: tuple[Callable[..., None], ...] = (
+    represent, represent_html, tokens, daily, predict, embed, reconstruct, evaluate, attach,
+    to_zarr, to_netcdf,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+@settings(
+    max_examples=EXAMPLES or 15,
+    derandomize=not EXAMPLES,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data(), ds=datasets())
+def test_an_answer_is_a_result_or_an_error_of_xstefa(call, data, ds, models, tmp_path):
+    def draw(strategy):
+        return data.draw(strategy)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            call(draw, ds, models, tmp_path)
+        except xstefa.XstefaError as error:
+            str(error)
+            event(f"{type(error).__name__}")
+        except GraphError:
+            event("error of the dataset's own graph")
+        else:
+            event("a result")
