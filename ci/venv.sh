@@ -12,18 +12,19 @@ xstefa_fail() {
     exit 1
 }
 
-# Prints the full path of a Python that can make environments. 3.11 comes first because the
-# constraints were resolved with it; a newer one is taken only where there is no 3.11.
+# xstefa_find_python [MINOR]: prints the full path of a Python 3.MINOR or newer that can make
+# environments. 3.11, the default, comes first because the constraints were resolved with it; a newer
+# one is taken only where there is none.
 xstefa_find_python() {
-    local candidate found oldest=""
-    for candidate in "${XSTEFA_PYTHON:-}" python3.11 /usr/bin/python3.11 /usr/local/bin/python3.11 \
-        "${HOME:-}"/.pyenv/versions/3.11*/bin/python /opt/python*/bin/python3.11 \
-        python3 python3.12 python3.13 python; do
+    local minor="${1:-11}" candidate found oldest=""
+    for candidate in "${XSTEFA_PYTHON:-}" {,/usr/bin/,/usr/local/bin/}python3."$minor" \
+        "${HOME:-}"/.pyenv/versions/3."$minor"*/bin/python /opt/python*/bin/python3."$minor" \
+        python3 python3.12 python3.13 python3.14 python; do
         [ -n "$candidate" ] || continue
         # Runs the candidate: a name on PATH can be a shim that stands for nothing.
         found=$("$candidate" -c 'import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])' \
             2>/dev/null </dev/null) || continue
-        if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null; then
+        if ! "$candidate" -c "import sys; sys.exit(sys.version_info < (3, $minor))" </dev/null; then
             oldest="$found"
             continue
         fi
@@ -34,9 +35,9 @@ xstefa_find_python() {
         printf '%s\n' "${found% *}"
         return 0
     done
-    printf 'xstefa: no Python 3.11 or newer with venv and ensurepip was found.\n' >&2
+    printf 'xstefa: no Python 3.%s or newer with venv and ensurepip was found.\n' "$minor" >&2
     [ -z "$oldest" ] || printf 'xstefa: found only: %s\n' "$oldest" >&2
-    printf 'xstefa: install it (on Debian: apt-get install python3.11 python3.11-venv), or name one: XSTEFA_PYTHON=/path/to/python3.11\n' >&2
+    printf 'xstefa: install it (on Debian: apt-get install python3.%s python3.%s-venv), or name one: XSTEFA_PYTHON=/path/to/python3.%s\n' "$minor" "$minor" "$minor" >&2
     return 1
 }
 

@@ -213,7 +213,7 @@ def _state(location: str, plan: Mapping[str, Any], *, resume: bool) -> str:
     """Return "new", "preparing", "writing" or "complete", or refuse the store."""
     try:
         group = zarr.open_group(location, mode="r", use_consolidated=False)
-    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+    except FileNotFoundError:  # zarr's GroupNotFoundError, which is new in 3.1, is one
         if "://" not in location and os.path.exists(location) and not _is_empty(location):
             raise StoreError(
                 "there is something else than a Zarr store",
