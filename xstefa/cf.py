@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import xarray as xr
+from xarray.indexes import PandasIndex
 
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, stacked_levels
 from xstefa.binding.plain import check_names, plain
@@ -64,6 +65,8 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
         obj = obj.to_dataset(promote_attrs=False)
     obj = plain(obj)
     check_names(obj)
+    # Files have no indexes, and what has one of another kind could not be changed below.
+    obj = obj.drop_indexes([n for n, i in obj.xindexes.items() if not isinstance(i, PandasIndex)])
     for name in obj.coords:
         if levels := stacked_levels(obj, name):
             raise OptionError(
@@ -168,7 +171,7 @@ def to_netcdf(
     OptionError
         If the file exists and is not to be replaced, or an array has no name.
     StoreError
-        If the format cannot hold a name, attribute or type.
+        If the format cannot hold a name, attribute or type, or lazy values cannot be computed.
     """
     if os.path.exists(path) and not overwrite:
         raise OptionError(
@@ -179,17 +182,12 @@ def to_netcdf(
             fix="overwrite=True",
         )
     with describing(path):
-        unfinished = as_cf(obj).to_netcdf(path, compute=False)
-    unfinished.compute()
+        as_cf(obj).to_netcdf(path)
 
 
 @contextmanager
 def describing(place: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise StoreError where a file format cannot say what a dataset holds.
-
-    For writing metadata, and what is in memory: errors of disks, and of a graph that is computed,
-    pass.
-    """
+    """Raise StoreError where a dataset cannot be written; errors of disks pass."""
     try:
         yield
     except (XstefaError, OSError):

@@ -8,16 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import click
-import xarray as xr
 
 import xstefa
+from xstefa.inference.command import open_lazily, predict_to_store
 
 # Options of glibc's mallopt(3).
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Commands whose errors are messages, not tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except xstefa.XstefaError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(xstefa.__version__, prog_name="xstefa")
 def main() -> None:
     """Predict streamflow and soil moisture from any labeled dataset."""
@@ -37,7 +47,7 @@ def _keep_freed_memory() -> None:
 @click.option("--schema", default="stefaland", help="Name or path of the schema.")
 def tokens(dataset: str, schema: str) -> None:
     """Show which variables of DATASET provide which of the model's tokens."""
-    with xr.open_dataset(dataset, chunks={}) as opened:
+    with open_lazily(dataset) as opened:
         click.echo(repr(opened.stefa.tokens(schema=schema)))
 
 
@@ -64,15 +74,10 @@ def models() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
 def predict(dataset: str, store: Path, rename: tuple[str, ...], **options: Any) -> None:
     """Predict a target for every site and day of IN, a Zarr store or NetCDF file."""
-    from xstefa.inference.command import predict_to_store
-
     pairs = [pair.partition("=") for pair in rename]
     if not all(equals for _, equals, _ in pairs):
         raise click.BadParameter("expected VARIABLE=TOKEN", param_hint="--rename")
-    try:
-        predict_to_store(dataset, store, rename={v: t for v, _, t in pairs} or None, **options)
-    except xstefa.XstefaError as error:
-        raise click.ClickException(str(error)) from error
+    predict_to_store(dataset, store, rename={v: t for v, _, t in pairs} or None, **options)
 
 
 @main.command()

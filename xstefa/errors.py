@@ -121,7 +121,7 @@ class ModelError(XstefaError, ValueError):
 
 
 class ReadError(XstefaError, OSError):
-    """The values of a variable cannot be read: its file or its graph raises."""
+    """A file, or the values of a variable, cannot be read: what it is made of raises."""
 
 
 class StoreError(XstefaError, OSError):

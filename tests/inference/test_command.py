@@ -72,6 +72,17 @@ def test_input_that_is_not_there(run):
     assert "cannot be opened" in result.output
 
 
+@pytest.mark.parametrize("command", ["tokens", "predict"])
+@pytest.mark.parametrize("content", [b"", b"some notes", b"\x89HDF\r\n\x1a\n" + b"0" * 64])
+def test_input_that_is_no_dataset(command, content, tmp_path):
+    (tmp_path / "notes.txt").write_bytes(content)
+    words = [str(tmp_path / "out.zarr"), "--target", "streamflow"] if command == "predict" else []
+    result = CliRunner().invoke(main, [command, str(tmp_path / "notes.txt"), *words])
+    assert result.exit_code == 1
+    assert "cannot be opened" in result.output
+    assert not (tmp_path / "out.zarr").exists()
+
+
 def test_on_a_cluster(run, dataset, tiny_model, tmp_path):
     from distributed import LocalCluster
 

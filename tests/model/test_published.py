@@ -234,6 +234,13 @@ def test_executes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not Path("exploded").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"some notes", b"PK\x03\x04" + b"0" * 50])
+def test_files_of_another_kind_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be read safely"):
+        xstefa.import_published(tmp_path / "a.pt")
+
+
 def test_shapes_are_checked(tmp_path: Path, plain: PlainStefaLand) -> None:
     model = xstefa.import_published(saved(tmp_path / "a.pt", plain.state_dict()), heads=2)
     x, c, mask_x, mask_c = windows()

@@ -26,7 +26,7 @@ def attach(
     ds: xr.Dataset, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"
 ) -> xr.Dataset:
     """Add static layers to a dataset on its own sites; see `StefaAccessor.attach`."""
-    if resampling not in ("average", "nearest"):
+    if not isinstance(resampling, str) or resampling not in ("average", "nearest"):
         raise OptionError(
             "unknown way to resample",
             variable="resampling",

@@ -10,7 +10,7 @@ from functools import partial
 
 import xarray as xr
 
-from xstefa.errors import LayoutError, OptionError
+from xstefa.errors import OptionError, ReadError
 from xstefa.inference.predict import predict
 from xstefa.inference.store import to_zarr
 from xstefa.options import set_options
@@ -21,7 +21,7 @@ def open_lazily(path: str) -> xr.Dataset:
 
     Raises
     ------
-    LayoutError
+    ReadError
         If no backend reads it.
     """
     engine = "zarr" if path.rstrip("/").endswith(".zarr") else None
@@ -30,11 +30,11 @@ def open_lazily(path: str) -> xr.Dataset:
             # A store without consolidated metadata is as good as any.
             warnings.filterwarnings("ignore", message=".*consolidated.*")
             return xr.open_dataset(path, engine=engine, chunks={}, decode_coords="all")
-    except (FileNotFoundError, ValueError) as error:
-        raise LayoutError(
+    except Exception as error:  # backends raise whatever the libraries of their formats raise
+        raise ReadError(
             "the input cannot be opened",
             variable=path,
-            found=str(error).splitlines()[0],
+            found=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             expected="a Zarr store or NetCDF file",
         ) from error
 
