@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import xarray as xr
 
 from xstefa.binding import TokenTable, plan
-from xstefa.binding.daily import Accumulation, daily
+from xstefa.binding.daily import daily
 from xstefa.binding.inspection import look, values_at_hand
 from xstefa.binding.plain import plain
 from xstefa.evaluation.evaluate import evaluate
@@ -80,7 +80,7 @@ class StefaAccessor:
     def daily(
         self,
         *,
-        accumulation: Accumulation | None = None,
+        accumulation: str | None = None,
         schema: Schema | str | None = None,
     ) -> xr.Dataset:
         """Make a sub-daily dataset daily, each variable by the rule of its kind.
@@ -91,10 +91,13 @@ class StefaAccessor:
 
         Parameters
         ----------
-        accumulation : {"step", "day"}, optional
-            Over which time amounts collect: since the step before (ERA5, NLDAS-2), or since 00 UTC
-            (ERA5-Land). By default what the metadata say, else what the values of four days
-            prove: running totals never fall during a day. If neither tells, `UnitsError`.
+        accumulation : str, optional
+            Over which time amounts collect: ``"step"``, since the step before (ERA5, NLDAS-2);
+            ``"day"``, since 00 UTC (ERA5-Land); ``"6h"``, since the last of 00, 06, 12 and 18 UTC
+            (GFS), likewise for other hours; ``"24h from 18:00"``, since 18:00; ``"start"``, since
+            the first day. By default each variable by what the values of 4 to 64 days prove, else
+            by what the metadata say: a running total falls at its restarts alone. If neither tells,
+            `UnitsError`.
         schema : Schema or str, optional
             By default that of the bundled models.
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xstefa.binding import bind
 from xstefa.binding.daily import daily
-from xstefa.errors import CalendarError, MissingTokenError, OptionError, UnitsError
+from xstefa.errors import CalendarError, MissingTokenError, UnitsError
 
 DAYS = 5
 RAIN = np.random.default_rng(3).gamma(0.3, 1.0, (DAYS * 24, 2, 3)) / 1e3  # m in each hour
@@ -135,7 +135,7 @@ def test_units_of_mean_rates_need_no_rule(schema):
     ds["pr"] = (DIMS, np.full(RAIN.shape, 1e-5, np.float32), {"units": "kg m-2 s-1"})
     result = daily(ds, schema)
     np.testing.assert_allclose(result["pr"], 1e-5, rtol=1e-5)
-    assert "amounts" not in result.attrs["history"]
+    assert "accumulation" not in result.attrs["history"]
 
 
 def test_rates_over_the_step_before_belong_to_it(schema):
@@ -274,11 +274,6 @@ def test_amounts_that_nothing_tells_are_refused_with_both_readings(schema):
     assert caught.value.variable == "tp"
     assert caught.value.found
     assert caught.value.expected
-
-
-def test_other_words_than_step_and_day_are_refused(schema):
-    with pytest.raises(OptionError, match="'step'"):
-        daily(era5(), schema, accumulation="hourly")
 
 
 def test_unequal_steps_are_refused(schema):

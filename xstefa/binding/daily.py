@@ -1,70 +1,55 @@
 """From hours to days, each variable by the rule of its kind.
 
-States and rates are averaged, temperature gives its extremes too, amounts are summed. Two things
-decide about amounts that units do not say. Over which time does a value collect: the step before it
-(ERA5), or all the time since 00 UTC (ERA5-Land)? And to which day belongs the value stamped 00:00:
-as the end of an interval, to the day before.
+States and rates are averaged, temperature gives its extremes too, amounts are summed: sums of steps
+as they are, running totals from restart to restart (`xstefa.binding.accumulation`). The value
+stamped 00:00 belongs, as the end of an interval, to the day before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import cftime
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.accumulation import Restarts, name_of, restarts_of, stated
 from xstefa.binding.days import check_days, check_steps, find_time, second_numbers
 from xstefa.binding.match import Facts, Match, check_methods, describe, match_target, match_variable
-from xstefa.binding.plain import values_of
 from xstefa.binding.units import check_sum, is_amount
-from xstefa.errors import CalendarError, MissingTokenError, OptionError, UnitsError
+from xstefa.errors import CalendarError, MissingTokenError
 from xstefa.schema import Schema, Target, Variable
 
-__all__ = ["Accumulation", "daily"]
+__all__ = ["daily"]
 
-Accumulation: TypeAlias = Literal["step", "day"]
-Method: TypeAlias = Literal["mean", "sum", "maximum", "minimum", "last"]
+Method: TypeAlias = Literal["mean", "sum", "maximum", "minimum"]
 
 _DAY = 86400  # s
 _STEP = "step of the day"
-
-# What the evidence of the data looks at: so many days, and so many points along each dimension.
-_DAYS_LOOKED_AT = 4
-_POINTS_LOOKED_AT = 24
-# Packing makes running totals fall a little: relative to the largest value of the series.
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Rule:
     """How one variable becomes daily.
 
-    `interval` tells values over the time before their stamp from values at their stamp.
+    `interval` tells values over the time before their stamp from values at their stamp; `said_sum`
+    that the metadata call them sums; `restarts` are those of an amount.
     """
 
     variable: str
     result: str
     method: Method
     interval: bool = False
+    said_sum: bool = False
+    restarts: Restarts | None = None
     standard_name: str | None = None
 
 
-def daily(
-    ds: xr.Dataset, schema: Schema, *, accumulation: Accumulation | None = None
-) -> xr.Dataset:
+def daily(ds: xr.Dataset, schema: Schema, *, accumulation: str | None = None) -> xr.Dataset:
     """Aggregate a sub-daily dataset to days; see `StefaAccessor.daily`."""
-    if not isinstance(accumulation, str | None) or accumulation not in (None, "step", "day"):
-        raise OptionError(
-            "accumulation says over which time amounts collect",
-            variable="accumulation",
-            found=repr(accumulation),
-            expected="'step', 'day' or None",
-            fix="'step' for sums over each step (ERA5), 'day' for sums since 00 UTC (ERA5-Land)",
-        )
     time = find_time(ds)
     check_steps(ds[time])
     step = _step(ds[time])
@@ -80,18 +65,28 @@ def daily(
             expected="variables that xstefa knows by standard name or name",
             fix="print(ds.stefa) shows what is understood of each variable; rename with ds.rename",
         )
-    amounts = [rule.variable for rule in rules if rule.method == "sum"]
-    if amounts:
-        accumulation = accumulation or _accumulation(ds, amounts, time, step)
-        if accumulation == "day":
-            rules = [replace(r, method="last") if r.method == "sum" else r for r in rules]
-    days = _Days(time=time, stamps=second_numbers(ds[time])[0], step=step)
+    days = _Days.of(ds, time, step)
+    amounts = [rule for rule in rules if rule.method == "sum"]
+    if accumulation is not None:
+        restarts = dict.fromkeys([r.variable for r in amounts], stated(accumulation, step=step))
+    else:
+        restarts = restarts_of(
+            ds,
+            [rule.variable for rule in amounts],
+            time=time,
+            ends=days.ends,
+            step=step,
+            sums=[rule.variable for rule in amounts if rule.said_sum],
+        )
+    rules = [replace(rule, restarts=restarts.get(rule.variable)) for rule in rules]
     made = {rule.result: _reduce(ds, rule, days) for rule in rules}
     untouched = {str(name): array for name, array in ds.data_vars.items() if time not in array.dims}
     result = xr.Dataset(made | untouched, attrs=ds.attrs)
     result[time].attrs = {k: v for k, v in ds[time].attrs.items() if k not in ("bounds", "units")}
     line = f"xstefa: daily values from steps of {step / 3600:g} h"
-    line += f"; amounts of each {accumulation}" if amounts else ""
+    line += "".join(
+        f"; {name}: accumulation={name_of(each, step=step)!r}" for name, each in restarts.items()
+    )
     line += f"; left out: {', '.join(left_out)}" if left_out else ""
     previous = ds.attrs.get("history")
     result.attrs["history"] = f"{line}\n{previous}" if previous else line
@@ -142,9 +137,12 @@ def _rules(ds: xr.Dataset, schema: Schema, time: str, step: int) -> tuple[list[_
             name = match.variable.name
             known.add(wanted.name)
             if name not in rules:
-                rules[name] = rule = _rule(match, wanted, methods[name])
+                rules[name] = rule = replace(
+                    _rule(match, wanted, methods[name]),
+                    said_sum=described[name].method == "sum",
+                )
                 units = match.variable.units
-                if described[name].method == "sum" != rule.method and units is not None:
+                if rule.said_sum and rule.method != "sum" and units is not None:
                     check_sum(units, variable=name, interval=step)
                 check_methods(described[name])
     made = list(rules.values())
@@ -193,55 +191,6 @@ def _rule(match: Match, wanted: Variable | Target, stated: str | None) -> _Rule:
     )
 
 
-# ---- over which time amounts collect
-
-
-def _accumulation(ds: xr.Dataset, amounts: list[str], time: str, step: int) -> Accumulation:
-    """Return what the metadata say, else what the values prove; UnitsError if neither tells."""
-    if all("sum" in str(ds[name].attrs.get("cell_methods", "")) for name in amounts):
-        return "step"
-    stamps, _ = second_numbers(ds[time])
-    slots = _DAY // step
-    # Positions of the stamps after 00:00 up to the next 00:00, of days that are complete.
-    ends = [
-        i for i in np.flatnonzero(stamps % _DAY == 0)
-        if i >= slots - 1 and stamps[i] - stamps[i - slots + 1] == (slots - 1) * step
-    ]  # fmt: skip
-    chosen = np.unique(np.linspace(0, len(ends) - 1, _DAYS_LOOKED_AT).astype(int)) if ends else ()
-    grows = 0
-    for name in amounts:
-        array = ds[name]
-        thinned = array.isel(
-            {
-                dim: slice(None, None, max(1, array.sizes[dim] // _POINTS_LOOKED_AT))
-                for dim in array.dims
-                if dim != time
-            }
-        ).transpose(time, ...)
-        for number in chosen:
-            end = ends[number]
-            day = values_of(thinned.isel({time: slice(end - slots + 1, end + 1)}), name)
-            series = day.reshape(slots, -1).astype(np.float64)
-            change = np.diff(series, axis=0)
-            size = np.nanmax(np.abs(series), initial=0.0)
-            if (change < -_TOLERANCE * size).any():
-                return "step"  # a running total never falls
-            # Amounts of a step that grow through a quarter of the day and never fall: no weather.
-            grows += int(((change > _TOLERANCE * size).sum(axis=0) >= slots // 4).sum())
-    if grows >= 3 and slots >= 8:
-        return "day"
-    raise UnitsError(
-        "an amount, and neither metadata nor values tell over which time it collects",
-        variable=amounts[0],
-        found=f"units {ds[amounts[0]].attrs.get('units')!r} every {step / 3600:g} h",
-        expected="sums over each step, or running totals since 00 UTC",
-        fix=(
-            "ds.stefa.daily(accumulation='step') if each value covers the time since the step "
-            "before (ERA5); accumulation='day' if it covers the time since 00 UTC (ERA5-Land)"
-        ),
-    )
-
-
 # ---- the arithmetic
 
 
@@ -252,15 +201,28 @@ class _Days:
     Parameters
     ----------
     time : str
-    stamps : int64 array
-        Seconds since 1970-01-01.
+    stamps, begins, ends : int64 array
+        Seconds since 1970-01-01: the stamps, and the intervals that they stand for.
     step : int
         Seconds.
     """
 
     time: str
     stamps: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
     step: int
+
+    @classmethod
+    def of(cls, ds: xr.Dataset, time: str, step: int) -> Self:
+        """Read the stamps of `ds`, and its bounds where it has some."""
+        stamps, _ = second_numbers(ds[time])
+        # A stamp between two borders, as the middle of an hour, lies in its own interval; one on a
+        # border ends the interval before it.
+        begins, ends = stamps - 1, stamps
+        if (bounds := ds[time].attrs.get("bounds")) in ds.variables:
+            begins, ends = (second_numbers(ds[bounds][:, i].drop_vars(time))[0] for i in (0, 1))
+        return cls(time=time, stamps=stamps, begins=begins, ends=ends, step=step)
 
     @property
     def first(self) -> int:
@@ -287,19 +249,10 @@ class _Days:
 def _reduce(ds: xr.Dataset, rule: _Rule, days: _Days) -> xr.DataArray:
     array, time = ds[rule.variable], days.time
     slots = _DAY // days.step
-    bounds = ds[time].attrs.get("bounds")
-    if rule.method == "last":
-        picked = np.flatnonzero(days.stamps % _DAY == 0)
-        places = days.stamps[picked] // _DAY - 1 - days.first
-        result = _placed(array.isel({time: picked}), places, days.count, time)
+    if rule.restarts is not None and len(rule.restarts) < slots:
+        result = _running(array, rule.restarts, days)
     else:
-        begins = days.stamps
-        if rule.interval and bounds in ds.variables:
-            begins = second_numbers(ds[bounds][:, 0].drop_vars(time))[0]
-        elif rule.interval:
-            # A stamp between two borders, as the middle of an hour, lies in its own interval; one
-            # on a border ends the interval before it.
-            begins = days.stamps - 1
+        begins = days.begins if rule.interval else days.stamps
         places = (begins - days.first * _DAY) // days.step
         placed = _placed(array, places, days.count * slots, time)
         if placed.chunks is not None:
@@ -312,8 +265,31 @@ def _reduce(ds: xr.Dataset, rule: _Rule, days: _Days) -> xr.DataArray:
     result = result.drop_vars(
         [name for name in result.coords if time in result[name].dims], errors="ignore"
     ).assign_coords({time: days.coordinate(ds[time])})
-    method = "sum" if rule.method == "last" else rule.method
-    return _described(result, array, rule, method)
+    return _described(result, array, rule)
+
+
+def _running(array: xr.DataArray, restarts: Restarts, days: _Days) -> xr.DataArray:
+    """Sum a running total over each day: what it had reached before each restart, and at its end.
+
+    Only those values are needed, so that a gap between them does not cost the day.
+    """
+    slots, time = _DAY // days.step, days.time
+    numbers = (days.ends - 1 - days.first * _DAY) // days.step
+    array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
+
+    def reached(slot: int, *, later: int = 0) -> xr.DataArray:
+        picked = np.flatnonzero(numbers % slots == slot)
+        places = numbers[picked] // slots + later
+        return _placed(array.isel({time: picked}), places, days.count, time)
+
+    last = slots - 1
+    first, *others = sorted({(slot - 1) % slots for slot in restarts} | {last})
+    total = reached(first)
+    if 0 not in restarts:
+        total = total - reached(last, later=1)
+    for slot in others:
+        total = total + reached(slot)
+    return total
 
 
 def _placed(array: xr.DataArray, places: NDArray[np.int64], count: int, time: str) -> xr.DataArray:
@@ -327,7 +303,7 @@ def _placed(array: xr.DataArray, places: NDArray[np.int64], count: int, time: st
     return kept.reindex({time: np.arange(count)})
 
 
-def _described(result: xr.DataArray, array: xr.DataArray, rule: _Rule, method: str) -> xr.DataArray:
+def _described(result: xr.DataArray, array: xr.DataArray, rule: _Rule) -> xr.DataArray:
     attrs = {
         name: value
         for name, value in array.attrs.items()
@@ -335,10 +311,10 @@ def _described(result: xr.DataArray, array: xr.DataArray, rule: _Rule, method: s
         if name != "cell_methods" and not str(name).startswith("GRIB_")
     }
     spatial = str(array.attrs.get("cell_methods", "")).split("time:")[0].strip()
-    attrs["cell_methods"] = f"{spatial} time: {method}".strip()
+    attrs["cell_methods"] = f"{spatial} time: {rule.method}".strip()
     if rule.result != rule.variable:
         attrs["standard_name"] = rule.standard_name
-        attrs["long_name"] = f"daily {method} of {array.attrs.get('long_name', rule.variable)}"
+        attrs["long_name"] = f"daily {rule.method} of {array.attrs.get('long_name', rule.variable)}"
     result = result.rename(rule.result)
     result.attrs = attrs
     result.encoding = {k: v for k, v in array.encoding.items() if k == "grid_mapping"}
