@@ -10,17 +10,13 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
 from xstefa.errors import OptionError
-
-_lock = threading.Lock()
-_users = 0
-_previous: list[str] = []
 
 
 class PrecisionWarning(UserWarning):
@@ -32,83 +28,98 @@ def autocast(device: torch.device | str, precision: str) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
 
 
-@contextmanager
-def plain_float32() -> Iterator[None]:
-    """Multiply single precision in single precision.
+class _Aside:
+    """Change a setting of the process while any thread is in here.
 
-    `torch.set_float32_matmul_precision` and ``torch.backends...fp32_precision`` let CPUs with
-    bfloat16 instructions, and GPUs, multiply in less. The setting is that of the process: the
-    first thread that enters puts it aside, the last that leaves puts it back.
+    The first thread that enters changes it, the last that leaves sets it back.
+
+    Parameters
+    ----------
+    change : callable
+        Changes the setting and returns what sets it back.
     """
-    global _users, _previous
-    with _lock:
-        if not _users:
-            _previous = _set_precision(["ieee"] * len(_operations()))
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if not _users:
-                _set_precision(_previous)
+
+    def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
+        self._change = change
+        self._lock = threading.Lock()
+        self._users = 0
+        if hasattr(os, "register_at_fork"):
+            # No forked process may inherit a lock whose holder it lacks.
+            release = self._lock.release
+            os.register_at_fork(
+                before=self._lock.acquire, after_in_parent=release, after_in_child=release
+            )
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._set_back = self._change()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._set_back()
 
 
-def _start_anew() -> None:
-    """Forget in a forked process the threads of its parent: it has none of them."""
-    global _lock, _users
-    _lock = threading.Lock()
-    if _users:
-        _set_precision(_previous)
-        _users = 0
-    # GNU OpenMP would wait forever for the threads of the parent's team.
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
-
-
-def _operations() -> list[Any]:
-    """Return what has a precision of its own; torch before 2.9 has one for all."""
+def _multiply_in_float32() -> Callable[[], object]:
     backends: Any = torch.backends
-    if not hasattr(backends.mkldnn, "matmul"):
-        return [None]
-    oneapi, cuda, cudnn = backends.mkldnn, backends.cuda, backends.cudnn
-    return [oneapi.matmul, oneapi.conv, oneapi.rnn, cuda.matmul, cudnn.conv, cudnn.rnn]
+    before: list[Callable[[], object]] = []
+
+    def remember(owner: Any, name: str, value: object) -> None:
+        before.append(lambda: setattr(owner, name, value))
+
+    # The older settings, which must agree with the newer, else torch raises where it reads them.
+    with suppress(RuntimeError):  # they disagree already
+        precision = torch.get_float32_matmul_precision()
+        before.append(lambda: torch.set_float32_matmul_precision(precision))
+    with suppress(RuntimeError):
+        remember(backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
+    operations: list[Any] = []
+    if hasattr(backends.mkldnn, "matmul"):  # from torch 2.9 on
+        for backend, matmul in (
+            (backends.mkldnn, backends.mkldnn.matmul),
+            (backends.cudnn, backends.cuda.matmul),
+        ):
+            for operation in (matmul, backend.conv, backend.rnn):
+                own = operation.fp32_precision
+                follows = own == backend.fp32_precision
+                remember(operation, "fp32_precision", "none" if follows else own)
+                operations.append(operation)
+    torch.set_float32_matmul_precision("highest")
+    backends.cudnn.allow_tf32 = False
+    for operation in operations:
+        operation.fp32_precision = "ieee"
+    return lambda: [set_back() for set_back in before]
 
 
-def _set_precision(wanted: list[str]) -> list[str]:
-    """Set the precision of each operation; return those before."""
-    before = []
-    for operation, precision in zip(_operations(), wanted, strict=True):
-        if operation is None:
-            before.append(torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("highest" if precision == "ieee" else precision)
-        else:
-            before.append(operation.fp32_precision)
-            operation.fp32_precision = precision
-    return before
-
-
-@contextmanager
-def default_float32() -> Iterator[None]:
-    """Make new tensors in single precision; for what has the process to itself, as training has."""
+def _make_float32() -> Callable[[], object]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    return lambda: torch.set_default_dtype(before)
+
+
+# Multiply single precision in single precision: `torch.set_float32_matmul_precision` and
+# `torch.backends...fp32_precision` let CPUs with bfloat16 instructions, and GPUs, multiply in less.
+plain_float32 = _Aside(_multiply_in_float32)
+
+# Make new tensors in single precision. Training alone does: other threads would notice.
+default_float32 = _Aside(_make_float32)
 
 
 @functools.cache
 def bfloat16_is_native(kind: str) -> bool:
     """Whether a kind of device multiplies bfloat16 faster than single precision.
 
-    CPUs need AVX512-BF16 or AMX (or, on ARM, BF16); others emulate it. Where torch cannot tell (CPU
-    capabilities came with torch 2.10), it counts as native.
+    CPUs need AVX512-BF16 or AMX (or, on ARM, BF16) and GPUs of Nvidia compute capability 8.0;
+    others emulate it. Where torch cannot tell (CPU capabilities came with torch 2.10), it counts as
+    native.
     """
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     asked = getattr(torch.cpu, "get_capabilities", None)
     if kind != "cpu" or asked is None:
         return True
@@ -137,9 +148,9 @@ def require_bfloat16(device: str | None, *precisions: str | None) -> None:
     kind = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")[0]
     if "bf16" in precisions and not bfloat16_is_native(kind):
         raise OptionError(
-            "this CPU emulates bfloat16, several times slower than single precision",
+            "here bfloat16 is emulated, several times slower than single precision",
             variable="precision",
-            found=f"'bf16' on a CPU without AVX512-BF16 or AMX ({_cpu_name()})",
+            found=f"'bf16' on a {_emulator(kind)}",
             expected="'fp32', or a device that computes in bfloat16",
             fix='precision="fp32"',
         )
@@ -150,12 +161,15 @@ def warn_of_emulation(kind: str) -> None:
     """Warn, once a process, that bfloat16 is slow on a kind of device."""
     if not bfloat16_is_native(kind):
         warnings.warn(
-            f"precision='bf16' is several times slower than 'fp32' here: this CPU ({_cpu_name()}) "
-            "has neither AVX512-BF16 nor AMX and emulates it. Pass precision='fp32'.",
+            "precision='bf16' is several times slower than 'fp32' here: it is emulated on a "
+            f"{_emulator(kind)}. Pass precision='fp32'.",
             PrecisionWarning,
             stacklevel=2,
         )
 
 
-def _cpu_name() -> str:
-    return str(torch.cpu.get_capabilities().get("cpu_name", "unknown"))
+def _emulator(kind: str) -> str:
+    if kind == "cuda":
+        return f"GPU of compute capability below 8.0 ({torch.cuda.get_device_name()})"
+    name = torch.cpu.get_capabilities().get("cpu_name", "unknown")
+    return f"CPU without AVX512-BF16 or AMX ({name})"

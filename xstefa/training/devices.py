@@ -8,7 +8,8 @@ arithmetic is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from xstefa.errors import OptionError, TrainingError
-from xstefa.model.arithmetic import default_float32, plain_float32
+from xstefa.model.arithmetic import autocast, default_float32, plain_float32
 from xstefa.options import Options, get_options, require_gpu, set_options
 
 T = TypeVar("T")
@@ -205,7 +206,7 @@ class Devices:
             If several devices are asked for and Lightning Fabric is not installed.
         """
         if self.count == 1:
-            with plain_float32(), default_float32():
+            with _undisturbed(self.device):
                 return function(OneDevice(self.device))
         fabric = _fabric()
         strategies = import_module("lightning_fabric.strategies")
@@ -233,11 +234,26 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@contextmanager
+def _undisturbed(device: str) -> Iterator[None]:
+    """Train as asked, whatever the process or the calling thread has set for torch."""
+    with (
+        plain_float32(),
+        default_float32(),
+        autocast(device, "fp32"),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        # Costs time at every call of torch, so only where it is needed.
+        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"),
+    ):
+        yield
+
+
 def _in_process(runner: Runner, *, function: Callable[[Runner], T], options: Options) -> T:
     """Run in a new process what was asked for in the old one, under the same settings."""
     progress = options.progress if runner.is_global_zero else False
     settings = set_options(progress=progress, cache_dir=options.cache_dir)
-    with settings, plain_float32(), default_float32():
+    with settings, _undisturbed(runner.device.type):
         return function(runner)
 
 
