@@ -81,6 +81,7 @@ class StefaAccessor:
         self,
         *,
         accumulation: str | None = None,
+        rename: Mapping[str, str] | None = None,
         schema: Schema | str | None = None,
     ) -> xr.Dataset:
         """Make a sub-daily dataset daily, each variable by the rule of its kind.
@@ -98,6 +99,8 @@ class StefaAccessor:
             the first day. By default each variable by what the values of 4 to 64 days prove, else
             by what the metadata say: a running total falls at its restarts alone. If neither tells,
             `UnitsError`.
+        rename : mapping of str to str, optional
+            Dataset variable to token. Variables keep their names: give it to `predict` too.
         schema : Schema or str, optional
             By default that of the bundled models.
 
@@ -114,7 +117,7 @@ class StefaAccessor:
         """
         if not isinstance(schema, Schema):
             schema = load_schema("stefaland" if schema is None else schema)
-        return daily(self._dataset, schema, accumulation=accumulation)
+        return daily(self._dataset, schema, accumulation=accumulation, rename=rename)
 
     def attach(
         self, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"

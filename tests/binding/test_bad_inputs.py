@@ -481,7 +481,7 @@ BAD = {
         ),
         LayoutError,
         "row_size",
-        "unstack('obs')",
+        "xr.concat(",
     ),
     "an indexed ragged array": (
         lambda ds: xr.Dataset(
@@ -493,7 +493,7 @@ BAD = {
         ),
         LayoutError,
         "index",
-        "unstack('obs')",
+        "xr.concat(",
     ),
 }
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from xstefa.binding.plain import values_of
 from xstefa.errors import OptionError, UnitsError
 
-__all__ = ["Restarts", "name_of", "restarts_of", "stated"]
+__all__ = ["Restarts", "name_of", "restarts_of", "some_days", "stated"]
 
 Restarts: TypeAlias = tuple[int, ...]
 
@@ -164,6 +164,33 @@ def restarts_of(
     return found
 
 
+def some_days(
+    array: xr.DataArray, *, time: str, steps: int, days: int
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Read so many `days`, of so many `steps` each and spread over the record, of some points.
+
+    Returns
+    -------
+    places : int64 array (step,)
+        Where along `time` the steps are.
+    values : array (step, point)
+    """
+    size = array.sizes[time]
+    if days * steps < size:
+        starts = np.linspace(0, size - steps, days).astype(int)
+    else:
+        starts, steps = np.array([0]), size
+    others = [dim for dim in array.dims if dim != time]
+    points = int(_POINTS_LOOKED_AT ** (1 / max(1, len(others))))
+    thinned = array.isel(
+        {dim: slice(None, None, max(1, -(-array.sizes[dim] // points))) for dim in others}
+    ).transpose(time, ...)
+    # Slices, because files are slow to look up single steps.
+    parts = [values_of(thinned.isel({time: slice(i, i + steps)}), str(array.name)) for i in starts]
+    places = (starts[:, None] + np.arange(steps)).ravel()
+    return places, np.concatenate(parts).reshape(places.size, -1)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Evidence:
     """What happens to an amount from each step to the next, summed up by slot (slot,).
@@ -198,24 +225,9 @@ class _Evidence:
     ) -> Self:
         """Look at so many days of `array`, spread over the record."""
         slots = _DAY // step
-        count = slots + 1
-        if days * count < ends.size:
-            starts = np.linspace(0, ends.size - count, days).astype(int)
-        else:
-            starts, count = np.array([0]), ends.size
-        others = [dim for dim in array.dims if dim != time]
-        points = int(_POINTS_LOOKED_AT ** (1 / max(1, len(others))))
-        thinned = array.isel(
-            {dim: slice(None, None, -(-array.sizes[dim] // points)) for dim in others}
-        ).transpose(time, ...)
-        # Slices, because files are slow to look up single steps.
-        parts = [
-            values_of(thinned.isel({time: slice(i, i + count)}), str(array.name)) for i in starts
-        ]
-        places = (starts[:, None] + np.arange(count)).ravel()
-        values = np.concatenate(parts)
+        places, values = some_days(array, time=time, steps=slots + 1, days=days)
         # The sign does not matter: some count evaporation downwards.
-        values = np.abs(values.reshape(places.size, -1).astype(np.float64))
+        values = np.abs(values.astype(np.float64))
         follows = np.diff(ends[places]) == step
         before, after = values[:-1][follows], values[1:][follows]
         known = np.isfinite(before) & np.isfinite(after)

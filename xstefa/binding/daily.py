@@ -7,18 +7,29 @@ stamped 00:00 belongs, as the end of an interval, to the day before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeAlias
 
 import cftime
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstefa.binding.accumulation import Restarts, name_of, restarts_of, stated
-from xstefa.binding.days import check_days, check_steps, find_time, second_numbers
-from xstefa.binding.match import Facts, Match, check_methods, describe, match_target, match_variable
+from xstefa.binding.accumulation import Restarts, name_of, restarts_of, some_days, stated
+from xstefa.binding.days import (
+    along_valid_time,
+    check_days,
+    check_steps,
+    find_time,
+    lead_dimension,
+    second_numbers,
+)
+from xstefa.binding.match import Match, check_methods, describe, match_target
+from xstefa.binding.plain import in_memory
+from xstefa.binding.planning import candidates
+from xstefa.binding.renaming import check_rename
 from xstefa.binding.units import check_sum, is_amount
 from xstefa.errors import CalendarError, MissingTokenError
 from xstefa.schema import Schema, Target, Variable
@@ -28,6 +39,7 @@ __all__ = ["daily"]
 Method: TypeAlias = Literal["mean", "sum", "maximum", "minimum"]
 
 _DAY = 86400  # s
+_MINUTES = [minutes for minutes in range(1, 1441) if 1440 % minutes == 0]
 _STEP = "step of the day"
 
 
@@ -48,24 +60,38 @@ class _Rule:
     standard_name: str | None = None
 
 
-def daily(ds: xr.Dataset, schema: Schema, *, accumulation: str | None = None) -> xr.Dataset:
+def daily(
+    ds: xr.Dataset,
+    schema: Schema,
+    *,
+    accumulation: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> xr.Dataset:
     """Aggregate a sub-daily dataset to days; see `StefaAccessor.daily`."""
+    renamed = check_rename(ds, schema, rename)
     time = find_time(ds)
     check_steps(ds[time])
+    if (lead := lead_dimension(ds, ds.dims)) is not None:
+        ds, time = along_valid_time(ds, time=time, lead=lead)
     step = _step(ds[time])
     if step >= _DAY:
         check_days(ds[time])
         return ds
-    rules, left_out = _rules(ds, schema, time, step)
+    rules, left_out = _rules(ds, schema, renamed, time=time, step=step)
     if not rules:
         raise MissingTokenError(
             "there is nothing to make daily: no series is a token or target",
             variable=time,
             found=f"series {', '.join(left_out) or 'none'}",
             expected="variables that xstefa knows by standard name or name",
-            fix="print(ds.stefa) shows what is understood of each variable; rename with ds.rename",
+            fix="print(ds.stefa) shows what is understood of each variable; "
+            "ds.stefa.daily(rename={'<your variable>': 'precipitation'})",
         )
     days = _Days.of(ds, time, step)
+    names = dict.fromkeys(rule.variable for rule in rules)
+    _check_merged(
+        ds, [n for n in names if accumulation is None or in_memory(ds.variables[n])], days
+    )
     amounts = [rule for rule in rules if rule.method == "sum"]
     if accumulation is not None:
         restarts = dict.fromkeys([r.variable for r in amounts], stated(accumulation, step=step))
@@ -101,20 +127,67 @@ def _step(time: xr.DataArray) -> int:
     if step >= _DAY:
         return step
     if _DAY % step or (gaps % step).any():
+        typical = float(np.median(gaps))
+        minutes = min(_MINUTES, key=lambda minutes: abs(60 * minutes - typical))
+        # Where most stamps stand between the steps: 90 of 180 minutes for the middles of 3 h.
+        offset = int(np.median(np.rint(seconds / 900) * 15 % minutes))
         raise CalendarError(
             "a day is not a whole number of equal steps",
             variable=str(time.name),
             found=f"steps of {np.unique(gaps)[:4].tolist()} s",
             expected="steps of 1, 3, 6, ... hours (missing ones are fine)",
-            fix=f"ds = ds.resample({time.name}='1h').nearest(tolerance='30min')",
+            fix=f"shift = pd.Timedelta({offset}, 'min'); ds = ds.assign_coords({time.name}="
+            f"(ds.indexes[{time.name!r}] - shift).round('{minutes}min') + shift)   # each stamp to "
+            "the step next to it",
         )
     return step
+
+
+def _check_merged(ds: xr.Dataset, names: list[str], days: _Days) -> None:
+    """Refuse products of different steps on one axis: of some, each day would be incomplete.
+
+    A few days are read.
+    """
+    clock = days.stamps % _DAY
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in names:
+        places, values = some_days(ds[name], time=days.time, steps=_DAY // days.step, days=4)
+        known = pd.notna(values).any(axis=1)
+        hours, slot = np.unique(clock[places], return_inverse=True)
+        share = np.bincount(slot, known) / np.bincount(slot)
+        often = hours[share > 0.5]
+        regular = np.unique(np.diff(often, append=often[:1] + _DAY)).size <= 1
+        if not (regular and (share[share <= 0.5] == 0).all()):
+            often = hours
+        groups.setdefault(tuple(often.tolist()), []).append(name)
+    steps = {hours: names for hours, names in groups.items() if hours}
+    if all(len(hours) == np.unique(clock).size for hours in steps):
+        return
+    time = days.time
+    parts = list(steps.values())
+    raise CalendarError(
+        "products of different steps, or with different stamps, were merged on one time axis",
+        variable=time,
+        found="values of "
+        + "; of ".join(
+            f"{', '.join(names)} at {' '.join(f'{h // 3600:02}:{h // 60 % 60:02}' for h in hours)}"
+            for hours, names in steps.items()
+        ),
+        expected="values at every step: each product made daily before the merge",
+        fix=(
+            f"ds = xr.merge([ds.drop_dims({time!r})] + [ds[names].dropna({time!r}, how='all')"
+            f".stefa.daily().assign_coords({time}=lambda day: day[{time!r}].dt.floor('1D')) "
+            f"for names in {parts}], join='outer')"
+        ),
+    )
 
 
 # ---- which rule
 
 
-def _rules(ds: xr.Dataset, schema: Schema, time: str, step: int) -> tuple[list[_Rule], list[str]]:
+def _rules(
+    ds: xr.Dataset, schema: Schema, renamed: Mapping[str, str], *, time: str, step: int
+) -> tuple[list[_Rule], list[str]]:
     """Return the rules, and the names of the series that no rule covers."""
     described = describe(ds, time=time)
     # For matching, an hourly value says nothing yet about the day.
@@ -133,7 +206,12 @@ def _rules(ds: xr.Dataset, schema: Schema, time: str, step: int) -> tuple[list[_
         *schema.forcings, *schema.ingredients, *schema.targets
     )  # fmt: skip
     for wanted in everything:
-        for match in _matches(facts, wanted, schema):
+        matches = (
+            match_target([fact for fact in facts if fact.name not in renamed], wanted)
+            if isinstance(wanted, Target)
+            else candidates(facts, wanted, schema, renamed, described.keys())
+        )
+        for match in matches:
             name = match.variable.name
             known.add(wanted.name)
             if name not in rules:
@@ -165,12 +243,6 @@ _EXTREMES: tuple[tuple[str, str, Method], ...] = (
 
 # Cell methods by what a GRIB file says of the interval that a field stands for.
 _OF_GRIB = {"instant": "point", "avg": "mean", "accum": "sum", "max": "maximum", "min": "minimum"}
-
-
-def _matches(facts: Iterable[Facts], wanted: Variable | Target, schema: Schema) -> list[Match]:
-    if isinstance(wanted, Target):
-        return match_target(facts, wanted)
-    return match_variable(facts, wanted, schema)
 
 
 def _rule(match: Match, wanted: Variable | Target, stated: str | None) -> _Rule:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Iterable, Mapping
+
 import cftime
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ __all__ = ["check_days", "check_steps", "day_numbers", "day_of_year", "find_time
 def find_time(ds: xr.Dataset) -> str:
     """Name of the time dimension; LayoutError if there is none, more than one, or an odd name."""
     check_names(ds)
+    _check_ragged(ds)
     found = [str(dim) for dim in ds.dims if dim in ds.coords and _is_time(ds.variables[dim])]
     if len(found) > 1:
         axis = [dim for dim in found if ds[dim].attrs.get("axis") == "T"] or [
@@ -47,10 +51,6 @@ def _is_time(variable: xr.Variable) -> bool:
 
 def _why_no_time(ds: xr.Dataset) -> LayoutError:
     """Say what stands where a dimension of days should be."""
-    for key, variable in ds.variables.items():
-        for link in ("sample_dimension", "instance_dimension"):
-            if link in variable.attrs:
-                return _ragged(ds, str(key), link)
     for dim in map(str, ds.dims):
         if dim in ds.coords and " since " in str(ds[dim].attrs.get("units", "")):
             return LayoutError(
@@ -104,23 +104,85 @@ def _why_no_time(ds: xr.Dataset) -> LayoutError:
     )
 
 
-def _ragged(ds: xr.Dataset, name: str, link: str) -> LayoutError:
-    if link == "sample_dimension":
-        dim, kind = str(ds[name].attrs[link]), "contiguous"
-        index = f"np.repeat(np.arange(ds[{name!r}].size), ds[{name!r}])"
-    else:
-        dim, kind = str(ds[name].dims[0]), "indexed"
-        index = f"ds[{name!r}].data"
+def _check_ragged(ds: xr.Dataset) -> None:
+    """Refuse series that follow one another on one dimension (CF 9.3), whatever it is called."""
+    for name, variable in ds.variables.items():
+        for link in {"sample_dimension", "instance_dimension"} & variable.attrs.keys():
+            ends = (str(variable.attrs[link]), *map(str, variable.dims))
+            if len(ends) != 2:
+                continue
+            samples, sites = ends if link == "sample_dimension" else ends[::-1]
+            if any(samples in v.dims and sites not in v.dims for v in ds.data_vars.values()):
+                raise _ragged(ds, str(name), samples, sites)
+
+
+def _ragged(ds: xr.Dataset, name: str, samples: str, sites: str) -> LayoutError:
+    contiguous = "sample_dimension" in ds[name].attrs
+    index = f"ds[{name!r}].values"
+    if contiguous:
+        index = f"np.repeat(np.arange(ds[{name!r}].size), ds[{name!r}].astype(int))"
+    dates = [str(key) for key, v in ds.variables.items() if v.dims == (samples,) and _is_time(v)]
+    count = f"ds.sizes[{sites!r}]" if sites in ds.dims else "index.max() + 1"
+    one = f"ds.isel({samples}=index == i{f', {sites}=i' if sites in ds.dims else ''})"
+    if samples not in dates:
+        one += f".swap_dims({samples}={(dates or ['time'])[0]!r})"
     return LayoutError(
-        f"the series follow one another in the {kind} ragged representation (CF 9.3)",
+        f"the series follow one another in the {'contiguous' if contiguous else 'indexed'} ragged "
+        "representation (CF 9.3)",
         variable=name,
-        found=f"{link} {ds[name].attrs[link]!r}",
+        found=f"the values of all {sites!r} along {samples!r}",
         expected="series over (site, time), one time axis for all sites",
         fix=(
-            f"ds = ds.assign_coords(site=({dim!r}, {index})).set_index({dim}=['site', 'time'])"
-            f".unstack({dim!r})"
+            f"index = {index}; ds = xr.concat([{one} for i in range({count})], "
+            f"dim={sites!r}, join='outer', data_vars='all', coords='different', compat='equals')"
+            f".drop_vars({name!r})"
         ),
     )
+
+
+def lead_dimension(ds: xr.Dataset, dims: Iterable[Hashable]) -> str | None:
+    """Name of the dimension of lead times (a forecast period beside a reference time), or None."""
+    return next((str(d) for d in dims if d in ds.coords and ds[d].dtype.kind == "m"), None)
+
+
+def valid_times(ds: xr.Dataset, *, time: str, lead: str) -> xr.DataArray:
+    """Return the times (time, lead) that the values of a forecast are for.
+
+    Raises
+    ------
+    LayoutError
+        If forecasts overlap, so that a time has more than one value.
+    """
+    valid = (ds[time] + ds[lead]).transpose(time, lead)
+    if np.unique(valid).size == valid.size:
+        return valid
+    between = ds[time].diff(time).min().values
+    first = np.flatnonzero((ds[lead].values > 0) & (ds[lead].values <= between))
+    begin, end = (int(first[0]), int(first[-1]) + 1) if first.size else (0, 1)
+    raise LayoutError(
+        "the days of this forecast depend on two dimensions",
+        variable=lead,
+        found=f"lead times along {lead!r} that overlap beside reference times along {time!r}",
+        expected="one time axis, of the times that the values are for",
+        fix=(
+            f"ds = ds.isel({lead}=slice({begin}, {end})).stefa.daily()   # the first of each "
+            f"forecast; to take the first forecast alone: ds = ds.isel({time}=0); ds = "
+            f"ds.assign_coords(valid_time=ds[{time!r}] + ds[{lead!r}]).swap_dims({lead}="
+            f"'valid_time').drop_vars({time!r})"
+        ),
+    )
+
+
+def along_valid_time(ds: xr.Dataset, *, time: str, lead: str) -> tuple[xr.Dataset, str]:
+    """Put reference and lead times that do not overlap on one axis; return it and its name."""
+    valid = valid_times(ds, time=time, lead=lead)
+    named = [str(n) for n, v in ds.coords.items() if set(v.dims) == {time, lead} and _is_time(v)]
+    name = named[0] if named else "valid_time"
+    order = np.argsort(valid.values, axis=None)
+    inner = [n for n, v in ds.coords.items() if {time, lead} & set(v.dims)]
+    flat = ds.drop_vars(inner).stack({name: (time, lead)}, create_index=False)
+    flat = flat.isel({name: order}).assign_coords({name: valid.values.ravel()[order]})
+    return flat.transpose(name, ...), name
 
 
 def _reads_as_dates(variable: xr.DataArray) -> bool:
@@ -136,15 +198,43 @@ def day_numbers(time: xr.DataArray) -> tuple[NDArray[np.int64], str]:
 
 
 def second_numbers(time: xr.DataArray) -> tuple[NDArray[np.int64], str]:
-    """Seconds since 1970-01-01 in the calendar of `time`, and the calendar's name."""
+    """Seconds since 1970-01-01 in the calendar of `time`, and the calendar's name.
+
+    Stamps that scatter a little around equal steps (a time axis of floats, clocks) are put on them.
+    """
     if time.dtype.kind == "M":
-        return time.values.astype("datetime64[s]").astype(np.int64), "standard"
+        whole = time.values.astype("datetime64[s]")
+        fraction = (time.values - whole) / np.timedelta64(1, "s")
+        return _on_steps(whole.astype(np.int64), fraction), "standard"
     calendar = str(time.dt.calendar)
     numbers = cftime.date2num(time.values, "seconds since 1970-01-01", calendar=calendar)
-    return np.asarray(numbers, dtype=np.float64).round().astype(np.int64), calendar
+    whole = np.floor(np.asarray(numbers, dtype=np.float64))
+    return _on_steps(whole.astype(np.int64), np.round(numbers - whole, 6)), calendar
 
 
-def check_days(time: xr.DataArray) -> None:
+def _on_steps(whole: NDArray[np.int64], fraction: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Put times of `whole` seconds and a `fraction` on the quarter hours of equal steps.
+
+    Times that are all displaced alike stay: 23:59:59.999 on every day stands for that day.
+    """
+    if whole.size < 2:
+        return whole
+    a_day = max(1, round(86400 / max(1.0, float(np.median(np.diff(whole + fraction))))))
+    grid = math.gcd(86400 // a_day // 2, 900)
+    if grid < 60:
+        return whole
+    nearest = np.rint((whole + fraction) / grid).astype(np.int64) * grid
+    off = whole - nearest + fraction
+    scatters = np.ptp(off) > 0 and np.abs(off).max() <= min(grid / 4, 86400 / a_day / 20)
+    return nearest if scatters and (np.diff(nearest) > 0).all() else whole
+
+
+def daily_call(rename: Mapping[str, str] | None) -> str:
+    """Return the line that makes a dataset daily, for an error; `rename` is the caller's."""
+    return f"ds = ds.stefa.daily({f'rename={dict(rename)}' if rename else ''})"
+
+
+def check_days(time: xr.DataArray, *, rename: Mapping[str, str] | None = None) -> None:
     """Raise LayoutError or CalendarError if `time` is not a sequence of distinct, ordered days."""
     check_steps(time)
     name, stamps = str(time.name), time.values
@@ -157,8 +247,8 @@ def check_days(time: xr.DataArray) -> None:
             found=f"more than one step on the day of {stamps[int(np.argmax(steps == 0))]}",
             expected="one step a day",
             fix=(
-                f"ds = ds.stefa.daily(); by hand: ds.resample({name}='1D') and .sum() for amounts, "
-                ".mean() for rates and states, .max() and .min() for extremes of temperature"
+                f"{daily_call(rename)}   # by hand: ds.resample({name}='1D') and .sum() for "
+                "amounts, .mean() for rates and states, .max() and .min() for extremes"
             ),
         )
     if steps.size and np.median(steps) > 1:

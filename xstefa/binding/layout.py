@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstefa.binding.days import check_days, day_numbers
+from xstefa.binding.days import check_days, daily_call, day_numbers, lead_dimension, valid_times
 from xstefa.binding.geometry import output_coordinates, support
 from xstefa.errors import LayoutError
 
@@ -107,7 +107,9 @@ class Layout:
         return result
 
 
-def make_layout(ds: xr.Dataset, template: str | None, time: str) -> Layout | None:
+def make_layout(
+    ds: xr.Dataset, template: str | None, time: str, *, rename: Mapping[str, str] | None = None
+) -> Layout | None:
     """Read the layout of `ds` off the variable `template` (normally precipitation).
 
     Returns
@@ -120,12 +122,12 @@ def make_layout(ds: xr.Dataset, template: str | None, time: str) -> Layout | Non
     LayoutError, CalendarError
         If the time axis is not a sequence of distinct, ordered days.
     """
-    check_days(ds[time])
+    check_days(ds[time], rename=rename)
     if template is None:
         return None
     array = ds[template]
     dims = tuple(str(dim) for dim in array.dims)
-    _check_lead_times(ds, dims, time)
+    _check_lead_times(ds, dims, time, rename)
     days, calendar = day_numbers(ds[time])
     coords, grid_mapping, place = output_coordinates(ds, array)
     return Layout(
@@ -141,17 +143,17 @@ def make_layout(ds: xr.Dataset, template: str | None, time: str) -> Layout | Non
     )
 
 
-def _check_lead_times(ds: xr.Dataset, dims: tuple[str, ...], time: str) -> None:
+def _check_lead_times(
+    ds: xr.Dataset, dims: tuple[str, ...], time: str, rename: Mapping[str, str] | None
+) -> None:
     """Refuse forecasts: days counted by a reference time and a lead time are no record."""
-    for dim in dims:
-        if dim != time and dim in ds.coords and ds[dim].dtype.kind == "m":
-            raise LayoutError(
-                "the days of this forecast depend on two dimensions",
-                variable=dim,
-                found=f"lead times along {dim!r} beside reference times along {time!r}",
-                expected="one time axis, of the days that the values are for",
-                fix=(
-                    f"ds = ds.isel({time}=0); ds = ds.assign_coords(valid_time=ds[{time!r}] + "
-                    f"ds[{dim!r}]).swap_dims({dim}='valid_time').drop_vars({time!r})"
-                ),
-            )
+    lead = lead_dimension(ds, dims)
+    if lead is not None:
+        valid_times(ds, time=time, lead=lead)
+        raise LayoutError(
+            "the days of this forecast depend on two dimensions",
+            variable=lead,
+            found=f"lead times along {lead!r} beside reference times along {time!r}",
+            expected="one time axis, of the times that the values are for",
+            fix=daily_call(rename),
+        )

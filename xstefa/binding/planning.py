@@ -45,7 +45,7 @@ from xstefa.errors import (
 )
 from xstefa.schema import Schema, Target, Variable
 
-__all__ = ["Plan", "conversion_for", "plan"]
+__all__ = ["Plan", "candidates", "conversion_for", "plan"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +114,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         anchor = _anchor(usable, schema, renamed, problems, names=facts.keys())
         template = anchor.name if anchor is not None else None
         try:
-            layout = make_layout(ds, template, time)
+            layout = make_layout(ds, template, time, rename=renamed)
         except LayoutError as error:
             problems.append(error)
     dims = None if anchor is None else anchor.dims
@@ -170,7 +170,7 @@ def _latitude(ds: xr.Dataset, anchor: Facts) -> Latitude | MapLatitude | None:
     return MapLatitude(crs=crs.to_wkt(), y=axes[0], x=axes[1])
 
 
-def _candidates(
+def candidates(
     facts: list[Facts],
     variable: Variable,
     schema: Schema,
@@ -196,7 +196,7 @@ def _anchor(
 ) -> Facts | None:
     """Return the variable that says what the sites are: the first forcing there is."""
     for variable in schema.forcings:
-        matches = _candidates(facts, variable, schema, renamed, names)
+        matches = candidates(facts, variable, schema, renamed, names)
         if not matches:
             continue
         strongest = min(matches, key=lambda match: match.rank)
@@ -246,7 +246,7 @@ class _Resolver:
         return self._done[name]
 
     def _direct(self, variable: Variable) -> Direct | None:
-        matches = _candidates(self._facts, variable, self._schema, self._renamed, self._names)
+        matches = candidates(self._facts, variable, self._schema, self._renamed, self._names)
         match = best(variable.name, matches)
         if match is None:
             return None
