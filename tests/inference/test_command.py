@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -93,3 +99,38 @@ def test_on_a_cluster(run, dataset, tiny_model, tmp_path):
     assert result.exit_code == 0, result.output
     found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
     np.testing.assert_array_equal(found.soil_moisture, dataset.stefa.predict(tiny_model))
+
+
+FAULTS = """
+import resource
+import numpy as np
+from click.testing import CliRunner
+from xstefa.cli import main
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(2**23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+usual = faults()
+assert CliRunner().invoke(main, ["models", "--help"]).exit_code == 0
+print(usual, faults())
+"""
+
+
+@pytest.mark.skipif(
+    os.name != "posix" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's malloc"
+)
+def test_freed_memory_is_kept():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    out = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    usual, found = map(int, out.split())
+    assert found < usual / 4
