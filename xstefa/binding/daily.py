@@ -25,6 +25,7 @@ from xstefa.binding.days import (
     find_time,
     lead_dimension,
     second_numbers,
+    typical_minutes,
 )
 from xstefa.binding.match import Match, check_methods, describe, match_target
 from xstefa.binding.plain import in_memory
@@ -39,7 +40,6 @@ __all__ = ["daily"]
 Method: TypeAlias = Literal["mean", "sum", "maximum", "minimum"]
 
 _DAY = 86400  # s
-_MINUTES = [minutes for minutes in range(1, 1441) if 1440 % minutes == 0]
 _STEP = "step of the day"
 
 
@@ -127,8 +127,7 @@ def _step(time: xr.DataArray) -> int:
     if step >= _DAY:
         return step
     if _DAY % step or (gaps % step).any():
-        typical = float(np.median(gaps))
-        minutes = min(_MINUTES, key=lambda minutes: abs(60 * minutes - typical))
+        minutes = typical_minutes(seconds)
         # Where most stamps stand between the steps: 90 of 180 minutes for the middles of 3 h.
         offset = int(np.median(np.rint(seconds / 900) * 15 % minutes))
         raise CalendarError(

@@ -212,6 +212,12 @@ def second_numbers(time: xr.DataArray) -> tuple[NDArray[np.int64], str]:
     return _on_steps(whole.astype(np.int64), np.round(numbers - whole, 6)), calendar
 
 
+def typical_minutes(seconds: NDArray[np.int64] | NDArray[np.float64]) -> int:
+    """Minutes between most stamps, of those that divide a day."""
+    typical = float(np.median(np.diff(seconds))) / 60
+    return min((n for n in range(1, 1441) if 1440 % n == 0), key=lambda n: abs(n - typical))
+
+
 def _on_steps(whole: NDArray[np.int64], fraction: NDArray[np.float64]) -> NDArray[np.int64]:
     """Put times of `whole` seconds and a `fraction` on the quarter hours of equal steps.
 
@@ -219,13 +225,11 @@ def _on_steps(whole: NDArray[np.int64], fraction: NDArray[np.float64]) -> NDArra
     """
     if whole.size < 2:
         return whole
-    a_day = max(1, round(86400 / max(1.0, float(np.median(np.diff(whole + fraction))))))
-    grid = math.gcd(86400 // a_day // 2, 900)
-    if grid < 60:
-        return whole
+    step = 60 * typical_minutes(whole + fraction)
+    grid = math.gcd(step // 2, 900)
     nearest = np.rint((whole + fraction) / grid).astype(np.int64) * grid
     off = whole - nearest + fraction
-    scatters = np.ptp(off) > 0 and np.abs(off).max() <= min(grid / 4, 86400 / a_day / 20)
+    scatters = np.ptp(off) > 0 and np.abs(off).max() <= min(grid / 4, step / 20)
     return nearest if scatters and (np.diff(nearest) > 0).all() else whole
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.days import check_days, daily_call, day_numbers, lead_dimension, valid_times
-from xstefa.binding.geometry import output_coordinates, support
+from xstefa.binding.geometry import horizontal_dims, output_coordinates, support
 from xstefa.errors import LayoutError
 
-__all__ = ["Layout", "make_layout"]
+__all__ = ["Layout", "make_layout", "merged_maps"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,3 +157,42 @@ def _check_lead_times(
             expected="one time axis, of the times that the values are for",
             fix=daily_call(rename),
         )
+
+
+def merged_maps(
+    ds: xr.Dataset, dims: tuple[str, ...], series: Collection[str], statics: Collection[str]
+) -> LayoutError | None:
+    """Return the problem of a dataset that has a second map beside that of its forcings.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    dims : tuple of str
+        Dimensions of the forcings.
+    series, statics : collection of str
+        Names of what could be tokens. A static map of another resolution is no problem.
+    """
+    mine = horizontal_dims(ds, dims)
+    other = horizontal_dims(ds, tuple(str(dim) for dim in ds.dims if dim not in dims))
+    if mine is None or other is None:
+        return None
+    equal = all(
+        ds.sizes[a] == ds.sizes[b] and np.allclose(ds[a], ds[b])
+        for a, b in zip(mine, other, strict=True)
+    )
+    there = [n for n in (*series, *(statics if equal else ())) if set(other) <= set(ds[n].dims)]
+    if not there:
+        return None
+    to = "assign_coords" if equal else "interp"
+    coordinates = ", ".join(f"{dim}=ds[{dim!r}]" for dim in mine)
+    return LayoutError(
+        "products on axes of different names were merged",
+        variable=there[0],
+        found=f"{', '.join(there[:4])}{', ...' if there[4:] else ''} on ({', '.join(other)}), the "
+        f"forcings on ({', '.join(mine)})",
+        expected="one map",
+        fix=(
+            f"ds = xr.merge([ds.drop_dims({list(other)}), ds.drop_dims({list(mine)})"
+            f".rename({dict(zip(other, mine, strict=True))}).{to}({coordinates})], join='exact')"
+        ),
+    )

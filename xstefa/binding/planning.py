@@ -9,8 +9,8 @@ import xarray as xr
 
 from xstefa.binding.days import find_time
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
-from xstefa.binding.geometry import find_latitude, grid_crs, horizontal_dims
-from xstefa.binding.layout import Layout, make_layout
+from xstefa.binding.geometry import axis_of, find_latitude, grid_crs, horizontal_dims
+from xstefa.binding.layout import Layout, make_layout, merged_maps
 from xstefa.binding.match import (
     Facts,
     Match,
@@ -119,6 +119,13 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
             problems.append(error)
     dims = None if anchor is None else anchor.dims
     problems += misfits(facts, schema, renamed, dims)
+    maps = merged_maps(
+        ds,
+        dims or (),
+        series=[fact.name for fact in usable if fact.has_time],
+        statics=[fact.name for fact in usable if not fact.has_time],
+    )
+    problems += [maps] if maps is not None else []
 
     resolver = _Resolver(
         schema=schema,
@@ -143,7 +150,9 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     rows = tuple(_row(v, sources.get(v.name), resolver.notes) for v in schema.tokens)
     for variable in schema.tokens:
         # Without a time axis nothing is a series: the axis is the problem, not its series.
-        hidden = time is None and any(is_named(fact, variable) for fact in usable)
+        hidden = maps is not None or (
+            time is None and any(is_named(fact, variable) for fact in usable)
+        )
         if variable.required and variable.name not in sources | resolver.notes and not hidden:
             problems.append(_missing(variable, unused, facts.values(), dims, schema))
     table = TokenTable(
@@ -372,8 +381,13 @@ def _missing(
         extra = [dim for dim in fact.dims if dims is not None and dim not in dims]
         if not fact.numeric:
             fix = f"ds[{fact.name!r}] = ds[{fact.name!r}].astype(float)"
-        elif extra:
+        elif extra and not any(axis_of(dim, {}) for dim in extra):
             fix = f"drop the extra dimension first, e.g. ds = ds.isel({extra[0]}=0, drop=True)"
+        elif extra:
+            fix = (
+                f"bring {fact.name!r} to the sites of the others first: ds[[{fact.name!r}]].interp "
+                "for points, ds.stefa.aggregate(polygons) for basins"
+            )
         else:
             fix = (
                 f"if it is {wanted.name} after all, correct its attributes or say so: "
