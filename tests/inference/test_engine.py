@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -35,6 +34,18 @@ def in_threads(count, work):
         thread.join()
 
 
+def arrivals(count):
+    """Return what to call on arrival, and an event: that so many have arrived."""
+    complete = threading.Event()
+    before_last = iter(range(count - 1))
+
+    def arrive():
+        if next(before_last, None) is None:
+            complete.set()
+
+    return arrive, complete
+
+
 def key(model, **changes):
     return EngineKey(model=model, device="cpu", **changes)
 
@@ -59,17 +70,26 @@ def test_engines_are_shared_in_a_process(tiny_model):
 
 
 def test_weights_are_loaded_once_however_many_threads(tiny_model, monkeypatch):
+    arrive, complete = arrivals(4)
     loads = []
     network = type(tiny_model).network
 
+    class Arriving(Members):
+        def width(self, spec):
+            arrive()
+            return super().width(spec)
+
     def slow(self):
         loads.append(1)
-        time.sleep(0.05)
+        complete.wait()
         return network(self)
 
     monkeypatch.setattr(type(tiny_model), "network", slow)
     engine = Engine(key(tiny_model))
-    in_threads(4, lambda: answer(engine, tiny_model))
+    forcing, static, days = block(tiny_model)
+    in_threads(
+        4, lambda: engine.answer(Arriving(), forcing, static, days=days, record=days, out=days)
+    )
     assert len(loads) == 1
 
 
@@ -122,24 +142,30 @@ def test_torch_gets_its_threads_back(tiny_model):
 def test_no_more_threads_compute_than_there_are_cores(tiny_model, monkeypatch):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     monkeypatch.setattr(module, "_slots", {})
+    arrive, complete = arrivals(6)
+    pair = threading.Barrier(2)
     running, most = [], []
 
     class Counting(Hungry):
+        def width(self, spec):
+            arrive()
+            return 1
+
         def run(self, network, forcing, static):
             running.append(1)
+            complete.wait()
+            pair.wait()  # passes only if two compute at once
             most.append(len(running))
-            time.sleep(0.01)
+            pair.wait()
             running.pop()
             return forcing[..., :1]
 
-    forcing, static, days = block(tiny_model, sites=20)
-    engine = Engine(key(tiny_model))
-
-    def work():
-        engine.answer(Counting(), forcing, static, days=days, record=days, out=days)
-
-    in_threads(6, work)
-    assert max(most) == 2
+    forcing, static, days = block(tiny_model)
+    engine = Engine(key(tiny_model, batch_size=64))
+    in_threads(
+        6, lambda: engine.answer(Counting(), forcing, static, days=days, record=days, out=days)
+    )
+    assert most == [2] * 6
 
 
 class Sites(Answer):
@@ -187,17 +213,19 @@ def test_days_before_a_site_begins_are_not_answered(tiny_model):
 
 def test_one_batch_at_a_time_on_a_gpu_whatever_the_models(monkeypatch):
     monkeypatch.setattr(module, "_slots", {})
+    arrive, complete = arrivals(4)
     running, most = [], []
 
     def work():
+        arrive()
         with module._slots_of("cuda:0").one():
             running.append(1)
+            complete.wait()
             most.append(len(running))
-            time.sleep(0.01)
             running.pop()
 
     in_threads(4, work)
-    assert max(most) == 1
+    assert most == [1] * 4
 
 
 def test_a_gpu_that_is_not_there_is_named(tiny_model, monkeypatch):

@@ -8,28 +8,32 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 import xarray as xr
+from distributed import Client, LocalCluster, WorkerPlugin
+
+import xstefa
+from xstefa.inference import lazy
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 WRITE = """
-    import os, sys, time
+    import sys
     import dask, xarray as xr, xstefa
-    from xstefa.inference import lazy, store
+    from pathlib import Path
+    from dask.callbacks import Callback
+    from tests.inference.test_faults import entries
+    from xstefa.inference import lazy
 
     lazy.BLOCK_BYTES = 30_000
-    source, target, model, resume, pause = sys.argv[1:]
-    write = store._write_block
+    source, target, model, resume, stop = sys.argv[1:]
 
-    def slowly(*args):  # so that there is time to be killed
-        write(*args)
-        time.sleep(float(pause))
-
-    store._write_block = slowly
+    def stopping(*args):  # say that so many blocks are written, and wait to be killed
+        if 0 < int(stop) <= entries(Path(target)):
+            print("stopped", flush=True)
+            sys.stdin.read()
 
     def main():
         ds = xr.open_zarr(source, consolidated=False)
@@ -38,21 +42,22 @@ WRITE = """
         print("done")
 
     if __name__ == "__main__":
-        with dask.config.set(num_workers=2):
+        with dask.config.set(num_workers=2), Callback(posttask=stopping):
             main()
 """
 
 
 @pytest.fixture
 def writing(dataset, tiny_model, tmp_path):
-    """Start a process that writes: ``writing("out.zarr", resume=..., pause=...)``."""
+    """Start a process that writes: ``writing("out.zarr", resume=..., stop=blocks)``."""
     dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
 
-    def start(name, *, resume=False, pause=0.0, **kwargs):
-        words = ["resume" if resume else "new", str(pause)]
+    def start(name, *, resume=False, stop=0, **kwargs):
+        words = ["resume" if resume else "new", str(stop)]
         places = [tmp_path / "input.zarr", tmp_path / name, tiny_model.path]
         return subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(WRITE), *map(str, places), *words],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,7 +69,7 @@ def writing(dataset, tiny_model, tmp_path):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     return process.returncode, out, err
 
 
@@ -80,26 +85,17 @@ def entries(folder):
     return len([p for p in folder.glob("_xstefa/soil_moisture/c/**/*") if p.is_file()])
 
 
-def wait_for(condition, *, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
-
-
 @pytest.mark.slow
 def test_killed_process(writing, tmp_path):
     assert finish(writing("undisturbed.zarr"))[0] == 0
     expected = files(tmp_path / "undisturbed.zarr")
     out = tmp_path / "out.zarr"
     for count in (1, 5, 9):
-        process = writing("out.zarr", resume=True, pause=0.2)
-        wait_for(lambda count=count: entries(out) >= count)
+        process = writing("out.zarr", resume=True, stop=count)
+        assert process.stdout.readline() == "stopped\n"
         process.send_signal(signal.SIGKILL)
         assert finish(process)[0] == -signal.SIGKILL
-        assert 0 < entries(out) < 12
-    done = entries(out)
-    assert done >= 9
+        assert count <= entries(out) < 12
     code, _, err = finish(writing("out.zarr", resume=True))
     assert code == 0, err
     assert files(out) == expected
@@ -129,32 +125,31 @@ def test_full_disk(make_dataset, writing, tmp_path):
     assert files(tmp_path / "out.zarr") == files(tmp_path / "undisturbed.zarr")
 
 
+class Dying(WorkerPlugin):
+    """Kill the worker, once, after a block is written."""
+
+    def __init__(self, out, died):
+        self.out, self.died = out, died
+
+    def transition(self, key, start, finish, **kwargs):
+        if entries(self.out) and not self.died.exists():
+            self.died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_killed_worker(dataset, tiny_model, tmp_path, monkeypatch):
-    from distributed import Client, LocalCluster
-
-    import xstefa
-    from xstefa.inference import lazy
-
     monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
     dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
     ds = xr.open_zarr(tmp_path / "input.zarr", consolidated=False)
     prediction = ds.stefa.predict(tiny_model, device="cpu", coverage=True)
     xstefa.to_zarr(prediction, tmp_path / "undisturbed.zarr")
+    out, died = tmp_path / "out.zarr", tmp_path / "died"
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
-        victim = next(iter(client.run(os.getpid).values()))
-        killer = subprocess.Popen(
-            # As soon as the first block is written.
-            [
-                "bash",
-                "-c",
-                f'until ls "{tmp_path}"/out.zarr/_xstefa/soil_moisture/c/*/*/* '
-                f">/dev/null 2>&1; do sleep 0.01; done; kill -9 {victim}",
-            ]
-        )
-        xstefa.to_zarr(prediction, tmp_path / "out.zarr")
-        assert killer.wait(60) == 0
-    assert files(tmp_path / "out.zarr") == files(tmp_path / "undisturbed.zarr")
+        client.register_plugin(Dying(out, died))
+        xstefa.to_zarr(prediction, out)
+    assert died.exists()
+    assert files(out) == files(tmp_path / "undisturbed.zarr")
