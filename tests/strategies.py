@@ -380,6 +380,11 @@ def mapped(draw: Draw, ds: xr.Dataset) -> xr.Dataset:
     return ds
 
 
+def emptied(draw: Draw, ds: xr.Dataset) -> xr.Dataset:
+    """Take away all variables, or all but the coordinates."""
+    return draw(st.sampled_from([xr.Dataset(), xr.Dataset(attrs={"a": 1}), ds[[]], ds[["sand"]]]))
+
+
 def lazily(draw: Draw, ds: xr.Dataset) -> xr.Dataset:
     """Chunk one variable, or everything."""
     if draw(st.booleans()):
@@ -390,7 +395,7 @@ def lazily(draw: Draw, ds: xr.Dataset) -> xr.Dataset:
 
 CHANGES: tuple[Change, ...] = (
     attributes, history, encodings, without, renamed, further, typed, filled, scalar, selected,
-    expanded, calendar, placed, indexed, failing, mapped, lazily,
+    expanded, calendar, placed, indexed, failing, mapped, emptied, lazily,
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ datasets on each method, and counts the answers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 import xstefa
 from tests.strategies import ODD, GraphError, datasets
+from xstefa.evaluation.holdout import RandomGroups
 
 EXAMPLES = int(os.environ.get("XSTEFA_FUZZ", "0"))
 
@@ -100,10 +102,21 @@ def reconstruct(draw, ds, models, folder):
 
 def evaluate(draw, ds, models, folder):
     keywords = one_of(
-        draw, *RUN, ("target", models[0]), ("scores", "nse", ["kge", "fhv"], [3], [["nse"]]),
+        draw, *RUN, ("target", models[0]), ("scores", None, ["kge", "fhv"], [3], [["nse"]]),
         ("sites", "site", "lat"), ("model",),
     )  # fmt: skip
-    answer(ds.stefa.evaluate(**({"target": "soil_moisture", "model": models[0]} | keywords)))
+    usual = {"target": "soil_moisture", "model": models[0], "scores": "nse"}
+    answer(ds.stefa.evaluate(**(usual | keywords)))
+
+
+def finetune(draw, ds, models, folder):
+    keywords = one_of(
+        draw, *RUN, ("target", "streamflow"), ("model", models[0]), ("steps", 2), ("epochs", 1),
+        ("learning_rate", 0.1), ("seed", 1), ("sites", "site", "lat"), ("head", "lstm"),
+        ("encoder", "frozen"), ("validation", RandomGroups(2)), ("patience", 2), ("name", "a"),
+        ("holdout", RandomGroups(2)), ("checkpoint", folder / "run"), ("memory", "1 GiB"),
+    )  # fmt: skip
+    ds.stefa.finetune(**({"target": "soil_moisture", "model": models[1], "steps": 1} | keywords))
 
 
 def attach(draw, ds, models, folder):
@@ -137,8 +150,8 @@ def to_netcdf(draw, ds, models, folder):
 
 
 CALLS: tuple[Callable[..., None], ...] = (
-    represent, represent_html, tokens, daily, predict, embed, reconstruct, evaluate, attach,
-    to_zarr, to_netcdf,
+    represent, represent_html, tokens, daily, predict, embed, reconstruct, evaluate, finetune,
+    attach, to_zarr, to_netcdf,
 )  # fmt: skip
 
 
@@ -154,7 +167,8 @@ def test_an_answer_is_a_result_or_an_error_of_xstefa(call, data, ds, models, tmp
     def draw(strategy):
         return data.draw(strategy)
 
-    with warnings.catch_warnings():
+    # Text for a path makes a file there.
+    with contextlib.chdir(tmp_path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             call(draw, ds, models, tmp_path)

@@ -209,6 +209,14 @@ def resolve_options(**values: Unpack[OptionValues]) -> Options:
     return _replaced(_current, given)
 
 
+def as_list(value: Any) -> list[Any]:
+    """Return what a keyword that takes one or several things was given."""
+    try:
+        return [value] if isinstance(value, str) else list(value)
+    except TypeError:
+        return [value]
+
+
 def require_gpu(device: str) -> None:
     """Raise if a device is a GPU and this process has none.
 

@@ -413,6 +413,12 @@ BAD = {
         "time",
         "ds.stefa.daily()",
     ),
+    "a dimension called like another coordinate": (
+        lambda ds: ds.assign_coords(site=(("site", "time"), np.zeros((3, 10)))),
+        LayoutError,
+        "site",
+        "rename_dims",
+    ),
     "two calendars": (
         days(
             np.array(

@@ -250,7 +250,7 @@ def _at_sites(
             expected="latitude and longitude of each site, or the coordinates of a map",
             fix="ds = ds.assign_coords(lat=(site, [...]), lon=(site, [...]))",
         )
-    latitude, longitude = (ds[name] for name in names)
+    latitude, longitude = xr.broadcast(*(ds[name] for name in names))
     if latitude.ndim > 1 and resampling == "average":
         raise LayoutError(
             "cells of a curvilinear grid have no edges to average between",

@@ -127,6 +127,7 @@ def make_layout(
         return None
     array = ds[template]
     dims = tuple(str(dim) for dim in array.dims)
+    _check_dimensions(ds, dims)
     _check_lead_times(ds, dims, time, rename)
     days, calendar = day_numbers(ds[time])
     coords, grid_mapping, place = output_coordinates(ds, array)
@@ -141,6 +142,19 @@ def make_layout(
         grid_mapping_in=place,
         calendar=calendar,
     )
+
+
+def _check_dimensions(ds: xr.Dataset, dims: tuple[str, ...]) -> None:
+    """Refuse variables that are called like a dimension and lie elsewhere than along it."""
+    for dim in dims:
+        if dim in ds.variables and ds.variables[dim].dims != (dim,):
+            raise LayoutError(
+                "a dimension has the name of a variable that does not lie along it",
+                variable=dim,
+                found=f"dimensions ({', '.join(map(str, ds.variables[dim].dims))})",
+                expected=f"({dim})",
+                fix=f"ds = ds.rename_dims({{{dim!r}: '{dim}_number'}})",
+            )
 
 
 def _check_lead_times(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -10,11 +10,12 @@ import xarray as xr
 
 from xstefa.binding import bind
 from xstefa.binding.plain import values_of
-from xstefa.errors import OptionError
+from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.sites import Sites
 from xstefa.inference.predict import predict
 from xstefa.model.checkpoint import Model, load_model, model_for
+from xstefa.options import as_list
 from xstefa.schema import load_schema
 from xstefa.training.guards import ROLES, roles
 from xstefa.training.samples import check_observations, observations
@@ -67,6 +68,14 @@ def evaluate(
         precision=precision,
         batch_size=batch_size,
     )
+    if not (predicted.size and observed.size):
+        raise LayoutError(
+            "there is no site to score",
+            variable=target,
+            found=f"sizes {dict(predicted.sizes)}",
+            expected="at least one site",
+            fix="check the selection that made the dataset",
+        )
     found = score(predicted, observed, scores=scores, dim=layout.time)
     places = Sites.of(dataset, layout, name=sites)
     found["training"] = training_roles(chosen, places)
@@ -120,8 +129,7 @@ def score(
     OptionError
         If there is no score of a name.
     """
-    names = METRICS if scores is None else scores
-    names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    names = as_list(METRICS if scores is None else scores)
     unknown = [name for name in names if not isinstance(name, str) or name not in METRICS]
     if unknown:
         raise OptionError(

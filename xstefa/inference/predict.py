@@ -15,6 +15,7 @@ from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model, load_model, model_for
+from xstefa.options import as_list
 from xstefa.schema import load_schema
 
 COVERAGE = {
@@ -107,7 +108,7 @@ def _check_quantiles(quantiles: Sequence[float] | None, model: Model) -> tuple[f
     if quantiles is None:
         return None
     try:
-        levels = tuple(float(level) for level in quantiles)
+        levels = tuple(map(float, as_list(quantiles)))
     except (TypeError, ValueError):
         levels = ()
     if not levels or not all(0 <= level <= 1 for level in levels):

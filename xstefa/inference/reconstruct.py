@@ -17,6 +17,7 @@ from xstefa.inference.passes import Understood, each_block, make_key, provenance
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model, foundation_model
 from xstefa.model.scaler import Moments
+from xstefa.options import as_list
 from xstefa.schema import Kind, Variable
 
 if TYPE_CHECKING:
@@ -135,16 +136,15 @@ def _names(
     learned = [v.name for v in model.schema.tokens if v.name in model.spec.tokens]
     if variables is None:
         return [n for n in learned if not (only_missing and n in understood.sources)]
-    if isinstance(variables, str) or not isinstance(variables, Iterable):
-        variables = [variables]
-    if unknown := [name for name in variables if not isinstance(name, str) or name not in learned]:
+    names = as_list(variables)
+    if unknown := [name for name in names if not isinstance(name, str) or name not in learned]:
         raise OptionError(
             variable="variables",
             found=", ".join(map(repr, unknown)),
             expected="some of " + ", ".join(learned),
             fix="name tokens, not the dataset's variables: see ds.stefa.tokens()",
         )
-    return list(dict.fromkeys(variables))
+    return list(dict.fromkeys(names))
 
 
 def _labeled(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -23,6 +24,8 @@ from xstefa.training.sampling import Feed, Sampler, Windows
 # Several processes have to agree on when to save; asking each step would hold them up.
 STEPS_BETWEEN_AGREEMENTS = 50
 CURVE_POINTS = 500
+
+_NUMBER = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +61,18 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "clip"):
-            if getattr(self, name) <= 0:
-                raise OptionError(
-                    variable=name, found=str(getattr(self, name)), expected="more than 0"
-                )
+            value = getattr(self, name)
+            if not (isinstance(value, _NUMBER) and value > 0):
+                raise OptionError(variable=name, found=repr(value), expected="more than 0")
         for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value != int(value) or value < least:
+            if not (isinstance(value, _NUMBER) and value >= least and value % 1 == 0):
                 raise OptionError(
                     variable=name,
-                    found=str(value),
+                    found=repr(value),
                     expected=f"a whole number of at least {least}",
                 )
-        if self.precision not in ("fp32", "bf16"):
+        if not isinstance(self.precision, str) or self.precision not in ("fp32", "bf16"):
             raise OptionError(
                 variable="precision", found=repr(self.precision), expected='"fp32" or "bf16"'
             )
@@ -140,7 +142,10 @@ def make_schedule(
         )
     if steps is None:
         wanted = usual_epochs if epochs is None else epochs
-        steps = math.ceil(wanted * days / (length * max(1, batch_size)))
+        if not (isinstance(wanted, _NUMBER) and 0 < wanted < math.inf):
+            raise OptionError(variable="epochs", found=repr(epochs), expected="more than 0")
+        per_step = length * batch_size if isinstance(batch_size, _NUMBER) and batch_size > 0 else 1
+        steps = math.ceil(wanted * days / per_step)
         if epochs is None:
             steps = max(least_steps, steps)
     return Schedule(

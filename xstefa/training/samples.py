@@ -225,7 +225,7 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
     Raises
     ------
     TrainingError
-        If the dataset has none, or no site.
+        If the dataset has none.
     """
     array = binding.observed(target)
     if array is None:
@@ -234,14 +234,6 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
             found="no variable of the dataset that observes it",
             expected=f"one of {', '.join(binding.schema.target(target).aliases_text)}",
             fix="add the observations, under one of these names or with their standard_name",
-        )
-    if not array.size:
-        raise TrainingError(
-            "there are no observations",
-            variable=target,
-            found=f"sizes {dict(array.sizes)}",
-            expected="at least one site",
-            fix="check the selection that made the dataset",
         )
     return array
 
