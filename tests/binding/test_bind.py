@@ -132,6 +132,42 @@ def test_a_sum_of_rates_is_refused_by_name(basins, schema, follow, units, method
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+CDO = "Tue Jan 02 2024: cdo {} hours.nc days.nc"
+
+
+@pytest.mark.parametrize(
+    ("units", "history", "refused"),
+    [
+        ("kg m-2 s-1", CDO.format("daysum"), True),
+        ("mm h-1", "later: ncatted\n" + CDO.format("-O daysum -selname,pr"), True),
+        ("mm d-1", CDO.format("daysum"), False),
+        ("kg m-2 s-1", CDO.format("-divc,24 -daysum"), False),
+        ("kg m-2 s-1", CDO.format("daymean"), False),
+        ("kg m-2 s-1", CDO.format("merge -daysum tp.nc -daymean"), False),
+    ],
+)
+def test_a_history_of_sums_is_believed_where_the_metadata_stayed(
+    basins, schema, follow, units, history, refused
+):
+    """CDO's daysum leaves "time: mean" and the units of the hours."""
+    attrs = {"units": units, "cell_methods": "time: mean"}
+    ds = basins.assign(pr=basins["pr"].drop_attrs().assign_attrs(attrs)).assign_attrs(
+        history=history
+    )
+    if not refused:
+        assert plan(ds, schema).problems == ()
+        return
+    with pytest.raises(UnitsError, match="daysum in the history") as caught:
+        bind(ds, schema)
+    assert caught.value.variable == "pr"
+    binding = bind(follow(caught.value, ds), schema)
+    factor = {"kg m-2 s-1": 86400, "mm h-1": 24}[units] / 24
+    np.testing.assert_allclose(binding.forcing["precipitation"], basins["pr"] * factor, rtol=1e-6)
+    # A file of which another variable was summed, and says so.
+    snow = basins["pr"].drop_attrs().assign_attrs(units="mm", cell_methods="time: sum")
+    assert plan(ds.assign(snow=snow), schema).problems == ()
+
+
 @pytest.mark.parametrize("units", ["mm d-1", "mm/day", "mm/24h", "kg m-2 d-1", "mm", "kg m-2"])
 def test_a_sum_of_amounts_or_of_a_rate_per_day_is_the_rate_of_the_day(basins, schema, units):
     attrs = {"units": units, "cell_methods": "time: sum"}

@@ -27,6 +27,8 @@ _EXTREMES = frozenset({"maximum", "minimum", "maximum_absolute_value", "range", 
 _CELL_METHOD = re.compile(r"((?:\w+:\s*)+)(\w+)(\s+within\s+days)?")
 # Coordinates along time that aggregation made and a selection may have dropped since.
 _OF_THE_CALENDAR = frozenset({"date", "day", "day_of_month", "day_of_year", "doy", "hour"})
+# CDO's and NCO's operators that make days, scale what they made, or join what others made.
+_OPERATORS = re.compile(r"\b(day(?:sum|mean|avg|max|min)|mulc|divc|a?expr|ncap2?|merge)\b")
 
 # What a variable may say of itself that makes it another quantity than the day's value.
 _PARTIAL = (
@@ -53,7 +55,8 @@ class Facts:
     """What matching looks at in one variable: metadata only.
 
     `method` is its time cell method; `doubt` are its cell methods where two methods along time
-    contradict each other, so that the last does not say what the values are.
+    contradict each other, so that the last does not say what the values are; `added_up` means that
+    the history of the file says that days were summed, which nothing else accounts for.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Facts:
     units: str | None
     numeric: bool
     has_time: bool
+    added_up: bool = False
 
     @property
     def words(self) -> set[str | None]:
@@ -101,6 +105,8 @@ class Match:
 def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
     """Collect the facts of all variables of `ds` that could be tokens."""
     skipped = _service_variables(ds)
+    # CDO leaves cell methods and units as they were; each file tells what was done in its history.
+    added_up = set(_OPERATORS.findall(str(ds.attrs.get("history", "")))) == {"daysum"}
     along = {"time", str(time), *_OF_THE_CALENDAR}
     along |= {str(name) for name, variable in ds.variables.items() if variable.dims == (time,)}
     facts = {}
@@ -125,7 +131,10 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
             units="s" if variable.dtype.kind == "m" else _optional(units),
             numeric=variable.dtype.kind in "fiumb" and "flag_meanings" not in attrs,
             has_time=has_time,
+            added_up=added_up and has_time,
         )
+    if added_up and any(fact.method == "sum" for fact in facts.values()):
+        return {name: replace(fact, added_up=False) for name, fact in facts.items()}
     return facts
 
 

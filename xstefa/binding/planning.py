@@ -35,7 +35,7 @@ from xstefa.binding.sources import (
     TokenSource,
 )
 from xstefa.binding.table import TokenRow, TokenTable
-from xstefa.binding.units import Conversion, conversion
+from xstefa.binding.units import Conversion, check_sum, conversion, is_amount
 from xstefa.errors import (
     AmbiguousMatchError,
     LayoutError,
@@ -307,6 +307,9 @@ def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
             interval=86400 if match.variable.has_time else None,
         )
         check_methods(match.variable)
+        water = wanted.units == "mm d-1" and not is_amount(units, wanted.units)
+        if match.variable.added_up and water:
+            check_sum(units, variable=name, interval=86400, by_history=True)
         return found
     if wanted.units == "1" and wanted.valid_range != (0.0, 1.0):
         return Conversion(found="", used="1", note="no units: a pure number (CF 3.1)")

@@ -265,25 +265,27 @@ def conversion(
     )
 
 
-def check_sum(found: str, *, variable: str, interval: int) -> None:
+def check_sum(found: str, *, variable: str, interval: int, by_history: bool = False) -> None:
     """Raise UnitsError: a sum of values in the units `found`, which are of no amount.
 
     A rate per `interval` seconds passes, because that is what a sum over the interval is.
     """
     factor, unit = _parse(found)
     seconds = next((s for name, s in _SECONDS.items() if f"/ {name}" in str(unit)), 0)
-    if interval in (seconds, round(seconds / factor)):
+    if seconds in (interval, round(interval * factor)):
         return
     attrs = f"ds[{variable!r}].attrs"
+    forget = "; del ds.attrs['history']" if by_history else ""
     raise UnitsError(
         "a sum of what is no amount, and the file does not say how many values were added up",
         variable=variable,
-        found=f"units {found!r} and the cell method time: sum",
+        found=f"units {found!r} and "
+        f"{'daysum in the history' if by_history else 'the cell method time: sum'}",
         expected="a mean of such values, or an amount in units of amounts",
         fix=(
             f"ds[{variable!r}] = (ds[{variable!r}] / 24).assign_attrs({attrs} | "
-            "{'cell_methods': 'time: mean'})   # 24: how many values were added up; if they are "
-            f"means after all, {attrs}['cell_methods'] = 'time: mean'"
+            f"{{'cell_methods': 'time: mean'}}){forget}   # 24: how many values were added up; "
+            "without the division if they are means after all"
         ),
     )
 
