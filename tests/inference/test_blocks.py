@@ -115,3 +115,10 @@ def test_chunks_of_several_sizes_count_as_their_largest():
     assert storage_chunks(variable) == {"lat": 7, "lon": 5}
     del variable.encoding["preferred_chunks"]
     assert storage_chunks(variable) == {"lat": 7, "lon": 5}
+
+
+@pytest.mark.parametrize("value", ["T", 3, {}, {"lat": "a"}, ["a", None], (0, -1), np.ones(2)])
+@pytest.mark.parametrize("key", ["preferred_chunks", "shards", "chunks", "chunksizes"])
+def test_encodings_that_are_no_chunks_say_nothing(key, value):
+    variable = xr.Variable(("lat", "lon"), np.zeros((8, 9)), encoding={key: value})
+    assert storage_chunks(variable) == {"lat": 1, "lon": 1}

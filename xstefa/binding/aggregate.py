@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, TypeAlias
@@ -96,7 +96,7 @@ def _basins(polygons: Polygons, by: str | None) -> geopandas.GeoDataFrame:
             ) from error
     if isinstance(polygons, geopandas.GeoSeries):
         polygons = polygons.to_frame("geometry")
-    if not isinstance(polygons, geopandas.GeoDataFrame):
+    if not isinstance(polygons, geopandas.GeoDataFrame) or polygons.active_geometry_name is None:
         raise OptionError(
             "polygons come as a GeoDataFrame, a GeoSeries or the path of a file",
             variable="polygons",
@@ -105,12 +105,12 @@ def _basins(polygons: Polygons, by: str | None) -> geopandas.GeoDataFrame:
             fix="polygons = geopandas.read_file(path)",
         )
     if by is not None:
-        if by not in polygons.columns:
+        if not isinstance(by, Hashable) or by not in polygons.columns:
             raise OptionError(
                 "by names a column that the polygons do not have",
                 variable="by",
                 found=repr(by),
-                expected=f"one of {', '.join(map(str, polygons.columns.drop('geometry')))}",
+                expected=f"one of {', '.join(map(str, polygons.columns))}",
                 fix="by='<column of identifiers>', or leave it out to take the index",
             )
         polygons = polygons.set_index(by)

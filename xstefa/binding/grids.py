@@ -71,7 +71,8 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str, what: str 
     Raises
     ------
     LayoutError
-        If the coordinate is not monotonic, or a single cell comes without bounds.
+        If the coordinate is not monotonic or beyond the poles, or a single cell comes without
+        bounds.
     """
     centre = np.asarray(ds[dim].values, dtype=np.float64)
     bounds = ds[dim].attrs.get("bounds")
@@ -80,6 +81,14 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str, what: str 
         # 359, 0, 1: a map that begins elsewhere than its longitudes do.
         centre = np.unwrap(centre, period=360.0)
         steps = np.diff(centre)
+    if kind == "latitude" and (np.abs(centre) > 90.0).any():
+        raise LayoutError(
+            "latitudes beyond the poles",
+            variable=dim,
+            found=f"{centre.min():g} to {centre.max():g}",
+            expected="-90 to 90 degrees north",
+            fix=f"check the coordinate {dim!r} of {what}, and which of its dimensions is which",
+        )
     if not ((steps > 0).all() or (steps < 0).all()):
         raise LayoutError(
             "the coordinate of the grid is not monotonic",

@@ -208,11 +208,14 @@ def storage_chunks(variable: xr.Variable) -> dict[str, int]:
     """
     encoding = variable.encoding
     chunks = encoding.get("preferred_chunks")
-    if not chunks:
-        chunks = encoding.get("shards") or encoding.get("chunks") or encoding.get("chunksizes")
-        if not isinstance(chunks, Sequence) or len(chunks) != variable.ndim:
-            chunks = ()
-        chunks = dict(zip(variable.dims, chunks, strict=False))
-    pieces = {str(d): chunks.get(d, 1) for d in variable.dims}
+    if not isinstance(chunks, Mapping) or not chunks:
+        grids = (encoding.get(key) for key in ("shards", "chunks", "chunksizes"))
+        alike = (g for g in grids if isinstance(g, tuple | list) and len(g) == variable.ndim)
+        chunks = dict(zip(variable.dims, next(alike, ()), strict=False))
+    return {str(d): _largest(chunks.get(d, 1)) for d in variable.dims}
+
+
+def _largest(size: object) -> int:
     # Chunks of a rectilinear grid are each of a size of their own.
-    return {d: int(max(n) if isinstance(n, Sequence) else n) for d, n in pieces.items()}
+    sizes = size if isinstance(size, tuple | list) else (size,)
+    return max((int(n) for n in sizes if isinstance(n, int | np.integer) and n > 0), default=1)
