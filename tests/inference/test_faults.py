@@ -19,26 +19,74 @@ from xstefa.inference import lazy
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
+
+def chunked(folder):
+    return xr.open_dataset(folder / "a.nc").chunk(lat=1)
+
+
+def several(folder):
+    files = [folder / "early.nc", folder / "late.nc"]
+    return xr.open_mfdataset(files, chunks={"lat": 1}, data_vars="minimal", compat="no_conflicts")
+
+
+def arithmetic(folder):
+    ds = chunked(folder)
+    return ds.assign(precipitation=(ds["precipitation"] * 2).assign_attrs(ds.precipitation.attrs))
+
+
+def masked(folder):
+    ds = chunked(folder)
+    rain = ds["precipitation"].where(ds["sand"] > 20).where(ds["precipitation"] < 19)
+    return ds.assign(precipitation=rain)
+
+
+def in_unit(unit):
+    def opened(folder):
+        return xr.open_dataset(
+            folder / "a.nc", chunks={"lat": 1}, decode_times=xr.coders.CFDatetimeCoder(unit)
+        )
+
+    return opened
+
+
+# How a dataset comes to be, at the first call and when it is resumed.
+OPENED = {
+    "zarr": [lambda folder: xr.open_zarr(folder / "input.zarr", consolidated=False)],
+    "chunked": [chunked],
+    "several": [several],
+    "arithmetic": [arithmetic],
+    "masked": [masked],
+    "units": [in_unit("us"), in_unit("ns")],
+}
+
+
+def predicted(folder, model, opened, time=-1):
+    ds = OPENED[opened][time](folder)
+    prediction = ds.stefa.predict(model, device="cpu", coverage=True)
+    # Arithmetic on the prediction has a name that follows from that of the input.
+    return prediction if opened == "zarr" else prediction.where(prediction > -1)
+
+
 WRITE = """
     import sys
-    import dask, xarray as xr, xstefa
+    import dask, xstefa
     from pathlib import Path
     from dask.callbacks import Callback
-    from tests.inference.test_faults import entries
+    from tests.inference.test_faults import entries, predicted
     from xstefa.inference import lazy
 
     lazy.BLOCK_BYTES = 30_000
-    source, target, model, resume, stop = sys.argv[1:]
+    folder, target, model, opened, time, stop = sys.argv[1:]
+    target = Path(folder, target)
 
     def stopping(*args):  # say that so many blocks are written, and wait to be killed
-        if 0 < int(stop) <= entries(Path(target)):
+        if 0 < int(stop) <= entries(target):
             print("stopped", flush=True)
             sys.stdin.read()
 
     def main():
-        ds = xr.open_zarr(source, consolidated=False)
-        prediction = ds.stefa.predict(xstefa.load_model(model), device="cpu", coverage=True)
-        xstefa.to_zarr(prediction, target, resume=resume == "resume")
+        prediction = predicted(Path(folder), xstefa.load_model(model), opened, int(time))
+        xstefa.to_zarr(prediction, target, resume=int(time) != 0 or opened == "zarr")
         print("done")
 
     if __name__ == "__main__":
@@ -49,14 +97,18 @@ WRITE = """
 
 @pytest.fixture
 def writing(dataset, tiny_model, tmp_path):
-    """Start a process that writes: ``writing("out.zarr", resume=..., stop=blocks)``."""
+    """Start a process that writes: ``writing("out.zarr", stop=blocks)``."""
     dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
+    dataset.to_netcdf(tmp_path / "a.nc")
+    dataset.isel(time=slice(120)).to_netcdf(tmp_path / "early.nc")
+    dataset.drop_dims("time").merge(dataset.isel(time=slice(120, None))).to_netcdf(
+        tmp_path / "late.nc"
+    )
 
-    def start(name, *, resume=False, stop=0, **kwargs):
-        words = ["resume" if resume else "new", str(stop)]
-        places = [tmp_path / "input.zarr", tmp_path / name, tiny_model.path]
+    def start(name, *, opened="zarr", time=-1, stop=0, **kwargs):
+        words = map(str, [tmp_path, name, tiny_model.path, opened, time, stop])
         return subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(WRITE), *map(str, places), *words],
+            [sys.executable, "-c", textwrap.dedent(WRITE), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -91,14 +143,35 @@ def test_killed_process(writing, tmp_path):
     expected = files(tmp_path / "undisturbed.zarr")
     out = tmp_path / "out.zarr"
     for count in (1, 5, 9):
-        process = writing("out.zarr", resume=True, stop=count)
+        process = writing("out.zarr", stop=count)
         assert process.stdout.readline() == "stopped\n"
         process.send_signal(signal.SIGKILL)
         assert finish(process)[0] == -signal.SIGKILL
         assert count <= entries(out) < 12
-    code, _, err = finish(writing("out.zarr", resume=True))
+    code, _, err = finish(writing("out.zarr"))
     assert code == 0, err
     assert files(out) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opened", [name for name in OPENED if name != "zarr"])
+def test_input_is_known_in_another_process(writing, tmp_path, tiny_model, monkeypatch, opened):
+    out = tmp_path / "out.zarr"
+    process = writing("out.zarr", opened=opened, time=0, stop=4)
+    assert process.stdout.readline() == "stopped\n", process.communicate()
+    process.send_signal(signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    assert entries(out) >= 4
+    journal = out / "_xstefa"
+    done = [out / p.relative_to(journal) for p in journal.glob("*/c/**/*") if p.is_file()]
+    done = [path for path in done if path.exists()]  # a block without values has no file
+    times = {path: path.stat().st_mtime_ns for path in done}
+    code, _, err = finish(writing("out.zarr", opened=opened))
+    assert code == 0, err
+    assert {path: path.stat().st_mtime_ns for path in done} == times  # none written again
+    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    xstefa.to_zarr(predicted(tmp_path, tiny_model, opened), tmp_path / "undisturbed.zarr")
+    assert files(out) == files(tmp_path / "undisturbed.zarr")
 
 
 @pytest.mark.slow
@@ -120,7 +193,7 @@ def test_full_disk(make_dataset, writing, tmp_path):
     assert "there is no room left" in err
     assert "resume=True" in err
     assert entries(tmp_path / "out.zarr") == 0
-    code, _, err = finish(writing("out.zarr", resume=True))
+    code, _, err = finish(writing("out.zarr"))
     assert code == 0, err
     assert files(tmp_path / "out.zarr") == files(tmp_path / "undisturbed.zarr")
 

@@ -240,21 +240,20 @@ def _rewriting(blocks: Blocks, *, time: str, values: int) -> Iterator[str]:
     the whole map as fit `REWRITE_BYTES`, in tiles whose whole records fit it too; and from there.
     """
 
-    def call(source: str, chunks: Mapping[str, int], target: str) -> str:
+    def call(chunks: Mapping[str, int], target: str) -> str:
         order = {dim: chunks[dim] for dim in blocks.sizes}
         # The encoding would keep the chunks that were read, which contradict the new ones.
-        return f"{source}.drop_encoding().chunk({order}).to_zarr({target!r})"
+        return f"ds.chunk({order}).drop_encoding().to_zarr({target!r})"
 
     tile = _sensible_tile(blocks, time=time, values=values)
-    source = "ds"
     if (parts := -(-blocks.stored // REWRITE_BYTES)) > 1:
         tiles = math.prod(-(-blocks.sizes[dim] // length) for dim, length in tile.items())
         several = max(1, math.floor((tiles / parts) ** (1 / max(1, len(tile)))))
         wide = {dim: min(blocks.sizes[dim], n * several) for dim, n in tile.items()}
         days = max(1, blocks.sizes[time] // parts)
-        yield call(source, wide | {time: days}, "staged.zarr")
-        source = "xr.open_zarr('staged.zarr')"
-    yield call(source, tile | {time: -1}, "rechunked.zarr")
+        yield call(wide | {time: days}, "staged.zarr")
+        yield "ds = xr.open_zarr('staged.zarr')"
+    yield call(tile | {time: -1}, "rechunked.zarr")
 
 
 def _sensible_tile(blocks: Blocks, *, time: str, values: int) -> dict[str, int]:

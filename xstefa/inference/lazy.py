@@ -134,13 +134,18 @@ def plan_job(
         layout=replace(layout, coords=xr.Coordinates()),
         dataset=xr.Dataset(coordinates | read),
         operands=tuple(
-            Chunked(name=name, dims=tuple(map(str, dataset[name].dims)), chunks=array.chunks)
+            Chunked(
+                name=name,
+                array=array.name,
+                dims=tuple(map(str, dataset[name].dims)),
+                chunks=array.chunks,
+            )
             for name, array in computed.items()
         ),
     )
     blocks = _cut(dataset, job)
     name = f"stefa-{_token(dataset, job, blocks, tuple(needed))}"
-    job_key = f"{name}-job"
+    job_key = job_key_of(name)
     values = answer.width(spec) + 1
     kept = tuple(d for d in layout.dims if answer.daily or d != layout.time)
     graph: dict[Any, Any] = {job_key: job}
@@ -153,7 +158,7 @@ def plan_job(
             run_block,
             job_key,
             tuple(region.values()),
-            [each.keys(computed[each.name].name, reading) for each in job.operands],
+            [each.keys(reading) for each in job.operands],
         )
     chunks = (
         *(c for c, dim in zip(blocks.chunks, layout.dims, strict=True) if dim in kept),
@@ -167,23 +172,30 @@ def plan_job(
     )
 
 
+def job_key_of(name: str) -> str:
+    """Return where the graph of a pass keeps its `Job`, given the name of its dask array."""
+    return f"{name}-job"
+
+
 def _token(dataset: xr.Dataset, job: Job, blocks: Blocks, needed: tuple[str, ...]) -> str:
-    """Name a prediction after all that determines it."""
+    """Name a prediction after all that determines it: settings, then input.
+
+    The first part is the same in any process. The second is dask's name of the input, which need
+    not be.
+    """
     if not is_lazy(dataset[name] for name in needed):
         return uuid4().hex  # runs at once; hashing the data would only take time
     variables = [dataset[name].variable for name in needed]
-    return str(
-        tokenize(
-            job.key,
-            job.answer,
-            list(job.sources.items()),
-            job.layout.days,
-            job.layout.dims,
-            list(zip(needed, (v.dims for v in variables), strict=True)),
-            [_name(v) for v in variables],
-            blocks.chunks,
-        )
+    settings = tokenize(
+        job.key,
+        job.answer,
+        list(job.sources.items()),
+        job.layout.days,
+        job.layout.dims,
+        [(name, v.dims, v.shape) for name, v in zip(needed, variables, strict=True)],
+        blocks.chunks,
     )
+    return f"{settings}-{tokenize(settings, [_name(v) for v in variables])}"
 
 
 def _name(variable: xr.Variable) -> object:
@@ -228,6 +240,26 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     order = [(*sites, *daily).index(d) for d in layout.dims if d in (*sites, *daily)]
     result = result.reshape(*shape, *result.shape[1:])
     return np.ascontiguousarray(result.transpose(*order, -1))
+
+
+def sample_block(
+    job: Job, region: Mapping[str, slice], chunks: list[object]
+) -> dict[str, list[float]]:
+    """Read the values of all variables in a region, as they are.
+
+    Parameters
+    ----------
+    job : Job
+    region : mapping of str to slice
+        Which part of the dataset.
+    chunks : list
+        For each of the job's operands the chunks that the region touches.
+    """
+    ds = job.dataset.drop_vars(job.layout.time)
+    found = dict(ds.isel({dim: part for dim, part in region.items() if dim in ds.dims}).variables)
+    for each, parts in zip(job.operands, chunks, strict=True):
+        found[each.name] = each.cut(parts, region)
+    return {str(name): found[name].values.ravel().tolist() for name in found}
 
 
 def _reach(start: int, stop: int, *, policy: WindowPolicy, record: Days) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 
 from xstefa.binding import Layout, plan
 from xstefa.binding.inspection import value_problems
@@ -122,6 +123,7 @@ def each_block(
         drop_axis=block.ndim - 1,
         new_axis=list(range(len(before))),
         meta=np.empty((0,) * (len(before) + block.ndim - 1), dtype=np.float32),
+        token=f"each-{tokenize(function, before)}",
     )
 
 

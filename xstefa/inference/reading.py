@@ -26,11 +26,14 @@ class Chunked:
     Attributes
     ----------
     name : str
+    array : str
+        Name of the dask array.
     dims : tuple of str
     chunks : tuple of tuple of int
     """
 
     name: str
+    array: str
     dims: tuple[str, ...]
     chunks: tuple[tuple[int, ...], ...]
 
@@ -45,12 +48,12 @@ class Chunked:
             found.append(range(first, max(last, first + 1)))  # one even of nothing
         return tuple(found)
 
-    def keys(self, array_name: str, region: Mapping[str, slice]) -> object:
+    def keys(self, region: Mapping[str, slice]) -> object:
         """Return the keys of those chunks, as nested lists."""
 
         def nested(prefix: tuple[int, ...], rest: Sequence[range]) -> object:
             if not rest:
-                return (array_name, *prefix)
+                return (self.array, *prefix)
             return [nested((*prefix, i), rest[1:]) for i in rest[0]]
 
         return nested((), self.overlapping(region))

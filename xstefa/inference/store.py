@@ -1,16 +1,16 @@
 """Predictions to disk, a block at a time, so that nothing done is lost or done again.
 
-Plain Zarr, and a journal in the same store: for every block that is written one byte, stored after
-the block itself. A block that was interrupted has no entry, and is written again over whatever it
-left. Zarr replaces files in one step, and no two blocks share a chunk, so half a chunk is never
-read and no writer undoes another's work. All this needs of a store is that what was written first
-can be read first, which folders and object stores both give.
+Plain Zarr, and a journal in the same store: for every block that is written its checksum, stored
+after the block itself. A block that was interrupted has no entry, one that was damaged later has
+another checksum, and both are written again over whatever is there. Zarr replaces files in one
+step, and no two blocks share a chunk, so half a chunk is never read and no writer undoes another's
+work. All this needs of a store is that what was written first can be read first, which folders and
+object stores both give.
 
-Icechunk, the alternative, makes commits atomic. A commit is not needed for blocks that are known to
-be independent and are accounted for one by one; one commit at the end would lose everything when
-the writer dies before it, and one for each block would serialise the workers on the branch. And its
-stores can only be read with it. Its own use is another: versions of a store that readers see while
-it is being rewritten. Commit the finished store to Icechunk if readers need that.
+Icechunk makes commits atomic, which blocks that are independent and accounted for one by one do not
+need. One commit at the end loses everything when the writer dies before it, and one for each block
+would serialise the workers on the branch. It is for those whose readers must never see a store that
+is being written: to Icechunk all this is one transaction.
 """
 
 from __future__ import annotations
@@ -20,31 +20,47 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.base import compute_as_if_collection, get_scheduler, tokenize
+from dask.base import compute, compute_as_if_collection, get_scheduler
 from dask.callbacks import Callback
 from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
 from tqdm import tqdm
+from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import LocalStore, MemoryStore
 
 from xstefa.cf import as_cf, describing
 from xstefa.errors import StoreError
+from xstefa.inference import identity
+from xstefa.inference.claim import claimed
+from xstefa.inference.journal import (
+    JOURNAL,
+    Location,
+    changes,
+    checksum,
+    describe,
+    open_part,
+    other_prediction,
+    read_journal,
+)
 from xstefa.options import get_options
 
 __all__ = ["to_zarr"]
 
-# Beside the variables, where xarray does not look: what the store is to hold, and which of it is
-# written.
-_JOURNAL = "_xstefa"
+# Checksums of blocks, 0 for none.
+Entries: TypeAlias = NDArray[np.uint32]
 
 # The checksum comes last and covers all bytes of a chunk, in shards too: whoever reads a damaged
 # one gets an error. Beside zstd it costs nothing that can be measured, and unlike zstd's own it
@@ -53,19 +69,24 @@ _COMPRESSORS = (ZstdCodec(), Crc32cCodec())
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-# What says where the numbers come from, in the words of an error message.
-_ORIGIN = {
-    "model_name": "the model",
-    "model_hash": "the model's content",
-    "model_schema": "the schema",
-    "model_precision": "the precision",
-    "xstefa_version": "the version of xstefa",
-}
+# Share of the largest value by which processors of several kinds may differ.
+ROUNDING = 1e-4
+
+# Coordinates up to this size are written, and compared, as a whole.
+_WHOLE_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A store during one call. It is known by its token, because stores need not have a hash."""
+
+    location: Location = field(compare=False)
+    token: str = field(default_factory=lambda: uuid4().hex)
 
 
 def to_zarr(
     obj: xr.DataArray | xr.Dataset,
-    store: str | os.PathLike[str],
+    store: str | os.PathLike[str] | Store,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -82,11 +103,12 @@ def to_zarr(
     obj : DataArray or Dataset
         For instance a prediction, or a Dataset of its mean, quantiles and coverage, which then
         share one pass over the input.
-    store : path-like
-        Folder, or URL that zarr understands.
+    store : path-like or zarr Store
+        Folder, or URL that zarr understands. Or a store of Zarr's, for instance that of a writable
+        Icechunk session, which is yours to commit when the call has returned.
     resume : bool
-        Go on with a store that an interrupted call began: only the blocks that are missing are
-        computed. A store that does not exist is begun, a finished one left as it is.
+        Go on with a store that an interrupted call began: only the blocks that are missing or
+        damaged are computed. A store that does not exist is begun, a finished one looked through.
     overwrite : bool
         Replace what is there.
 
@@ -94,14 +116,23 @@ def to_zarr(
     ------
     StoreError
         If the store exists and neither `resume` nor `overwrite` is given; if it was begun with
-        another model, schema, input or cut into blocks, naming what differs; or if there is no
-        room left.
+        another model, schema, input or cut into blocks, or changed since, naming what differs; if
+        its metadata are damaged; if another process is writing it; or if there is no room left.
 
     Notes
     -----
+    Every chunk carries a checksum (crc32c), and reading a damaged one is an error.
+
+    To resume is to show that the prediction is the same: model, schema, precision and version;
+    settings; names, dimensions, shapes and coordinates; and values of the input at a few places.
+    Where that leaves a doubt, because arithmetic was done on the prediction, up to three of the
+    blocks that are there are computed again and compared.
+
+    While it writes, ``<store>.writer`` says which process does. What a killed one leaves of it does
+    not stand in the way.
+
     An entry in the journal says that the block was handed to the file system or object store. A
     power failure can lose what a file system had not yet put on the disk, entries and blocks alike.
-    Two calls must not write to one store at the same time.
     """
     if resume and overwrite:
         raise StoreError(
@@ -109,33 +140,20 @@ def to_zarr(
             variable=str(store),
             fix="give one of them",
         )
-    location = os.fspath(store)
-    if "://" not in location:
-        location = os.path.abspath(location)
+    location = _location(store)
     dataset = as_cf(obj)
-    if _JOURNAL in dataset.variables:
+    if JOURNAL in dataset.variables:
         raise StoreError(
             "the store keeps its journal under this name",
-            variable=_JOURNAL,
-            fix=f"obj = obj.rename({_JOURNAL}='...')",
+            variable=JOURNAL,
+            fix=f"obj = obj.rename({JOURNAL}='...')",
         )
     dataset = _regular(dataset)
-    plan = _plan(dataset)
+    # A store that is no place is known to this process only.
+    alone: AbstractContextManager[None] = nullcontext()
     try:
-        state = "new" if overwrite else _state(location, plan, resume=resume)
-        if state == "complete":
-            _finish(location)
-            return
-        if state == "new":
-            group = zarr.open_group(location, mode="w")
-            group.create_group(_JOURNAL, attributes={"plan": plan, "state": "preparing"})
-            state = "preparing"
-        elif "://" not in location:
-            for leftover in Path(location).rglob("*.partial"):
-                leftover.unlink()  # files that zarr was writing when it was killed
-        if state == "preparing":
-            _prepare(dataset, location)
-        _write_missing(dataset, location)
+        with claimed(location) if isinstance(location, str) else alone:
+            _stream(dataset, location, resume=resume, overwrite=overwrite)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -145,6 +163,44 @@ def to_zarr(
             found=str(error),
             fix="make room, then call again with resume=True: what is written stays",
         ) from error
+
+
+def _location(store: str | os.PathLike[str] | Store) -> Location:
+    """Return an absolute path, a URL, or a store of Zarr's that has neither."""
+    if isinstance(store, Store):
+        if store.read_only:
+            raise StoreError(
+                "the store can only be read",
+                variable=str(store),
+                fix="open it for writing; for Icechunk, repo.writable_session('main').store",
+            )
+        return str(store.root) if isinstance(store, LocalStore) else store
+    if not isinstance(store, str | os.PathLike):
+        raise StoreError(
+            variable="store",
+            found=type(store).__name__,
+            expected="a path, a URL or a store of Zarr's",
+            fix="for Icechunk, repo.writable_session('main').store",
+        )
+    place = os.fspath(store)
+    return place if "://" in place else os.path.abspath(place)
+
+
+def _stream(dataset: xr.Dataset, location: Location, *, resume: bool, overwrite: bool) -> None:
+    """Write what is missing of a store, which may be all."""
+    plan = _plan(dataset, location)
+    begun = None if overwrite else read_journal(location, plan, resume=resume)
+    if begun is None:
+        group = zarr.open_group(location, mode="w", zarr_format=3)
+        begun = {"plan": plan, "state": "preparing"}
+        group.create_group(JOURNAL, attributes=begun)
+    elif isinstance(location, str) and "://" not in location:
+        for leftover in Path(location).rglob("*.partial"):
+            leftover.unlink()  # files that zarr was writing when it was killed
+    if begun["state"] == "preparing":
+        _prepare(dataset, location)
+    if begun["state"] == "preparing" or _check(dataset, location, begun):
+        _write_missing(dataset, location)
     _finish(location)
 
 
@@ -152,7 +208,8 @@ def _regular(dataset: xr.Dataset) -> xr.Dataset:
     """Give every lazy variable equal chunks, as Zarr wants, and no stale encoding."""
     regular = dataset.copy()
     for name, variable in dataset.variables.items():
-        if variable.dtype.kind not in "fiub":
+        whole = name in dataset.coords and variable.nbytes <= _WHOLE_BYTES
+        if variable.dtype.kind not in "fiub" or (whole and variable.chunks is not None):
             # Dates and text have to be encoded as a whole.
             changed = variable.compute()
             if variable.dtype.kind == "U":
@@ -190,141 +247,207 @@ def _lazy(dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _plan(dataset: xr.Dataset) -> dict[str, Any]:
-    """Describe what the store is to hold, so that another plan can be told apart."""
-    variables = {}
-    for name, variable in dataset.variables.items():
-        lazy = variable.chunks is not None
-        variables[str(name)] = {
-            "dims": [str(dim) for dim in variable.dims],
-            "shape": list(variable.shape),
-            "dtype": str(variable.dtype),
-            "chunks": [sizes[0] for sizes in variable.chunks] if variable.chunks else None,
-            "origin": {k: str(variable.attrs[k]) for k in _ORIGIN if k in variable.attrs},
-            # Named by dask after all that determines it: input, model and settings.
-            "content": variable.data.name if lazy else tokenize(variable.values),
-        }
-    # In one order: that in which a store lists its variables is left to chance.
-    plan: dict[str, Any] = json.loads(json.dumps(variables, sort_keys=True))
-    return plan
+def _plan(dataset: xr.Dataset, location: Location) -> dict[str, Any]:
+    """Describe what the store is to hold, so that another plan can be told apart.
+
+    What xarray would write to an empty store is in the words of a store, whatever the coordinates
+    were in memory.
+    """
+    frame, arrays = MemoryStore(), _lazy(dataset)
+    with describing(str(location)):
+        _write_frame(dataset, frame)
+    plan = {
+        "variables": describe(frame, list(map(str, dataset.variables)), streamed=arrays),
+        "content": identity.identify(arrays),
+    }
+    return cast("dict[str, Any]", json.loads(json.dumps(plan, sort_keys=True)))
 
 
-def _state(location: str, plan: Mapping[str, Any], *, resume: bool) -> str:
-    """Return "new", "preparing", "writing" or "complete", or refuse the store."""
-    try:
-        group = zarr.open_group(location, mode="r", use_consolidated=False)
-    except FileNotFoundError:  # zarr's GroupNotFoundError, which is new in 3.1, is one
-        if "://" not in location and os.path.exists(location) and not _is_empty(location):
-            raise StoreError(
-                "there is something else than a Zarr store",
-                variable=location,
-                fix="choose another path",
-            ) from None
-        return "new"
-    begun = dict(group[_JOURNAL].attrs) if _JOURNAL in group else {}
-    if not begun and not list(group.members()) and not group.attrs:
-        return "new"  # the writer died before it could say what it was about to write
-    if not resume:
-        raise StoreError(
-            "the store exists",
-            variable=location,
-            found=f"a store that is {begun.get('state', 'not of xstefa.to_zarr')}",
-            expected="a path where there is nothing yet",
-            fix="resume=True to go on with it, overwrite=True to replace it, or another path",
-        )
-    if not begun:
-        raise StoreError(
-            "the store was not written by xstefa.to_zarr, so what it lacks is not known",
-            variable=location,
-            fix="overwrite=True to replace it, or choose another path",
-        )
-    if differences := list(_differences(cast("Mapping[str, Any]", begun["plan"]), plan)):
-        raise StoreError(
-            "the store was begun with another prediction",
-            variable=location,
-            found="; ".join(differences),
-            expected="the same model, input, settings and blocks as in the interrupted call",
-            fix="repeat the call as it was, or use overwrite=True or another path",
-        )
-    return str(begun["state"])
+def _write_frame(dataset: xr.Dataset, location: Location) -> None:
+    """Write metadata and what is in memory; blocks that are there stay."""
+    dataset.to_zarr(location, mode="a", compute=False, consolidated=False, zarr_format=3)
 
 
-def _is_empty(location: str) -> bool:
-    return os.path.isdir(location) and not os.listdir(location)
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Say what differs between two plans, the cause rather than its consequences."""
-    if set(before) != set(now):
-        yield f"variables {', '.join(sorted(before))} there, {', '.join(sorted(now))} now"
-        return
-    causes = dict.fromkeys(
-        f"{words} ({there} there, {here} now)"
-        for name, old in before.items()
-        for key, words in _ORIGIN.items()
-        if (there := old["origin"].get(key)) != (here := now[name]["origin"].get(key))
-    )
-    yield from causes
-    if causes:
-        return
-    # Coordinates first: data differs with them.
-    for name, old in sorted(before.items(), key=lambda item: len(item[1]["dims"])):
-        new = now[name]
-        for key in ("dims", "shape", "dtype", "chunks"):
-            if old[key] != new[key]:
-                yield f"{key} of {name!r} ({old[key]} there, {new[key]} now)"
-                return
-        if old["content"] != new["content"]:
-            if old["chunks"] is None:
-                yield f"the values of {name!r}"
-            else:
-                yield f"the input or a setting that {name!r} was predicted with"
-
-
-def _prepare(dataset: xr.Dataset, location: str) -> None:
+def _prepare(dataset: xr.Dataset, location: Location) -> None:
     """Write metadata, what is in memory, and the empty journal. Can be repeated."""
-    with describing(location):
-        dataset.to_zarr(location, mode="a", compute=False, consolidated=False)
-    journal = zarr.open_group(location, mode="r+", path=_JOURNAL)
+    _write_frame(dataset, location)
     for name, array in _lazy(dataset).items():
-        journal.create_array(
-            name,
-            shape=array.numblocks,
-            chunks=(1,) * array.ndim,
-            dtype="uint8",
-            fill_value=0,
-            compressors=None,
-            overwrite=True,
+        _begin_entries(location, name, np.zeros(array.numblocks, np.uint32))
+    _journal(location).update_attributes({"state": "writing"})
+
+
+def _journal(location: Location) -> zarr.Group:
+    return zarr.open_group(location, mode="r+", path=JOURNAL, use_consolidated=False)
+
+
+def _begin_entries(location: Location, name: str, entries: Entries) -> None:
+    """Make the journal of a variable: the checksums of its blocks, 0 of those not written."""
+    array = _journal(location).create_array(
+        name,
+        shape=entries.shape,
+        chunks=(1,) * entries.ndim,
+        dtype=entries.dtype,
+        fill_value=0,
+        compressors=None,
+        overwrite=True,
+    )
+    if entries.any():
+        array[...] = entries
+
+
+def _regions(array: da.Array) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """Yield the number and the region of each block."""
+    edges = [[0, *accumulate(sizes)] for sizes in array.chunks]
+    for number in product(*map(range, array.numblocks)):
+        yield number, tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, number, strict=True))
+
+
+def _check(dataset: xr.Dataset, location: Location, begun: Mapping[str, Any]) -> bool:
+    """Compare a store with its plan and journal; return whether blocks are missing.
+
+    What is missing or cannot be read is written again. What can be read and differs was changed by
+    somebody, and is refused.
+    """
+    plan, arrays = begun["plan"]["variables"], _lazy(dataset)
+    there = describe(location, plan, streamed=arrays)
+    if any(name not in there or None in there[name].values() for name in plan):
+        _write_frame(dataset, location)
+        there = describe(location, plan, streamed=arrays)
+    if found := list(changes(there, plan)):
+        raise StoreError(
+            "the store was changed since it was begun",
+            variable=str(location),
+            found="; ".join(found),
+            expected="what its journal says: the same metadata and coordinates",
+            fix="restore what was changed, or delete the zarr.json of that variable: it is written "
+            "anew; or overwrite=True",
         )
-    journal.attrs.update({"state": "writing"})
+    recorded: dict[str, Entries | None] = dict.fromkeys(arrays)
+    if begun["state"] == "writing":
+        for name in arrays:
+            if (part := open_part(location, f"{JOURNAL}/{name}")) is not None:
+                recorded[name] = np.asarray(part[...])  # type: ignore[index]
+    intact = _intact(arrays, location, recorded, begun.get("checksums", {}))
+    _check_doubtful(begun["plan"]["content"], arrays, location, intact)
+    if begun["state"] == "complete" and all(entries.all() for entries in intact.values()):
+        return False
+    journal = _journal(location)
+    for name, entries in intact.items():
+        if (before := recorded[name]) is None:
+            _begin_entries(location, name, entries)
+        else:
+            for number in np.argwhere(before != entries):
+                journal[name][tuple(number)] = 0  # type: ignore[index]
+    journal.update_attributes({"state": "writing"})
+    return True
 
 
-def _write_missing(dataset: xr.Dataset, location: str) -> None:
+def _intact(
+    arrays: Mapping[str, da.Array],
+    location: Location,
+    recorded: Mapping[str, Entries | None],
+    complete: Mapping[str, int],
+) -> dict[str, Entries]:
+    """Return the checksums of the blocks that are on disk as they were written, else 0.
+
+    Parameters
+    ----------
+    arrays : mapping of str to dask Array
+    location : str or Store
+    recorded : mapping of str to array of uint32, or None
+        The entries of the journal. Where there are none a block counts that can be read and holds
+        values,
+    complete : mapping of str to int
+        unless the checksum of all entries is known, and right.
+    """
+    call = _Call(location)
+    tasks: dict[tuple[Any, ...], Any] = {
+        (f"look-{call.token}", name, *number): (_look, (call, name), region)
+        for name, array in arrays.items()
+        for number, region in _regions(array)
+        if (entries := recorded[name]) is None or entries[number]
+    }
+    looks = compute_as_if_collection(da.Array, tasks, list(tasks)) if tasks else []
+    intact = {name: np.zeros(array.numblocks, np.uint32) for name, array in arrays.items()}
+    empty = {name: np.zeros(array.numblocks, bool) for name, array in arrays.items()}
+    for (_, name, *number), (found, bare) in zip(tasks, looks, strict=True):
+        intact[name][tuple(number)], empty[name][tuple(number)] = found, bare
+    for name, found in intact.items():
+        if (entries := recorded[name]) is not None:
+            found[found != entries] = 0
+        elif checksum(found) != complete.get(name):
+            found[empty[name]] = 0
+    return intact
+
+
+def _look(place: tuple[_Call, str], region: tuple[slice, ...]) -> tuple[int, bool]:
+    """Return the checksum of a block on disk, 0 if it cannot be read, and whether it is empty."""
+    target, _ = _open(*place)
+    try:
+        block = np.asarray(target[region])
+    except OSError:
+        raise
+    except Exception:  # each codec has its own for bytes that it cannot read
+        return 0, False
+    empty = np.full_like(block, target.fill_value)
+    return checksum(block), np.array_equal(block, empty, equal_nan=block.dtype.kind == "f")
+
+
+def _check_doubtful(
+    content: Mapping[str, Any],
+    arrays: Mapping[str, da.Array],
+    location: Location,
+    intact: Mapping[str, Entries],
+) -> None:
+    """Compute a few blocks again, of variables that their identity does not tell from others."""
+    call = _Call(location)
+    now, there = {}, {}
+    for name, array in arrays.items():
+        if identity.is_certain(content[name]):
+            continue
+        regions = dict(_regions(array))
+        done = [number for number in regions if intact[name][number]]
+        for number in {done[i] for i in (0, len(done) // 2, -1)} if done else ():
+            now[name, number] = array.blocks[number] if number else array
+            there[name, number] = np.asarray(_open(call, name)[0][regions[number]])
+    (computed,) = compute(now)
+    for (name, number), block in computed.items():
+        before = there[name, number]
+        scale = np.nanmax(np.abs(before), initial=0, where=np.isfinite(before))
+        if not np.allclose(block, before, rtol=0, atol=ROUNDING * scale, equal_nan=True):
+            raise other_prediction(
+                location,
+                [
+                    f"the input or a setting that {name!r} was predicted with (its block {number} "
+                    "comes out otherwise)"
+                ],
+            )
+
+
+def _write_missing(dataset: xr.Dataset, location: Location) -> None:
     """Compute and write all blocks that have no entry in the journal."""
-    name = f"to-zarr-{uuid4().hex}"
-    journal = zarr.open_group(location, mode="r", path=_JOURNAL)
+    call = _Call(location)
+    name = f"to-zarr-{call.token}"
+    journal = _journal(location)
     graph: dict[Any, Any] = {}
     arrays = _lazy(dataset)
     for variable, array in arrays.items():
-        edges = [[0, *accumulate(sizes)] for sizes in array.chunks]
         written = np.asarray(journal[variable][...])  # type: ignore[index]
-        for number in product(*map(range, array.numblocks)):
-            if written[number]:
-                continue
-            region = tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, number, strict=True))
-            graph[(name, variable, *number)] = (
-                _write_block,
-                (name, location, variable),
-                region,
-                list(number),
-                (array.name, *number),
-            )
+        for number, region in _regions(array):
+            if not written[number]:
+                graph[(name, variable, *number)] = (
+                    _write_block,
+                    (call, variable),
+                    region,
+                    list(number),
+                    (array.name, *number),
+                )
     if not graph:
         return
     layers = HighLevelGraph.from_collections(name, graph, dependencies=list(arrays.values()))
     bar = tqdm(
         total=len(graph),
-        desc=f"writing {os.path.basename(location)}",
+        desc=f"writing {os.path.basename(str(location))}",
         unit="block",
         disable=not get_options().show_progress(),
     )
@@ -348,30 +471,44 @@ def _write_missing(dataset: xr.Dataset, location: str) -> None:
 
 
 def _write_block(
-    place: tuple[str, str, str],
+    place: tuple[_Call, str],
     region: tuple[slice, ...],
     number: list[int],
-    block: np.ndarray[Any, Any],
+    block: NDArray[Any],
 ) -> None:
     """Write a block, then its entry in the journal."""
     target, journal = _open(*place)
+    block = np.asarray(block, dtype=target.dtype)
     target[region] = block
-    journal[tuple(number)] = 1
+    journal[tuple(number)] = checksum(block)
 
 
 @lru_cache(maxsize=64)
-def _open(call: str, location: str, variable: str) -> tuple[Any, Any]:
+def _open(call: _Call, variable: str) -> tuple[Any, Any]:
     """Open a variable and its journal, once a process and call: another may replace the store."""
-    group = zarr.open_group(location, mode="r+", use_consolidated=False)
-    return group[variable], group[f"{_JOURNAL}/{variable}"]
+    group = zarr.open_group(call.location, mode="r+", use_consolidated=False)
+    return group[variable], group.get(f"{JOURNAL}/{variable}")
 
 
-def _finish(location: str) -> None:
-    """Declare the store complete; of the journal only the plan stays."""
-    journal = zarr.open_group(location, mode="r+", path=_JOURNAL, use_consolidated=False)
-    journal.attrs.update({"state": "complete"})
+def _finish(location: Location) -> None:
+    """Declare the store complete; of the journal only its attributes stay."""
+    journal = _journal(location)
+    if journal.attrs["state"] != "complete":
+        entries = {name: np.asarray(array[...]) for name, array in sorted(journal.arrays())}
+        if missing := sum(int((each == 0).sum()) for each in entries.values()):
+            raise StoreError(
+                "blocks that were written are not there",
+                variable=str(location),
+                found=f"{missing} blocks without an entry in the journal",
+                expected="workers that write to the same store",
+                fix="a path that is the same folder on all machines, or a URL",
+            )
+        sums = {name: checksum(each) for name, each in entries.items()}
+        journal.update_attributes({"state": "complete", "checksums": sums})
     for name in list(journal.array_keys()):
         del journal[name]
+    if not getattr(journal.store, "supports_consolidated_metadata", True):
+        return
     with warnings.catch_warnings():
         # Readers other than Zarr's own may not know it, and then read the metadata one by one.
         warnings.filterwarnings("ignore", message="Consolidated metadata")

@@ -1,0 +1,230 @@
+"""What a store is to hold and what it holds, in words that can be compared.
+
+The journal is a group beside the variables, where xarray does not look. Its attributes are the plan
+of the store and how far it is: preparing, writing, complete. Its arrays hold, while the store is
+written, an entry for each block.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+
+from xstefa.errors import StoreError
+from xstefa.inference import identity
+
+__all__ = ["JOURNAL", "Location", "changes", "checksum", "describe", "read_journal"]
+
+# A path, a URL, or a store that has neither.
+Location: TypeAlias = str | Store
+
+JOURNAL = "_xstefa"
+
+# What says where the numbers come from, in the words of an error message.
+_ORIGIN = {
+    "model_name": "the model",
+    "model_hash": "the model's content",
+    "model_schema": "the schema",
+    "model_precision": "the precision",
+    "xstefa_version": "the version of xstefa",
+}
+
+# Attributes without which the numbers mean something else.
+_DECODING = (
+    "units",
+    "calendar",
+    "scale_factor",
+    "add_offset",
+    "_FillValue",
+    "missing_value",
+    "_Unsigned",
+    "dtype",
+)
+
+
+def checksum(values: NDArray[Any]) -> int:
+    """Return the crc32 of values; never 0, which stands for none."""
+    if values.dtype.kind not in "fiub":
+        data = "\0".join(map(str, values.ravel().tolist())).encode()
+    else:
+        if values.dtype.kind == "f":
+            # Zarr leaves out blocks of fill values, and does not keep which NaN they were.
+            values = np.where(np.isnan(values), np.asarray(np.nan, values.dtype), values)
+        data = np.ascontiguousarray(values).tobytes()
+    return zlib.crc32(data) or 1
+
+
+def describe(
+    location: Location, names: Collection[str], *, streamed: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Describe variables of a store: all that decides what their numbers mean.
+
+    Parameters
+    ----------
+    location : str or Store
+    names : collection of str
+        Those that are not there are left out.
+    streamed : collection of str
+        Those written block by block, whose values are not read. Of the others ``values`` is the
+        checksum, or None if they cannot be read.
+
+    Raises
+    ------
+    StoreError
+        If metadata are damaged.
+    """
+    group = open_part(location)
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(names):
+        array = None if group is None else open_part(location, name)
+        if not isinstance(array, zarr.Array):
+            continue
+        attributes = dict(array.attrs)
+        found[name] = {
+            "dims": list(array.metadata.dimension_names or ()),  # type: ignore[union-attr]
+            "shape": list(array.shape),
+            "dtype": str(array.dtype),
+            "chunks": list(array.shards or array.chunks),
+            "attributes": {
+                key: attributes[key] for key in (*_ORIGIN, *_DECODING) if key in attributes
+            },
+        }
+        if name not in streamed:
+            try:
+                found[name]["values"] = checksum(np.asarray(array[...]))
+            except OSError:
+                raise
+            except Exception:  # each codec has its own for bytes that it cannot read
+                found[name]["values"] = None
+    return found
+
+
+def open_part(location: Location, path: str = "") -> zarr.Group | zarr.Array[Any] | None:
+    """Open a group or array of a store to be read, or return None if there is nothing.
+
+    Raises
+    ------
+    StoreError
+        If its metadata are damaged.
+    """
+    try:
+        return zarr.open(location, mode="r", path=path, use_consolidated=False)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise
+    except Exception as error:  # JSON, its fields and their types have each their own
+        file = "/".join(filter(None, [str(location), path, "zarr.json"]))
+        again = (
+            "overwrite=True to write the store anew"
+            if path == JOURNAL
+            else "delete the file and call again with resume=True: it is written anew"
+        )
+        raise StoreError(
+            "metadata of the store are damaged",
+            variable=file,
+            found=f"{type(error).__name__}: {error}".rstrip(": "),
+            fix=f"restore the file from a copy, or {again}",
+        ) from error
+
+
+def read_journal(
+    location: Location, plan: Mapping[str, Any], *, resume: bool
+) -> dict[str, Any] | None:
+    """Return the attributes of the journal, or None if there is no store yet.
+
+    Raises
+    ------
+    StoreError
+        If the store is not to be gone on with, or not by this plan.
+    """
+    journal = open_part(location, JOURNAL)
+    if journal is None:
+        group = open_part(location)
+        if group is None:
+            if isinstance(location, str) and "://" not in location and _is_occupied(location):
+                raise StoreError(
+                    "there is something else than a Zarr store",
+                    variable=location,
+                    fix="choose another path",
+                )
+            return None
+        if isinstance(group, zarr.Group) and not group.attrs and not any(group.members()):
+            return None  # the writer died before it could say what it was about to write
+    begun: dict[str, Any] = {} if journal is None else dict(journal.attrs)
+    if not resume:
+        raise StoreError(
+            "the store exists",
+            variable=str(location),
+            found=f"a store that is {begun.get('state', 'not of xstefa.to_zarr')}",
+            expected="a path where there is nothing yet",
+            fix="resume=True to go on with it, overwrite=True to replace it, or another path",
+        )
+    if not {"plan", "state"} <= set(begun):
+        raise StoreError(
+            "the store was not written by xstefa.to_zarr, so what it lacks is not known",
+            variable=str(location),
+            fix="overwrite=True to replace it, or choose another path",
+        )
+    before = begun["plan"]
+    found = list(changes(before["variables"], plan["variables"]))
+    if not found:
+        found = [
+            f"the input or a setting that {name!r} was predicted with ({difference})"
+            for name, content in plan["content"].items()
+            if (difference := identity.differences(before["content"][name], content))
+        ]
+    if found:
+        raise other_prediction(location, found)
+    return begun
+
+
+def other_prediction(location: Location, found: Collection[str]) -> StoreError:
+    """Refuse to go on with a store, saying what differs."""
+    return StoreError(
+        "the store was begun with another prediction",
+        variable=str(location),
+        found="; ".join(found),
+        expected="the same model, input, settings and blocks as in the interrupted call",
+        fix="repeat the call as it was, or use overwrite=True or another path",
+    )
+
+
+def _is_occupied(location: str) -> bool:
+    return os.path.exists(location) and not (os.path.isdir(location) and not os.listdir(location))
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say what differs between two descriptions, the cause rather than its consequences."""
+    if set(before) != set(now):
+        yield f"variables {', '.join(sorted(before))} there, {', '.join(sorted(now))} now"
+        return
+    causes = dict.fromkeys(
+        f"{words} ({there} there, {here} now)"
+        for name, old in before.items()
+        for key, words in _ORIGIN.items()
+        if (there := old["attributes"].get(key)) != (here := now[name]["attributes"].get(key))
+    )
+    yield from causes
+    if causes:
+        return
+    # Coordinates first: data differs with them.
+    for name, old in sorted(before.items(), key=lambda item: ("values" not in item[1], item[0])):
+        new = now[name]
+        for key in ("dims", "shape", "dtype", "chunks"):
+            if old[key] != new[key]:
+                yield f"{key} of {name!r} ({old[key]} there, {new[key]} now)"
+                return
+        for key in sorted(set(old["attributes"]) | set(new["attributes"])):
+            there, here = old["attributes"].get(key), new["attributes"].get(key)
+            if there != here:
+                yield f"{key} of {name!r} ({there} there, {here} now)"
+        if old.get("values") != new.get("values"):
+            yield f"the values of {name!r}"
