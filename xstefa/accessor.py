@@ -108,12 +108,14 @@ class StefaAccessor:
         -------
         Dataset
             Lazy where the dataset is. Series that are no token, ingredient or target are left out,
-            and named in the history. A daily dataset comes back as it is.
+            and named in the history. A daily dataset comes back as it is. Reference and lead times
+            that do not overlap become one axis.
 
         Raises
         ------
-        UnitsError, CalendarError, MissingTokenError
-            If amounts are ambiguous, a day is not a whole number of steps, or nothing is known.
+        UnitsError, CalendarError, LayoutError, MissingTokenError
+            If amounts are ambiguous; a day is not a whole number of steps, or products of different
+            steps were merged; forecasts overlap; or nothing is known.
         """
         if not isinstance(schema, Schema):
             schema = load_schema("stefaland" if schema is None else schema)

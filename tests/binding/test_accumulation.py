@@ -147,6 +147,23 @@ def test_sums_of_steps_are_right_or_refused(schema, weather, hours):
     assert found == [None if (weather, hours) in refused else True] * len(CHANGES)
 
 
+def test_the_only_rain_of_a_record_is_right_or_refused_wherever_it_falls(schema):
+    """The days looked at may see it grow, and not the restart."""
+    for day in (5, 13, 26):
+        rain = np.zeros((HOURS.size, *CELLS))
+        rain[24 * day + 8 : 24 * day + 11] = np.random.default_rng(day).gamma(2, 1e-3, (3, *CELLS))
+        for first in (0, 6):
+            result = result_of(dataset(running(rain, hours=1, period=24, first=first), 1), schema)
+            if result is not None:
+                np.testing.assert_allclose(result[1:], of_steps(rain, 24)[1:], atol=1e-6)
+
+
+def test_a_record_of_one_day_may_be_a_running_total(schema):
+    rain = storms(np.random.default_rng(1))[:24]
+    result = result_of(dataset(running(rain, hours=1, period=24, first=0), 1), schema)
+    np.testing.assert_allclose(result, of_steps(rain, 24), rtol=1e-5)
+
+
 # ---- the caller's word
 
 

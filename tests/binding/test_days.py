@@ -114,7 +114,7 @@ def test_noon_merged_with_midnight_is_named_and_the_fix_predicts(schema, tiny_mo
     both = xr.merge([noon, days.drop_vars("pr")], join="outer")
     with pytest.raises(CalendarError, match="merged") as caught:
         both.stefa.daily()
-    assert "pr at 12:00; of tas at 00:00" in caught.value.found
+    assert caught.value.found == "pr at 12:00; tas at 00:00"
     assert "isel" not in caught.value.fix
     mended = follow(caught.value, both)
     xr.testing.assert_equal(mended, days)
@@ -126,13 +126,16 @@ def test_noon_merged_with_midnight_is_named_and_the_fix_predicts(schema, tiny_mo
 
 
 def test_hours_merged_with_three_hours_are_named(schema, follow):
-    hours = rain(pd.date_range("2001-01-01", periods=24 * DAYS, freq="h"))
-    coarse = hours[["pr"]].isel(time=slice(None, None, 3))
+    hours = rain(pd.date_range("2001-01-01T01", periods=24 * DAYS, freq="h"), units="mm")
+    coarse = hours[["pr"]].isel(time=slice(2, None, 3)).rename(pr="wet")
     merged = xr.merge([coarse, hours[["tas"]]], join="outer")
-    with pytest.raises(CalendarError, match="pr at 00:00 03:00 06:00") as caught:
-        daily(merged, schema)
+    words = {"accumulation": "step", "rename": {"wet": "precipitation"}}
+    with pytest.raises(
+        CalendarError, match=r"wet at 00:00 03:00 06:00 \.\.\. 21:00; tas"
+    ) as caught:
+        daily(merged, schema, **words)
     mended = follow(caught.value, merged)
-    np.testing.assert_array_equal(mended["pr"], daily(coarse, schema)["pr"])
+    np.testing.assert_array_equal(mended["wet"], daily(coarse, schema, **words)["wet"])
     np.testing.assert_array_equal(mended["tas"], daily(hours, schema)["tas"])
 
 

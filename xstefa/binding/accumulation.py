@@ -41,6 +41,7 @@ _FALLS = 0.1  # what sums of steps lose at least at hours at which a running tot
 _RESTART = 0.6  # what a restart takes at least; half of that where a period has two or three steps
 _FALLING = 0.25  # of the values above zero, how many of a step are followed by less
 _FAINT = 0.01  # of the largest: what stands below it proves nothing
+_MUCH = 0.2  # of the largest at a point
 _LEAST_STEPS = 8  # a day: with fewer the daily cycle of radiation looks like a running total
 _LEAST_PROOFS = 4
 
@@ -197,6 +198,8 @@ class _Evidence:
 
     Parameters
     ----------
+    steps : array
+        How many steps were looked at.
     stood : array
         What stood in the slot before, in units of the amount.
     lost, grown : array
@@ -210,6 +213,7 @@ class _Evidence:
         each step no more than a few, because neighbours prove the same.
     """
 
+    steps: NDArray[np.float64]
     stood: NDArray[np.float64]
     lost: NDArray[np.float64]
     grown: NDArray[np.float64]
@@ -234,12 +238,16 @@ class _Evidence:
         before, after = np.where(known, before, 0), np.where(known, after, 0)
         slot = (ends[places][1:][follows] - 1) % _DAY // step
         clear = before > _FAINT * before.max(initial=0.0)
-        same = (after >= (1 - _NOISE) * before) & (after <= (1 + _FALLS) * before)
+        # The first amount after a restart may be more than all before it, but hardly just as much,
+        # and hardly more than much.
+        much = before > _MUCH * before.max(axis=0, initial=0.0)
+        same = (after >= (1 - _NOISE) * before) & (much | (after <= (1 + _FALLS) * before))
 
         def by_slot(of_steps: NDArray[np.generic]) -> NDArray[np.float64]:
             return np.bincount(slot, of_steps, minlength=slots).astype(np.float64)
 
         return cls(
+            steps=by_slot(np.ones_like(slot)),
             stood=by_slot(before.sum(axis=1)),
             lost=by_slot((before - after).clip(min=0).sum(axis=1)),
             grown=by_slot((after - before).clip(min=0).sum(axis=1)),
@@ -293,7 +301,7 @@ class _Evidence:
             return False  # stamped when it restarts, so that the last step before it is lost
         mine = set(restarts)
         # The record of a single day that begins at 00:00 sees no restart.
-        single = restarts == (0,) and self.stood[0] == 0
+        single = restarts == (0,) and self.steps[0] == 0
         return all(
             self.kept[list(set(other) - mine)].sum() >= _LEAST_PROOFS
             if set(other) > mine

@@ -7,7 +7,7 @@ stamped 00:00 belongs, as the end of an interval, to the day before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeAlias
 
@@ -89,9 +89,8 @@ def daily(
         )
     days = _Days.of(ds, time, step)
     names = dict.fromkeys(rule.variable for rule in rules)
-    _check_merged(
-        ds, [n for n in names if accumulation is None or in_memory(ds.variables[n])], days
-    )
+    if accumulation is None or all(in_memory(ds.variables[name]) for name in names):
+        _check_merged(ds, names, days, accumulation=accumulation, renamed=renamed)
     amounts = [rule for rule in rules if rule.method == "sum"]
     if accumulation is not None:
         restarts = dict.fromkeys([r.variable for r in amounts], stated(accumulation, step=step))
@@ -135,50 +134,58 @@ def _step(time: xr.DataArray) -> int:
             variable=str(time.name),
             found=f"steps of {np.unique(gaps)[:4].tolist()} s",
             expected="steps of 1, 3, 6, ... hours (missing ones are fine)",
-            fix=f"shift = pd.Timedelta({offset}, 'min'); ds = ds.assign_coords({time.name}="
-            f"(ds.indexes[{time.name!r}] - shift).round('{minutes}min') + shift)   # each stamp to "
-            "the step next to it",
+            fix=f"shift = pd.Timedelta({offset}, 'min'); ds = ds.assign_coords({{{time.name!r}: "
+            f"(ds.indexes[{time.name!r}] - shift).round('{minutes}min') + shift}})   # each stamp "
+            "to the step next to it",
         )
     return step
 
 
-def _check_merged(ds: xr.Dataset, names: list[str], days: _Days) -> None:
+def _check_merged(
+    ds: xr.Dataset,
+    names: Iterable[str],
+    days: _Days,
+    *,
+    accumulation: str | None,
+    renamed: Mapping[str, str],
+) -> None:
     """Refuse products of different steps on one axis: of some, each day would be incomplete.
 
     A few days are read.
     """
-    clock = days.stamps % _DAY
-    groups: dict[tuple[int, ...], list[str]] = {}
+    parts: dict[tuple[int, ...], list[str]] = {}
+    complete = True
     for name in names:
         places, values = some_days(ds[name], time=days.time, steps=_DAY // days.step, days=4)
         known = pd.notna(values).any(axis=1)
-        hours, slot = np.unique(clock[places], return_inverse=True)
+        hours, slot = np.unique(days.stamps[places] % _DAY, return_inverse=True)
         share = np.bincount(slot, known) / np.bincount(slot)
         often = hours[share > 0.5]
-        regular = np.unique(np.diff(often, append=often[:1] + _DAY)).size <= 1
-        if not (regular and (share[share <= 0.5] == 0).all()):
-            often = hours
-        groups.setdefault(tuple(often.tolist()), []).append(name)
-    steps = {hours: names for hours, names in groups.items() if hours}
-    if all(len(hours) == np.unique(clock).size for hours in steps):
+        regular = np.unique(np.diff(often, append=often[:1] + _DAY)).size == 1
+        if regular and often.size < hours.size and (share[share <= 0.5] == 0).all():
+            hours, complete = often, False
+        parts.setdefault(tuple(hours.tolist()), []).append(name)
+    if complete:
         return
     time = days.time
-    parts = list(steps.values())
+    words = [f"accumulation={accumulation!r}"] if accumulation is not None else []
+    words += [f"rename={{k: v for k, v in {renamed}.items() if k in names}}"] if renamed else []
     raise CalendarError(
         "products of different steps, or with different stamps, were merged on one time axis",
         variable=time,
-        found="values of "
-        + "; of ".join(
-            f"{', '.join(names)} at {' '.join(f'{h // 3600:02}:{h // 60 % 60:02}' for h in hours)}"
-            for hours, names in steps.items()
-        ),
+        found="; ".join(f"{', '.join(part)} at {_clock(hours)}" for hours, part in parts.items()),
         expected="values at every step: each product made daily before the merge",
         fix=(
             f"ds = xr.merge([ds.drop_dims({time!r})] + [ds[names].dropna({time!r}, how='all')"
-            f".stefa.daily().assign_coords({time}=lambda day: day[{time!r}].dt.floor('1D')) "
-            f"for names in {parts}], join='outer')"
+            f".stefa.daily({', '.join(words)}).assign_coords({{{time!r}: lambda day: "
+            f"day[{time!r}].dt.floor('1D')}}) for names in {list(parts.values())}], join='outer')"
         ),
     )
+
+
+def _clock(seconds: tuple[int, ...]) -> str:
+    words = [f"{each // 3600:02}:{each // 60 % 60:02}" for each in seconds]
+    return " ".join(words if len(words) < 5 else [*words[:3], "...", words[-1]])
 
 
 # ---- which rule
