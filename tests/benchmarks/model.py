@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import xstefa
 from tests.benchmarks.plain import PlainStefaLand, plain_masks
 from xstefa.model.architecture import HeadSize
+from xstefa.model.arithmetic import bfloat16_is_native
 from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 
@@ -155,6 +156,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     plain, network = networks()
+    precisions = ("fp32", "bf16") if bfloat16_is_native("cpu") else ("fp32",)
 
     def load() -> str:
         return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
@@ -168,7 +170,7 @@ def main() -> None:
     for batch in options.batches:
         x, c = inputs(batch)
         for what in ("encode", "predict"):
-            for precision in ("fp32", "bf16"):
+            for precision in precisions:
                 ours = Ours(network, precision)
 
                 def reference(what: str = what, x: Tensor = x, c: Tensor = c) -> Result:

@@ -64,6 +64,7 @@ def run(foundation: xstefa.Model, folder: Path, *, stop: int = 0) -> subprocess.
     )
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(foundation, tmp_path):
     undisturbed = run(foundation, tmp_path / "a")
     killed = run(foundation, tmp_path / "b", stop=5)

@@ -332,9 +332,9 @@ class Engine:
     def _run(self, answer: Answer, forcing: Floats, static: Floats) -> Floats:
         import torch
 
-        network = self._network()
         from xstefa.model.arithmetic import autocast, plain_float32
 
+        network = self._network()
         slot, exact = _slots_of(self.device).one(), plain_float32()
         with slot, exact, torch.inference_mode(), autocast(self.device, self.key.precision):
             tensors = [torch.from_numpy(b).to(self.device) for b in (forcing, static)]
