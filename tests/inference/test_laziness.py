@@ -211,7 +211,7 @@ def test_bad_chunks_are_warned_about_once_with_the_call_that_helps(tiny_model):
         coords={"time": xr.date_range("1980-01-01", periods=days)},
     )
     with pytest.warns(
-        ChunksWarning, match=r"ds\.chunk\(\{'time': -1, 'y': \d+, 'x': \d+\}\)"
+        ChunksWarning, match=r"\.chunk\(\{'time': -1, 'y': \d+, 'x': \d+\}\)"
     ) as seen:
         ds.stefa.predict(tiny_model)
     assert len(seen) == 1
