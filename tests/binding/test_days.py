@@ -183,6 +183,18 @@ def test_maps_on_axes_of_other_names_are_named_and_the_fix_predicts(
     assert mended.stefa.predict(tiny_model).notnull().any()
 
 
+@pytest.mark.parametrize(("name", "other"), [("site", "station"), ("time", "valid_time")])
+def test_a_dimension_of_another_name_is_renamed_and_not_cut(basins, schema, follow, name, other):
+    ds = basins.drop_vars("cold").rename(hot="tas")
+    ds["tas"].attrs = {"units": "degC"}
+    ds = ds.drop_vars(["lat", "lon"]).assign_coords(site=["a", "b", "c"])
+    both = xr.merge([ds.drop_vars("tas"), ds[["tas"]].rename({name: other})])
+    (problem,) = plan(both, schema).problems
+    assert "isel" not in problem.fix
+    mended = follow(problem, both)
+    np.testing.assert_array_equal(bind(mended, schema).forcing["temperature_mean"], ds["tas"])
+
+
 def test_no_choice_of_one_row_of_a_map_is_proposed(basins, schema):
     ds = basins.drop_vars(["hot", "cold"])
     ds["tas"] = ("time", "lat_", "lon"), np.ones((10, 2, 2)), {"units": "degC"}

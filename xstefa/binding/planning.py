@@ -362,6 +362,24 @@ def _advice(variable: Variable) -> str:
     return f"in units like {variable.units}: {'; '.join(ways)}"
 
 
+def _same_dims(fact: Facts, dims: tuple[str, ...], extra: list[str]) -> str:
+    """Say how a forcing comes to have the dimensions of the others; never by one site or day."""
+    lacking = [dim for dim in dims if dim not in fact.dims]
+    if not lacking and not any(axis_of(dim, {}) for dim in extra):
+        return f"ds = ds.isel({extra[0]}=0, drop=True)   # or another; {extra[0]!r} is one too many"
+    if len(lacking) == len(extra):
+        return (
+            f"ds = xr.merge([ds.drop_dims({extra}), ds.drop_dims({lacking})"
+            f".rename({dict(zip(extra, lacking, strict=True))})])   # if {extra} are the same as "
+            f"{lacking}; else ds[[{fact.name!r}]].interp(...) for points, "
+            "ds.stefa.aggregate(polygons) for basins"
+        )
+    return (
+        f"bring {fact.name!r} to the sites of the others first: ds[[{fact.name!r}]].interp(...) "
+        "for points, ds.stefa.aggregate(polygons) for basins"
+    )
+
+
 def _missing(
     variable: Variable,
     unused: Mapping[str, str],
@@ -384,13 +402,8 @@ def _missing(
         extra = [dim for dim in fact.dims if dims is not None and dim not in dims]
         if not fact.numeric:
             fix = f"ds[{fact.name!r}] = ds[{fact.name!r}].astype(float)"
-        elif extra and not any(axis_of(dim, {}) for dim in extra):
-            fix = f"drop the extra dimension first, e.g. ds = ds.isel({extra[0]}=0, drop=True)"
         elif extra:
-            fix = (
-                f"bring {fact.name!r} to the sites of the others first: ds[[{fact.name!r}]].interp "
-                "for points, ds.stefa.aggregate(polygons) for basins"
-            )
+            fix = _same_dims(fact, dims or (), extra)
         else:
             fix = (
                 f"if it is {wanted.name} after all, correct its attributes or say so: "
