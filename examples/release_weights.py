@@ -20,7 +20,8 @@ from train_release import TASKS, WINDOWS, held_out_sites, opened
 import xstefa
 from xstefa.evaluation.intervals import median_interval, paired_difference
 from xstefa.inference.windows import WindowPolicy
-from xstefa.model.checkpoint import Model, create_model, load_model
+from xstefa.model.checkpoint import Model, create_model
+from xstefa.model.registry import load_model
 from xstefa.training.ensemble import ensemble
 
 LICENCES = """\

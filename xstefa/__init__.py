@@ -10,8 +10,9 @@ from xstefa.cf import to_netcdf
 from xstefa.datasets import open_sample
 from xstefa.errors import XstefaError
 from xstefa.inference.store import to_zarr
-from xstefa.model.checkpoint import Model, list_models, load_model
+from xstefa.model.checkpoint import Model
 from xstefa.model.published import import_published
+from xstefa.model.registry import list_models, load_model
 from xstefa.options import set_options
 from xstefa.schema import load_schema
 

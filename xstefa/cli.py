@@ -55,8 +55,7 @@ def tokens(dataset: str, schema: str) -> None:
 @main.command()
 def models() -> None:
     """List the models that come with the package."""
-    for name in xstefa.list_models():
-        click.echo(repr(xstefa.load_model(name)))
+    click.echo(repr(xstefa.list_models()))
 
 
 @main.command()

@@ -6,7 +6,8 @@ All derive from `XstefaError`; each also derives from the builtin that callers w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "AmbiguousMatchError",
@@ -24,6 +25,7 @@ __all__ = [
     "TrainingError",
     "UnitsError",
     "XstefaError",
+    "did_you_mean",
     "raise_problems",
 ]
 
@@ -159,6 +161,12 @@ class BindingErrors(XstefaError, ValueError):
             for number, problem in enumerate(self.problems, start=1)
         ]
         return "\n".join([f"{self.message}:", *lines])
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str | None:
+    """Return the question to ask after an unknown name; None if no known one is close."""
+    close = difflib.get_close_matches(str(name), list(known), n=3)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else None
 
 
 def raise_problems(problems: Sequence[XstefaError]) -> None:

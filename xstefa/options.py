@@ -6,7 +6,6 @@ that a keyword and a setting of the same name are checked by the same rule and m
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
 
-from xstefa.errors import OptionError
+from xstefa.errors import OptionError, did_you_mean
 
 Precision = Literal["fp32", "bf16"]
 
@@ -245,12 +244,11 @@ def _replaced(options: Options, values: Mapping[str, object]) -> Options:
     known = [field.name for field in fields(Options)]
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
             raise OptionError(
                 variable=name,
                 found="an option xstefa does not have",
                 expected="one of " + ", ".join(known),
-                fix=f"did you mean {close[0]}?" if close else "see xstefa.set_options",
+                fix=did_you_mean(name, known) or "see xstefa.set_options",
             )
     changes: dict[str, Any] = dict(values)
     return replace(options, **changes)

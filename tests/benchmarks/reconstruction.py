@@ -19,7 +19,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from xstefa.binding import bind
 from xstefa.evaluation.holdout import held_out
-from xstefa.model.checkpoint import load_model
+from xstefa.model.registry import load_model
 from xstefa.schema import Schema, Variable
 
 Floats = NDArray[np.float64]

@@ -56,6 +56,22 @@ def test_evaluate_a_model_as_such(basins, model):
     xr.testing.assert_identical(basins.stefa.evaluate(model, scores="nse"), expected)
 
 
+def test_models_of_an_older_schema_know_the_names_of_today(basins, model, foundation):
+    def forgetful(known):
+        tokens, targets = (
+            tuple(replace(v, standard_names=(), aliases=()) for v in part)
+            for part in (known.spec.schema.forcings, known.spec.schema.targets)
+        )
+        schema = replace(known.spec.schema, forcings=tokens, targets=targets)
+        return create_model(replace(known.spec, schema=schema), known.network().state_dict())
+
+    older = forgetful(model)
+    expected = basins.stefa.evaluate(model, scores="nse")
+    xr.testing.assert_equal(basins.stefa.evaluate(older, scores="nse"), expected)
+    tuned = basins.stefa.finetune("streamflow", model=forgetful(foundation), **FAST)
+    assert tuned.schema == model.schema
+
+
 def test_evaluate_is_lazy_for_chunks(basins, model):
     whole = basins.stefa.evaluate("streamflow", model=model, scores=["nse", "fhv"])
     lazy = basins.chunk(site=2).stefa.evaluate("streamflow", model=model, scores=["nse", "fhv"])

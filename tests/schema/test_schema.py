@@ -6,7 +6,7 @@ import pytest
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
 from xstefa.binding.units import conversion
 from xstefa.errors import SchemaError
-from xstefa.schema import Schema, load_schema
+from xstefa.schema import Alias, Schema, load_schema
 
 SCHEMA = load_schema()
 
@@ -137,6 +137,13 @@ def test_models_of_an_older_schema_know_new_names_as_long_as_numbers_mean_the_sa
     for change in ({"units": "m d-1"}, {"transform": "log1p"}, {"name": "rain"}):
         changed = replace(SCHEMA, forcings=(replace(first, **change), *others))
         assert changed.current() is changed
+    observed, *rest = SCHEMA.targets
+    renamed = replace(observed, aliases=(Alias(name="mine", source="own"),))
+    added = replace(observed, name="another")
+    own = replace(older, targets=(renamed, *rest, added)).current()
+    assert own.forcings == SCHEMA.forcings
+    assert own.target(observed.name).aliases == (*observed.aliases, *renamed.aliases)
+    assert own.target("another") == added
     swapped = replace(SCHEMA, forcings=(*others, first))
     assert swapped.current() is swapped
     unknown = replace(SCHEMA, name="published")

@@ -17,7 +17,8 @@ from xstefa.evaluation.sites import Mask, Sites, only_sites
 from xstefa.evaluation.twins import Twins, find_twins
 from xstefa.inference.predict import predict
 from xstefa.inference.windows import Floats
-from xstefa.model.checkpoint import Model, foundation_model
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import foundation_model
 from xstefa.schema import Target
 from xstefa.training.finetune import (
     TrainingOptions,

@@ -14,7 +14,8 @@ from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.sites import Sites
 from xstefa.inference.predict import predict
-from xstefa.model.checkpoint import Model, load_model, model_for
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import load_schema
 from xstefa.training.guards import ROLES, roles

@@ -11,7 +11,8 @@ import xarray as xr
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.answers import Answer
 from xstefa.inference.passes import make_key, provenance, run, understand
-from xstefa.model.checkpoint import Model, foundation_model
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import foundation_model
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -47,9 +47,9 @@ class Understood:
 def understand(
     dataset: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None
 ) -> Understood:
-    """Match a dataset to a schema, with every source known today; raise all that is wrong."""
+    """Match a dataset to a schema; raise all that is wrong."""
     dataset = plain(dataset)
-    understood = plan(dataset, schema.current(), rename=rename)
+    understood = plan(dataset, schema, rename=rename)
     raise_problems(understood.problems)
     if understood.layout is None:
         raise LayoutError(
@@ -140,7 +140,7 @@ def provenance(key: EngineKey, dataset: xr.Dataset, *, done: str) -> dict[str, s
     # No time of day: the same prediction planned twice is the same to dask.
     line = f"xstefa {__version__}: {done} by {key.model.name}"
     previous = dataset.attrs.get("history")
-    schema = key.model.schema
+    schema = key.model.spec.schema
     return {
         "source": f"StefaLand model {key.model.name}",
         "model_name": key.model.name,

@@ -14,7 +14,8 @@ from xstefa.inference.answers import Members
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
-from xstefa.model.checkpoint import Model, load_model, model_for
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import load_schema
 

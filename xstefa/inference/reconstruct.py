@@ -15,7 +15,8 @@ from xstefa.inference.answers import Answer
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Understood, each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
-from xstefa.model.checkpoint import Model, foundation_model
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import foundation_model
 from xstefa.model.scaler import Moments
 from xstefa.options import as_list
 from xstefa.schema import Kind, Variable

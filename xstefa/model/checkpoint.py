@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib import resources
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -156,10 +156,10 @@ class Model:
         """Short name."""
         return self.spec.name
 
-    @property
+    @cached_property
     def schema(self) -> Schema:
-        """Tokens the model reads."""
-        return self.spec.schema
+        """Tokens the model reads, with all sources known today: see `Schema.current`."""
+        return self.spec.schema.current()
 
     @property
     def target(self) -> Target | None:
@@ -289,15 +289,43 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> Model:
         """Copy the model to `path`, with its card beside it as Markdown.
 
+        Parameters
+        ----------
+        path : path-like
+            With or without the ending ``.safetensors``; `load_model` finds it either way.
+
         Returns
         -------
         Model
             The saved model, equal to this one.
         """
-        target = Path(path).with_suffix(SUFFIX)
+        target = model_path(path)
         _write_atomically(target, self.path.read_bytes())
         _write_atomically(target.with_suffix(".md"), self.card.encode())
         return Model(target)
+
+    def summary(self) -> dict[str, str]:
+        """Return what tables of models show: target, units, support, skill at held-out sites, size.
+
+        Skill is the score that decided, as a median over sites with its interval, where the
+        provenance states one.
+        """
+        target, skill = self.target, self.spec.provenance.get("skill")
+        return {
+            "target": "none (foundation)" if target is None else target.name,
+            "units": "" if target is None else target.units,
+            "support": self.spec.support,
+            "skill": "{score} {median:.3f} ({low:.3f} to {high:.3f}), {sites} sites".format(**skill)
+            if skill
+            else "",
+            "size": f"{self.path.stat().st_size / 1e6:.1f} MB",
+        }
+
+    def _repr_html_(self) -> str:
+        facts = {"model": self.name, **self.summary(), "hash": self.content_hash[:12]}
+        rows = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in facts.items() if v)
+        card = f"<details><summary>card</summary><pre>{escape(self.card)}</pre></details>"
+        return f"<div><table>{rows}</table>{card}</div>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Model) and self.content_hash == other.content_hash
@@ -315,6 +343,12 @@ class Model:
         spec = self.spec
         parts = "foundation" if spec.target is None else f"{spec.target}, {spec.support} support"
         return f"<xstefa.Model {spec.name!r} ({parts}) {self.content_hash[:12]}>"
+
+
+def model_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a model file, whose ending may be left out."""
+    path = Path(path)
+    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 
 def create_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool = False) -> Model:
@@ -345,91 +379,6 @@ def create_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool =
     if not path.exists():
         _write_atomically(path, content)
     return Model(path)
-
-
-def load_model(name_or_path: str | os.PathLike[str] | Model) -> Model:
-    """Load a bundled model by name, or any model from a file.
-
-    Parameters
-    ----------
-    name_or_path : str or path-like
-        A name of `list_models`, or the path of a ``.safetensors`` file.
-
-    Raises
-    ------
-    ModelError
-        If there is neither, naming the models there are.
-    """
-    if isinstance(name_or_path, Model):
-        return name_or_path
-    bundled = _bundled()
-    if str(name_or_path) in bundled:
-        return Model(bundled[str(name_or_path)])
-    if not isinstance(name_or_path, str | os.PathLike) or not Path(name_or_path).exists():
-        raise ModelError(
-            variable=str(name_or_path),
-            found="neither a bundled model nor a file",
-            expected="one of " + ", ".join(sorted(bundled)) + ", or a path",
-            fix="xstefa.list_models() names the bundled models",
-        )
-    return Model(name_or_path)
-
-
-def list_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted(_bundled())
-
-
-def model_for(target: str, *, support: str) -> Model:
-    """Return the bundled model that predicts `target` for data of this spatial support.
-
-    Raises
-    ------
-    ModelError
-        If no bundled model, or more than one, does.
-    """
-    models = [Model(path) for path in _bundled().values()]
-    offering = [m for m in models if m.spec.target == target]
-    fitting = [m for m in offering if m.spec.support in (support, "any")]
-    if len(fitting) == 1:
-        return fitting[0]
-    known = sorted({m.spec.target for m in models if m.spec.target is not None})
-    raise ModelError(
-        variable=target,
-        found=f"{len(fitting)} bundled models for {support} data",
-        expected=f"one; targets of the bundled models: {', '.join(known)}",
-        fix="pass model= with a name of xstefa.list_models() or a file"
-        if offering
-        else f"predict one of {', '.join(known)}, or train it with .stefa.finetune({target!r})",
-    )
-
-
-def foundation_model(model: str | os.PathLike[str] | Model | None) -> Model:
-    """Return a model by name, path or itself; by default the bundled foundation model.
-
-    Raises
-    ------
-    ModelError
-        If none, or more than one, is bundled.
-    """
-    if model is not None:
-        return load_model(model)
-    bundled = [load_model(name) for name in list_models()]
-    foundations = [found for found in bundled if found.spec.target is None]
-    if len(foundations) == 1:
-        return foundations[0]
-    raise ModelError(
-        "which foundation model is meant is not clear",
-        variable="model",
-        found=f"{len(foundations)} bundled foundation models",
-        expected="one",
-        fix="model=<one of xstefa.list_models(), or a file>, or make one with xstefa.pretrain",
-    )
-
-
-def _bundled() -> dict[str, Path]:
-    folder = Path(str(resources.files("xstefa"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def _load_verified(path: Path, content_hash: str) -> Model:

@@ -5,18 +5,17 @@ A schema is data (one TOML file), not code. Adding a data source means adding al
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
-from xstefa.errors import SchemaError
+from xstefa.errors import SchemaError, did_you_mean
 
 __all__ = ["Alias", "Schema", "StandardName", "Target", "Variable", "load_schema"]
 
@@ -201,7 +200,7 @@ class Schema:
                 variable=token,
                 found=repr(token),
                 expected=f"one of {', '.join(self._index)}",
-                fix=_closest(token, self._index),
+                fix=did_you_mean(token, self._index),
             ) from None
 
     def __contains__(self, token: object) -> bool:
@@ -232,7 +231,7 @@ class Schema:
             variable=str(name),
             found=repr(name),
             expected=f"one of {', '.join(target.name for target in self.targets)}",
-            fix=_closest(name, [target.name for target in self.targets]),
+            fix=did_you_mean(name, [target.name for target in self.targets]),
         )
 
     def current(self) -> Schema:
@@ -240,13 +239,18 @@ class Schema:
 
         A model carries the schema of its training day. What came later, new sources and their
         names, is of use to it as long as the numbers mean the same: equal tokens in equal order,
-        in equal units and with equal transforms, and equal units of targets. Otherwise, or
-        if no such schema is installed, the schema itself is returned.
+        in equal units and with equal transforms. Otherwise, or if no such schema is installed, the
+        schema itself is returned. Its own targets stay, and learn the names known today.
         """
         if not resources.files(__package__).joinpath(f"{self.name}.toml").is_file():
             return self
         installed = load_schema(self.name)
-        return installed if _numbers(installed) == _numbers(self) else self
+        if _numbers(installed) != _numbers(self):
+            return self
+        targets = {known.name: known for known in installed.targets}
+        for target in self.targets:
+            targets[target.name] = _known_today(target, targets.get(target.name, target))
+        return replace(installed, targets=tuple(targets.values()))
 
     @cached_property
     def words(self) -> frozenset[str]:
@@ -351,15 +355,21 @@ def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
     return Schema.from_dict(content)
 
 
-def _closest(name: str, known: Iterable[str]) -> str:
-    names = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4) or list(known)[:3]
-    return f"did you mean {' or '.join(map(repr, names))}?"
+def _numbers(schema: Schema) -> list[tuple[str, ...]]:
+    """Return what the numbers that a model reads depend on."""
+    return [(v.name, v.kind, v.units, v.transform) for v in schema.tokens]
 
 
-def _numbers(schema: Schema) -> tuple[object, object]:
-    """Return what the numbers that a model reads and predicts depend on."""
-    tokens = [(v.name, v.kind, v.units, v.transform) for v in schema.tokens]
-    return tokens, [(target.name, target.units) for target in schema.targets]
+def _known_today(target: Target, installed: Target) -> Target:
+    """Return a model's target with the names of the installed one, if the units are equal."""
+    if installed.units != target.units:
+        return target
+    return replace(
+        target,
+        standard_names=tuple(dict.fromkeys(installed.standard_names + target.standard_names)),
+        aliases=tuple(dict.fromkeys(installed.aliases + target.aliases)),
+        leaking=tuple(dict.fromkeys(installed.leaking + target.leaking)),
+    )
 
 
 def _plain(entry: Variable | Target) -> dict[str, object]:

@@ -15,7 +15,8 @@ from xstefa.evaluation.holdout import Fold, Holdout
 from xstefa.inference.windows import Floats
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
-from xstefa.model.checkpoint import Model, foundation_model
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import foundation_model
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import resolve_options
 from xstefa.schema import Schema, Target

@@ -1,0 +1,128 @@
+"""Which models there are: those that come with the package, and files."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+
+from xstefa.errors import ModelError, did_you_mean
+from xstefa.model.checkpoint import SUFFIX, Model, model_path
+
+
+class ModelTable(list[str]):
+    """Names of models, shown as a table of what each predicts and how well."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a line for each model: target, units, support, skill at held-out sites, size."""
+        lines = [load_model(name).summary() for name in self]
+        return pd.DataFrame(lines, index=pd.Index(self, name="model"))
+
+    def __repr__(self) -> str:
+        table = self.to_pandas().reset_index()
+        columns = [[str(name), *values] for name, values in table.items()]
+        widths = [max(map(len, column)) for column in columns]
+        return "\n".join(
+            "  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*columns, strict=True)
+        )
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return self.to_pandas().reset_index().to_html(index=False)
+
+
+def load_model(name_or_path: str | os.PathLike[str] | Model) -> Model:
+    """Load a bundled model by name, or any model from a file.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        A name of `list_models`, or the path of a file that `Model.save` wrote, with or without its
+        ending ``.safetensors``.
+
+    Raises
+    ------
+    ModelError
+        If there is neither, naming the models there are.
+    """
+    if isinstance(name_or_path, Model):
+        return name_or_path
+    bundled = _bundled()
+    if str(name_or_path) in bundled:
+        return Model(bundled[str(name_or_path)])
+    if isinstance(name_or_path, str | os.PathLike):
+        for path in (Path(name_or_path), model_path(name_or_path)):
+            if path.is_file():
+                return Model(path)
+    raise ModelError(
+        variable=str(name_or_path),
+        found="neither a bundled model nor a file",
+        expected="one of " + ", ".join(bundled) + ", or a path",
+        fix=did_you_mean(name_or_path, bundled) or "xstefa.list_models() names the bundled models",
+    )
+
+
+def list_models() -> ModelTable:
+    """Return the names of the models that come with the package.
+
+    Returns
+    -------
+    list of str
+        Shown as a table; ``.to_pandas()`` returns it.
+    """
+    return ModelTable(_bundled())
+
+
+def model_for(target: str, *, support: str) -> Model:
+    """Return the bundled model that predicts `target` for data of this spatial support.
+
+    Raises
+    ------
+    ModelError
+        If no bundled model, or more than one, does.
+    """
+    models = [Model(path) for path in _bundled().values()]
+    offering = [m for m in models if m.spec.target == target]
+    fitting = [m for m in offering if m.spec.support in (support, "any")]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = sorted({m.spec.target for m in models if m.spec.target is not None})
+    raise ModelError(
+        variable=target,
+        found=f"{len(fitting)} bundled models for {support} data",
+        expected=f"one; targets of the bundled models: {', '.join(known)}",
+        fix="pass model= with a name of xstefa.list_models() or a file"
+        if offering
+        else did_you_mean(target, known)
+        or f"predict one of {', '.join(known)}, or train it with .stefa.finetune({target!r})",
+    )
+
+
+def foundation_model(model: str | os.PathLike[str] | Model | None) -> Model:
+    """Return a model by name, path or itself; by default the bundled foundation model.
+
+    Raises
+    ------
+    ModelError
+        If none, or more than one, is bundled.
+    """
+    if model is not None:
+        return load_model(model)
+    bundled = [load_model(name) for name in list_models()]
+    foundations = [found for found in bundled if found.spec.target is None]
+    if len(foundations) == 1:
+        return foundations[0]
+    raise ModelError(
+        "which foundation model is meant is not clear",
+        variable="model",
+        found=f"{len(foundations)} bundled foundation models",
+        expected="one",
+        fix="model=<one of xstefa.list_models(), or a file>, or make one with xstefa.pretrain",
+    )
+
+
+def _bundled() -> dict[str, Path]:
+    folder = Path(str(resources.files("xstefa"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
