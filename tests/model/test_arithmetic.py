@@ -62,7 +62,7 @@ def matmul(precision: str = "medium"):
     with setting(torch.set_float32_matmul_precision, precision, "highest"):
         yield
     for backend in (torch.backends.mkldnn, torch.backends.cuda):
-        if hasattr(backend.matmul, "fp32_precision"):
+        if hasattr(torch.backends.mkldnn, "matmul"):
             backend.matmul.fp32_precision = "none"
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -115,20 +116,26 @@ def bfloat16_is_native(kind: str) -> bool:
     """Whether a kind of device multiplies bfloat16 faster than single precision.
 
     CPUs need AVX512-BF16 or AMX (or, on ARM, BF16) and GPUs of Nvidia compute capability 8.0;
-    others emulate it. Where torch cannot tell (CPU capabilities came with torch 2.10), it counts as
-    native.
+    others emulate it. Where torch cannot tell (all capabilities of CPUs came with torch 2.10), it
+    counts as native.
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    asked = getattr(torch.cpu, "get_capabilities", None)
-    if kind != "cpu" or asked is None:
+    if kind != "cpu":
         return True
-    found = asked()
-    if found.get("architecture") == "x86_64":
-        # Environment variables of torch may forbid what the CPU can do.
-        allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-        return allowed and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    # Environment variables of torch may forbid what the CPU can do.
+    if x86 and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    found = _capabilities()
+    if x86 and found:
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     return bool(found.get("bf16", True))
+
+
+def _capabilities() -> Mapping[str, object]:
+    asked = getattr(torch.cpu, "get_capabilities", None)
+    return asked() if asked else {}
 
 
 def require_bfloat16(device: str | None, *precisions: str | None) -> None:
@@ -171,5 +178,5 @@ def warn_of_emulation(kind: str) -> None:
 def _emulator(kind: str) -> str:
     if kind == "cuda":
         return f"GPU of compute capability below 8.0 ({torch.cuda.get_device_name()})"
-    name = torch.cpu.get_capabilities().get("cpu_name", "unknown")
+    name = _capabilities().get("cpu_name", platform.machine())
     return f"CPU without AVX512-BF16 or AMX ({name})"

@@ -244,7 +244,7 @@ def _undisturbed(device: str) -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         # Costs time at every call of torch, so only where it is needed.
-        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"),
+        nullcontext() if torch.empty(0).device.type == "cpu" else torch.device("cpu"),
     ):
         yield
 
