@@ -200,7 +200,8 @@ class Schema:
                 variable=token,
                 found=repr(token),
                 expected=f"one of {', '.join(self._index)}",
-                fix=did_you_mean(token, self._index),
+                fix=did_you_mean(token, self._index)
+                or "its .forcing_names and .static_names are the tokens it has",
             ) from None
 
     def __contains__(self, token: object) -> bool:
@@ -231,7 +232,8 @@ class Schema:
             variable=str(name),
             found=repr(name),
             expected=f"one of {', '.join(target.name for target in self.targets)}",
-            fix=did_you_mean(name, [target.name for target in self.targets]),
+            fix=did_you_mean(name, [target.name for target in self.targets])
+            or "add it to the targets of the schema, or ask for one it has",
         )
 
     def current(self) -> Schema:
