@@ -101,11 +101,11 @@ def test_a_schema_is_read_from_a_path(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("[[forcing]]", "[[forcings]]"), "unknown section"),
+        (("[[forcing]]", "[[forcings]]"), "no such field"),
         (('version = "1"', ""), "version"),
         (('units = "mm d-1"', ""), "units"),
         (('units = "mm d-1"', 'units = "mm d-1"\ncolour = "blue"'), "colour"),
-        (("[0, 2000]", "[0]"), "two numbers"),
+        (("[0, 2000]", "[0]"), "array of 2"),
         (("valid_range", 'transform = "sqrt"\nvalid_range'), "transform"),
         (("valid_range", 'kind = "dynamic"\nvalid_range'), "kind"),
         (("valid_range", 'aliases = "pr"\nvalid_range'), "array"),

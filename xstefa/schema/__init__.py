@@ -8,27 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 from xstefa.errors import SchemaError, did_you_mean
+from xstefa.typed import build, plain
 
 __all__ = ["Alias", "Schema", "StandardName", "Target", "Variable", "load_schema"]
 
 Kind: TypeAlias = Literal["forcing", "static"]
 Transform: TypeAlias = Literal["identity", "log", "log1p"]
 
-T = TypeVar("T")
-
 UNKNOWN_UNITS = "unknown"
 """Units of a token of which a model does not say them; no dataset can provide it."""
 
-_KINDS = ("forcing", "static")
-_TRANSFORMS = ("identity", "log", "log1p")
+_KINDS: dict[str, Kind] = {"forcing": "forcing", "static": "static", "ingredient": "forcing"}
+"""Kind of the variables of a section that do not say it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,10 +170,10 @@ class Schema:
 
     name: str
     version: str
-    forcings: tuple[Variable, ...]
-    statics: tuple[Variable, ...]
-    ingredients: tuple[Variable, ...] = ()
-    targets: tuple[Target, ...] = ()
+    forcings: tuple[Variable, ...] = field(metadata={"key": "forcing"})
+    statics: tuple[Variable, ...] = field(default=(), metadata={"key": "static"})
+    ingredients: tuple[Variable, ...] = field(default=(), metadata={"key": "ingredient"})
+    targets: tuple[Target, ...] = field(default=(), metadata={"key": "target"})
     _index: dict[str, Variable] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -269,37 +268,21 @@ class Schema:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON-able content; `from_dict` reads it back."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "forcing": [_plain(variable) for variable in self.forcings],
-            "static": [_plain(variable) for variable in self.statics],
-            "ingredient": [_plain(variable) for variable in self.ingredients],
-            "target": [_plain(target) for target in self.targets],
-        }
+        content: dict[str, object] = plain(self)
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, object]) -> Schema:
         """Build a schema from `to_dict` output or parsed TOML; SchemaError says what is wrong."""
-        unknown = set(content) - {"name", "version", "forcing", "static", "ingredient", "target"}
-        if unknown:
-            raise SchemaError(
-                "unknown section",
-                variable=", ".join(sorted(unknown)),
-                found=f"sections {', '.join(content)}",
-                expected="name, version, forcing, static, ingredient, target",
-                fix="correct the names of the sections in the TOML file",
-            )
-        return cls(
-            name=_text(content, "name"),
-            version=_text(content, "version"),
-            forcings=tuple(_variable(entry, "forcing") for entry in _entries(content, "forcing")),
-            statics=tuple(_variable(entry, "static") for entry in _entries(content, "static")),
-            ingredients=tuple(
-                _variable(entry, "forcing") for entry in _entries(content, "ingredient")
-            ),
-            targets=tuple(_target(entry) for entry in _entries(content, "target")),
-        )
+        sections = dict(content)
+        for section, kind in _KINDS.items():
+            if isinstance(entries := sections.get(section), list):
+                sections[section] = [
+                    {"kind": kind, **entry} if isinstance(entry, dict) else entry
+                    for entry in entries
+                ]
+        fix = "write it as in xstefa/schema/stefaland.toml"
+        return build(cls, sections, error=SchemaError, fix=fix)
 
 
 def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
@@ -372,104 +355,3 @@ def _known_today(target: Target, installed: Target) -> Target:
         aliases=tuple(dict.fromkeys(installed.aliases + target.aliases)),
         leaking=tuple(dict.fromkeys(installed.leaking + target.leaking)),
     )
-
-
-def _plain(entry: Variable | Target) -> dict[str, object]:
-    # Through JSON, so that tuples are lists as after a round trip.
-    plain: dict[str, object] = json.loads(json.dumps(asdict(entry)))
-    return plain
-
-
-def _text(content: Mapping[str, object], key: str) -> str:
-    value = content.get(key)
-    if not isinstance(value, str):
-        raise SchemaError(
-            "the schema needs this key",
-            variable=key,
-            found=repr(value),
-            expected="text",
-            fix=f'{key} = "..."',
-        )
-    return value
-
-
-def _entries(content: Mapping[str, object], section: str) -> Iterable[dict[str, object]]:
-    entries = content.get(section, [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise SchemaError(
-            "not a list of entries",
-            variable=section,
-            found=repr(entries),
-            expected="an array of tables",
-            fix=f"write each entry below a line [[{section}]]",
-        )
-    return entries
-
-
-def _variable(entry: Mapping[str, object], kind: Kind) -> Variable:
-    fields = _common(entry)
-    fields.setdefault("kind", kind)
-    variable = _construct(Variable, fields, "token")
-    if variable.kind not in _KINDS:
-        raise SchemaError(
-            "unknown kind",
-            variable=variable.name,
-            found=repr(variable.kind),
-            expected=" or ".join(_KINDS),
-            fix='kind = "static"',
-        )
-    if variable.transform not in _TRANSFORMS:
-        raise SchemaError(
-            "unknown transform",
-            variable=variable.name,
-            found=repr(variable.transform),
-            expected=" or ".join(_TRANSFORMS),
-            fix='transform = "identity"',
-        )
-    return variable
-
-
-def _target(entry: Mapping[str, object]) -> Target:
-    fields = _common(entry)
-    leaking = fields.get("leaking", [])
-    fields["leaking"] = tuple(leaking) if isinstance(leaking, (list, tuple)) else leaking
-    return _construct(Target, fields, "target")
-
-
-def _common(entry: Mapping[str, object]) -> dict[str, object]:
-    fields = dict(entry)
-    for key, cls in (("standard_names", StandardName), ("aliases", Alias)):
-        items = fields.get(key, [])
-        if not isinstance(items, (list, tuple)):
-            raise SchemaError(
-                f"{key} is not a list",
-                variable=str(fields.get("name")),
-                found=repr(items),
-                expected="an array of tables",
-                fix=f'{key} = [{{ name = "..." }}]',
-            )
-        fields[key] = tuple(_construct(cls, item, key) for item in items)
-    limits = fields.get("valid_range")
-    if not isinstance(limits, (list, tuple)) or len(limits) != 2:
-        raise SchemaError(
-            "valid_range is not a range",
-            variable=str(fields.get("name")),
-            found=repr(limits),
-            expected="two numbers, in the units of the entry",
-            fix="valid_range = [0, 1]",
-        )
-    fields["valid_range"] = (float(limits[0]), float(limits[1]))
-    return fields
-
-
-def _construct(cls: type[T], fields: Mapping[str, object], what: str) -> T:
-    try:
-        return cls(**fields)
-    except TypeError as error:
-        raise SchemaError(
-            f"malformed {what}",
-            variable=str(dict(fields).get("name")),
-            found=str(error),
-            expected=f"the fields of xstefa.schema.{cls.__name__}",
-            fix="correct the keys of this entry",
-        ) from error
