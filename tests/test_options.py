@@ -132,11 +132,3 @@ def test_cache_path(monkeypatch, tmp_path):
     assert Options().cache_path() == tmp_path / "own"
     assert Options(cache_dir="~/mine").cache_path() == tmp_path / "mine"
     assert isinstance(Options(cache_dir=str(tmp_path)).cache_dir, Path)
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_follows_the_terminal_unless_set(monkeypatch, terminal):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
-    assert Options().show_progress() is terminal
-    assert Options(progress=True).show_progress()
-    assert not Options(progress=False).show_progress()

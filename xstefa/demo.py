@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import xarray as xr
-from dask.diagnostics.progress import ProgressBar
 
 from xstefa.datasets import open_sample
 from xstefa.inference.store import to_zarr
+from xstefa.options import set_options
 
 MAP_DAYS = ("2012-05-15", "2012-06-15", "2012-07-15", "2012-08-15", "2012-09-15", "2012-10-15")
 
@@ -44,7 +44,7 @@ def _predicted(
     say(repr(dataset.stefa))
     prediction = dataset.stefa.predict(target)
     say(f"\n{target}: {dict(prediction.sizes)} by {prediction.attrs['model_name']}, lazy")
-    with ProgressBar():
+    with set_options(progress=True):
         to_zarr(prediction, store, overwrite=True)
     return xr.open_zarr(store, decode_coords="all", consolidated=False)[target]
 
@@ -52,14 +52,16 @@ def _predicted(
 def _maps(output: Path, *, say: Callable[[str], object]) -> list[Path]:
     from xstefa.plotting import soil_moisture_maps
 
-    say("\n== Soil moisture of the United States, the drought of 2012 ==\n")
-    dataset = open_sample("conus_grid", chunks={})
+    say("\n== Soil moisture in the drought of 2012, on a map interpolated from basins ==\n")
+    dataset = open_sample("conus_grid", chunks={}).sel(time=slice(None, MAP_DAYS[-1]))
     store = output / "soil_moisture_conus.zarr"
     moisture = _predicted(dataset, "soil_moisture", store, say=say)
     picture = output / "soil_moisture_maps.png"
-    soil_moisture_maps(
-        moisture, dates=MAP_DAYS, title="Predicted surface soil moisture, drought of 2012"
-    ).savefig(picture, dpi=150)
+    title = (
+        "Predicted surface soil moisture, drought of 2012\n"
+        "A demonstration: weather and land interpolated from 609 CAMELS-US basins"
+    )
+    soil_moisture_maps(moisture, dates=MAP_DAYS, title=title).savefig(picture, dpi=150)
     return [store, picture]
 
 

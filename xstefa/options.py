@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -50,8 +49,10 @@ class Options:
     batch_size : int or None
         Windows given to the model at once. By default chosen for the device.
     progress : bool or None
-        Whether eager loops such as training show a progress bar. By default only if the error
-        stream is a terminal. Lazy results have none: compute them under dask's ``ProgressBar``.
+        Whether what takes long says how far it is: training, cross-validation, writing a store,
+        predicting what is in memory. By default only in terminals and notebooks, as a bar; True
+        also writes to a file, a line every ten seconds. Lazy results have none: compute them under
+        dask's ``ProgressBar``.
     cache_dir : pathlib.Path or None
         Folder for what is worth keeping between runs. By default ``$XSTEFA_CACHE_DIR``, else
         ``xstefa`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
@@ -116,10 +117,6 @@ class Options:
                     fix='give a folder, for instance cache_dir="~/scratch/xstefa"',
                 )
             object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
-
-    def show_progress(self) -> bool:
-        """Whether a progress bar should be drawn now."""
-        return sys.stderr.isatty() if self.progress is None else self.progress
 
     def cache_path(self) -> Path:
         """Folder of the cache. It is not created here."""

@@ -19,6 +19,7 @@ from xstefa.inference.predict import predict
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import foundation_model
+from xstefa.progress import progress
 from xstefa.schema import Target
 from xstefa.training.finetune import (
     TrainingOptions,
@@ -66,27 +67,29 @@ def cross_validate(
     similarity = np.full(len(material.sites), np.nan)
     twin = np.full(len(material.sites), "", dtype=material.sites.ids.dtype)
     models = []
-    for number, fold in folds.items():
-        fold.check()
-        trained, _ = finetune_material(
-            [material],
-            [fold],
-            foundation=foundation,
-            schema=schema,
-            target=wanted,
-            holdout=holdout.fold(number),
-            name=f"{wanted.name}, {fold.name}",
-            keep_sites=True,
-            checkpoint=None if checkpoint is None else Path(checkpoint) / f"fold-{number}",
-            **how,
-        )
-        models.append(trained.content_hash)
-        out = _on_all(material, fold.test_sites)
-        cells = np.ix_(out, fold.test_days)
-        predicted[cells] = _predict(dataset, material.sites, out, trained, rename)[cells]
-        tested[out] = number
-        if not fold.train_sites[fold.test_sites].any():
-            similarity[out], twin[out] = _duplicates(material.record, fold)
+    with progress("cross-validating", total=len(folds), unit="folds") as bar:
+        for number, fold in folds.items():
+            fold.check()
+            trained, _ = finetune_material(
+                [material],
+                [fold],
+                foundation=foundation,
+                schema=schema,
+                target=wanted,
+                holdout=holdout.fold(number),
+                name=f"{wanted.name}, {fold.name}",
+                keep_sites=True,
+                checkpoint=None if checkpoint is None else Path(checkpoint) / f"fold-{number}",
+                **how,
+            )
+            models.append(trained.content_hash)
+            out = _on_all(material, fold.test_sites)
+            cells = np.ix_(out, fold.test_days)
+            predicted[cells] = _predict(dataset, material.sites, out, trained, rename)[cells]
+            tested[out] = number
+            if not fold.train_sites[fold.test_sites].any():
+                similarity[out], twin[out] = _duplicates(material.record, fold)
+            bar.update()
     observed = observations(material.binding, wanted.name).load()
     found = _labeled(predicted, material, wanted)
     result = score(found, observed, scores=scores, dim=layout.time)

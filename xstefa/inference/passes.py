@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from xstefa.inference.lazy import is_lazy, plan_job
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
+from xstefa.progress import counting, progress
 from xstefa.schema import Schema
 
 
@@ -106,7 +108,9 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
         read = [s for token, s in sources.items() if token in key.model.spec.tokens]
         raise_problems(value_problems(dataset, read, layout=understood.layout))
         # In-memory input runs here and now, whatever cluster is connected.
-        return block.compute(scheduler="threads")
+        bar = progress("predicting", total=math.prod(block.numblocks), unit="blocks")
+        with bar, counting(bar, block.name):
+            return block.compute(scheduler="threads")
     return block
 
 

@@ -33,10 +33,8 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.base import compute, compute_as_if_collection, get_scheduler
-from dask.callbacks import Callback
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
-from tqdm import tqdm
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
@@ -55,7 +53,7 @@ from xstefa.inference.journal import (
     other_prediction,
     read_journal,
 )
-from xstefa.options import get_options
+from xstefa.progress import counting, progress
 
 __all__ = ["to_zarr"]
 
@@ -445,21 +443,11 @@ def _write_missing(dataset: xr.Dataset, location: Location) -> None:
     if not graph:
         return
     layers = HighLevelGraph.from_collections(name, graph, dependencies=list(arrays.values()))
-    bar = tqdm(
-        total=len(graph),
-        desc=f"writing {os.path.basename(str(location))}",
-        unit="block",
-        disable=not get_options().show_progress(),
-    )
+    bar = progress(f"writing {os.path.basename(str(location))}", total=len(graph), unit="blocks")
     client = getattr(get_scheduler(cls=da.Array), "__self__", None)
     with bar:
         if client is None:
-
-            def count(key: Any, *_: object) -> None:
-                if key[0] == name:
-                    bar.update()
-
-            with Callback(posttask=count):
+            with counting(bar, name):
                 compute_as_if_collection(da.Array, layers, list(graph))
             return
         from distributed import as_completed

@@ -92,12 +92,13 @@ def soil_moisture_maps(
     n_columns = min(columns, len(panels))
     n_rows = -(-len(panels) // n_columns)
     width = 12.0 if n_columns > 1 else 8.0
+    heading = title or sentence_case(str(da.attrs.get("long_name", da.name)))
     panel_height = width / n_columns * (top - bottom) / (right - left)
     with style():
         figure, axes = plt.subplots(
             n_rows,
             n_columns,
-            figsize=(width, n_rows * (panel_height + 0.3) + 1.3),
+            figsize=(width, n_rows * (panel_height + 0.3) + 1.3 + 0.3 * heading.count("\n")),
             layout="constrained",
             squeeze=False,
         )
@@ -116,13 +117,7 @@ def soil_moisture_maps(
         )
         bar.outline.set_visible(False)
         bar.set_label(label(da))
-        figure.suptitle(
-            title or sentence_case(str(da.attrs.get("long_name", da.name))),
-            fontsize=15,
-            fontweight="bold",
-            x=0.01,
-            ha="left",
-        )
+        figure.suptitle(heading, fontsize=15, fontweight="bold", x=0.01, ha="left")
     return figure
 
 

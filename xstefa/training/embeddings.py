@@ -17,12 +17,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from xstefa.errors import TrainingError
 from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
 from xstefa.options import get_options
+from xstefa.progress import progress
 from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.sampling import Feed, Windows
@@ -94,18 +94,18 @@ def _encode(
 ) -> None:
     network.eval()
     feed = Feed(windows, device=device, part=Part())
-    batches = tqdm(
-        windows.in_order(batch_size=batch_size),
-        desc="encoding windows",
+    bar = progress(
+        "encoding windows",
         total=sum(-(-len(starts) // batch_size) for starts in windows.starts),
-        disable=not get_options().show_progress(),
+        unit="batches",
     )
-    with torch.inference_mode(), autocast(device, precision):
-        for picks in batches:
+    with bar, torch.inference_mode(), autocast(device, precision):
+        for picks in windows.in_order(batch_size=batch_size):
             batch = feed(picks)
             days = network.represent(*dropout(batch))
             assert days is not None
             encoded[batch.number.cpu()] = days.to("cpu", encoded.dtype)
+            bar.update()
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: torch.dtype, *, mode: _Mode) -> Tensor:

@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from xstefa.errors import OptionError, TrainingError
 from xstefa.model.arithmetic import autocast
-from xstefa.options import get_options
+from xstefa.progress import progress
 from xstefa.training.checkpoints import Checkpoint, Timer
 from xstefa.training.devices import Part, Runner
 from xstefa.training.objectives import Objective
@@ -323,34 +322,35 @@ def fit(
     if validation is not None and validation_windows is not None:
         look = Feed(validation_windows, device=runner.device, part=part, encoded=encoded)
     objective.train()
-    bar = tqdm(
+    bar = progress(
+        description,
         initial=run.step,
         total=schedule.steps,
-        desc=description,
-        disable=not (runner.is_global_zero and get_options().show_progress()),
+        unit="steps",
+        shown=runner.is_global_zero,
     )
-    while run.step < schedule.steps and not run.stopped:
-        if supply.at(run.step) is not windows:
-            windows = supply.at(run.step)
-            feed = Feed(windows, device=runner.device, part=part, encoded=encoded)
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(run.step)
-        with autocast(runner.device, schedule.precision):
-            value = module(feed(sampler.draw(windows)))
-        optimizer.zero_grad(set_to_none=True)
-        runner.backward(value)
-        _clip(runner, module, stepper, schedule, run.step)
-        stepper.step()
-        run.step += 1
-        run.history.losses.append(float(runner.all_reduce(value.detach(), reduce_op="mean")))
-        bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
-        bar.update()
-        if validation is not None and look is not None and run.step % validation.interval == 0:
-            run.validate(_loss(objective, look, runner, schedule), validation)
-        if checkpoint is not None and timer is not None and _due(timer, runner, run.step):
-            run.history.seconds = time.monotonic() - started
-            run.save(checkpoint)
-    bar.close()
+    with bar:
+        while run.step < schedule.steps and not run.stopped:
+            if supply.at(run.step) is not windows:
+                windows = supply.at(run.step)
+                feed = Feed(windows, device=runner.device, part=part, encoded=encoded)
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(run.step)
+            with autocast(runner.device, schedule.precision):
+                value = module(feed(sampler.draw(windows)))
+            optimizer.zero_grad(set_to_none=True)
+            runner.backward(value)
+            _clip(runner, module, stepper, schedule, run.step)
+            stepper.step()
+            run.step += 1
+            run.history.losses.append(float(runner.all_reduce(value.detach(), reduce_op="mean")))
+            bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
+            bar.update()
+            if validation is not None and look is not None and run.step % validation.interval == 0:
+                run.validate(_loss(objective, look, runner, schedule), validation)
+            if checkpoint is not None and timer is not None and _due(timer, runner, run.step):
+                run.history.seconds = time.monotonic() - started
+                run.save(checkpoint)
     run.history.seconds = time.monotonic() - started
     if checkpoint is not None:
         run.save(checkpoint)
