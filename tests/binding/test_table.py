@@ -1,3 +1,4 @@
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import dask
@@ -38,20 +39,25 @@ TABLE = TokenTable(
     ),
     unused={"<i>": "no token", "other": "no token"},
     layout="grid (time, lat, lon), 4 days",
-    problems=("'temperature_mean': missing", "<script>alert(1)</script>"),
+    problems=(
+        "'temperature_mean': missing Fix: rename={'t': 'temperature_mean'}",
+        "<script>alert(1)</script>",
+    ),
 )
 
 TEXT = """\
 <xstefa.TokenTable> schema 'small', grid (time, lat, lon), 4 days
+Problems: 2
+    'temperature_mean': missing
+        Fix: rename={'t': 'temperature_mean'}
+    <script>alert(1)</script>
+Missing and required: temperature_mean
+    temperature_mean: call it tas
 Forcings: 1 of 2 tokens
     precipitation  pr  kg m-2 s-1 → mm d-1  standard_name
     missing: temperature_mean (required)
-    provide temperature_mean: call it tas
 Statics: 1 of 1 tokens
     elevation  <b>&z  m  alias (a & b)
-Problems: 2
-    'temperature_mean': missing
-    <script>alert(1)</script>
 Unused: 2 variables
     no token: <i>, other
 Values: not read; ds.stefa.tokens(check=True) reads a few days and tells coverage and range"""
@@ -67,7 +73,7 @@ class _Balance(HTMLParser):
         self.open, self.seen = [], []
 
     def handle_starttag(self, tag, attrs):
-        self.open.append(tag)
+        self.open += [tag] if tag not in ("br", "wbr") else []
         self.seen.append(tag)
 
     def handle_endtag(self, tag):
@@ -79,10 +85,26 @@ def test_html_is_well_formed_collapsible_and_escaped():
     parser = _Balance()
     parser.feed(html)
     assert parser.open == []
-    assert parser.seen.count("details") == 5
+    assert parser.seen.count("details") == 6
     assert "script" not in parser.seen
     assert "b" not in parser.seen
     assert "&lt;b&gt;&amp;z" in html
+
+
+def test_html_begins_with_what_is_wrong_in_colour():
+    html = TABLE._repr_html_().partition("</pre>")[2]
+    order = ["Problems", "alert(1)", "Missing and required", "call it tas", "Forcings"]
+    places = [html.index(text) for text in order]
+    assert places == sorted(places)
+    assert html.count("style='border-left: 4px solid #dc3b3b") == 2
+    fine = replace(TABLE, rows=TABLE.rows[::2], problems=())._repr_html_()
+    assert "border-left" not in fine.partition("</pre>")[2]
+
+
+def test_html_lines_end_within_names_but_not_within_units():
+    html = TABLE._repr_html_().partition("</pre>")[2]
+    assert "temperature_<wbr>mean" in html
+    assert "kg <span class='xstefa-unit'>m-2</span> <span class='xstefa-unit'>s-1</span> →" in html
 
 
 def test_long_lists_are_wrapped(basins, schema):
@@ -153,7 +175,7 @@ def test_every_token_says_how_to_provide_it(schema):
         assert f"rename={{'<variable>': '{row.token}'}}" in row.advice
         assert row.units in row.advice
     assert "vapour_pressure and temperature_mean" in table["relative_humidity"].advice
-    assert "provide precipitation: " in repr(table)
+    assert "\n    precipitation: in units like mm d-1: " in repr(table)
 
 
 def test_lookups_and_frame():

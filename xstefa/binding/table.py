@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -11,6 +13,7 @@ import pandas as pd
 __all__ = ["TokenRow", "TokenTable"]
 
 COLUMNS = ("token", "variable", "units", "known", "range", "rule")
+_ADVICE = ("token", "how to provide it")
 _WIDTH = 100  # of text lines that are wrapped
 NOT_LOOKED_AT = (
     "not read; ds.stefa.tokens(check=True) reads a few days and tells coverage and range"
@@ -131,51 +134,54 @@ class TokenTable:
 
     def __repr__(self) -> str:
         lines = [f"<xstefa.TokenTable> {self._heading}"]
+        if self.problems:
+            lines.append(f"Problems: {len(self.problems)}")
+            for problem in self.problems:
+                # What is to be typed stays in one piece.
+                what, fix, mended = problem.partition("Fix: ")
+                lines += [*_wrapped(what), *([f"        {fix}{mended}"] if fix else [])]
+        if self._needed:
+            lines.append("Missing and required: " + ", ".join(row.token for row in self._needed))
+            for row in self._needed:
+                lines += _wrapped(f"{row.token}: {row.advice or 'no way is known to provide it'}")
         for kind, title in _KINDS:
             found, absent = self._split(kind)
             lines.append(f"{title}: {len(found)} of {len(found) + len(absent)} tokens")
             lines += _aligned([row.cells for row in found])
             if absent:
-                lines += _wrapped("missing: ", [_absent(row) for row in absent])
-            lines += [
-                f"    provide {row.token}: {row.advice}"
-                for row in absent
-                if row.required and row.advice
-            ]
-        if self.problems:
-            lines.append(f"Problems: {len(self.problems)}")
-            lines += [f"    {problem}" for problem in self.problems]
+                lines += _wrapped("missing: " + ", ".join(map(_absent, absent)))
         if self.unused:
             lines.append(f"Unused: {len(self.unused)} variables")
             for reason, names in self._unused_by_reason().items():
-                lines += _wrapped(f"{reason}: ", names)
+                lines += _wrapped(f"{reason}: " + ", ".join(names))
         lines.append(f"Values: {self.looked_at or NOT_LOOKED_AT}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         sections = []
+        if self.problems:
+            items = "".join(f"<li>{_html_problem(problem)}</li>" for problem in self.problems)
+            sections.append(_html_alarm("Problems", str(len(self.problems)), f"<ul>{items}</ul>"))
+        if self._needed:
+            names = ", ".join(row.token for row in self._needed)
+            advice = _html_table(_ADVICE, [(row.token, row.advice) for row in self._needed])
+            sections.append(_html_alarm("Missing and required", names, advice))
         for kind, title in _KINDS:
             found, absent = self._split(kind)
             body = _html_table(COLUMNS, [row.cells for row in found]) if found else ""
             if absent:
-                names = ", ".join(_absent(row) for row in absent)
-                advice = _html_table(
-                    ("token", "how to provide it"), [(_absent(row), row.advice) for row in absent]
-                )
-                body += _html_section(f"missing: <span>{escape(names)}</span>", advice)
-            heading = f"{title} <span>{len(found)} of {len(found) + len(absent)} tokens</span>"
-            sections.append(_html_section(heading, body, is_open=True))
-        if self.problems:
-            items = "".join(f"<li>{escape(problem)}</li>" for problem in self.problems)
-            heading = f"Problems <span>{len(self.problems)}</span>"
-            sections.append(_html_section(heading, f"<ul>{items}</ul>", is_open=True))
+                advice = _html_table(_ADVICE, [(_absent(row), row.advice) for row in absent])
+                body += _html_section("missing", ", ".join(map(_absent, absent)), advice)
+            count = f"{len(found)} of {len(found) + len(absent)} tokens"
+            sections.append(_html_section(title, count, body, is_open=True))
         if self.unused:
             items = "".join(
-                f"<li>{escape(reason)}: <code>{escape(', '.join(names))}</code></li>"
+                f"<li>{escape(reason)}: <code>{_html_text(', '.join(names))}</code></li>"
                 for reason, names in self._unused_by_reason().items()
             )
-            heading = f"Unused <span>{len(self.unused)} variables</span>"
-            sections.append(_html_section(heading, f"<ul>{items}</ul>"))
+            sections.append(
+                _html_section("Unused", f"{len(self.unused)} variables", f"<ul>{items}</ul>")
+            )
         title = f"<div class='xstefa-head'>xstefa.TokenTable {escape(self._heading)}</div>"
         sections.append(f"<p>Values: {escape(self.looked_at or NOT_LOOKED_AT)}</p>")
         # The text inside <pre> is what shows where style sheets are stripped (untrusted notebooks),
@@ -184,6 +190,10 @@ class TokenTable:
             f"<div>{_STYLE}<pre class='xstefa-text'>{escape(repr(self))}</pre>"
             f"<div class='xstefa-table' style='display:none'>{title}{''.join(sections)}</div></div>"
         )
+
+    @property
+    def _needed(self) -> list[TokenRow]:
+        return [row for row in self.rows if row.required and not row.matched]
 
     @property
     def _heading(self) -> str:
@@ -213,20 +223,37 @@ def _aligned(table: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _wrapped(head: str, names: list[str]) -> list[str]:
-    lines, line = [], f"    {head}"
-    for index, name in enumerate(names):
-        word = name + (", " if index < len(names) - 1 else "")
-        if len(line) + len(word) > _WIDTH:
-            lines.append(line.rstrip())
-            line = " " * 8
-        line += word
-    return [*lines, line]
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=" " * 4,
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
-def _html_section(heading: str, body: str, *, is_open: bool = False) -> str:
+def _html_text(text: str) -> str:
+    """Escape a text, and let a line end after the underscores of names, but not within units."""
+    text = escape(text).replace("_", "_<wbr>")
+    return re.sub(r"\w+-\d+", r"<span class='xstefa-unit'>\g<0></span>", text)
+
+
+def _html_problem(problem: str) -> str:
+    what, fix, mended = problem.partition("Fix: ")
+    return _html_text(what) + (f"<br>{fix}<code>{_html_text(mended)}</code>" if fix else "")
+
+
+def _html_section(heading: str, more: str, body: str, *, is_open: bool = False) -> str:
     state = " open" if is_open else ""
-    return f"<details{state}><summary>{heading}</summary>{body}</details>"
+    title = f"{heading} <span>{_html_text(more)}</span>"
+    return f"<details{state}><summary>{title}</summary>{body}</details>"
+
+
+def _html_alarm(heading: str, more: str, body: str) -> str:
+    section = _html_section(heading, more, body, is_open=True)
+    return f"<div class='xstefa-alarm' style='{_ALARM}'>{section}</div>"
 
 
 def _html_table(names: tuple[str, ...], table: list[tuple[str, ...]]) -> str:
@@ -236,32 +263,36 @@ def _html_table(names: tuple[str, ...], table: list[tuple[str, ...]]) -> str:
     rows = "".join(
         "<tr>" + "".join(_html_cell(cells[i]) for i in shown) + "</tr>" for cells in table
     )
-    kind = " class='xstefa-tokens'" if names == COLUMNS else ""
-    return f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _html_cell(text: str) -> str:
     kind = " class='xstefa-wrong'" if text.endswith("(!)") else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    return f"<td{kind}>{_html_text(text)}</td>"
 
 
-# Colours come from the notebook's theme where it has one, so that dark themes work.
+# Text keeps the colour of its surroundings, which a notebook's theme chooses, on a tint of red that
+# is light on white and dark on black.
+_ALARM = "border-left: 4px solid #dc3b3b; background: #dc3b3b22; padding: 2px 8px; margin: 4px 0"
 _STYLE = """<style>
 .xstefa-text { display: none; }
 .xstefa-table { display: block !important; font-size: 13px; line-height: 1.5;
-  color: var(--jp-content-font-color0, inherit); max-width: 1000px; }
+  color: var(--jp-content-font-color0, inherit); max-width: 1000px; overflow-wrap: break-word;
+  overflow-x: auto; }
+.xstefa-unit { white-space: nowrap; }
 .xstefa-table .xstefa-head { padding: 4px 0; border-bottom: 1px solid #8884; }
 .xstefa-table summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
-.xstefa-table summary span { font-weight: 400; opacity: 0.65; }
-.xstefa-table table { border-collapse: collapse; margin: 0 0 4px 16px; font-size: inherit;
+.xstefa-table summary span { font-weight: 400; opacity: 0.75; }
+.xstefa-table .xstefa-alarm > details > summary, .xstefa-table td.xstefa-wrong {
+  color: #dc3b3b; font-weight: 600; }
+.xstefa-table table { border-collapse: collapse; margin: 0 0 4px; font-size: inherit;
   color: inherit; }
-.xstefa-table table.xstefa-tokens td:nth-child(n+3):not(:last-child) { white-space: nowrap; }
-.xstefa-table td.xstefa-wrong { color: var(--jp-error-color1, #c62828); font-weight: 600; }
-.xstefa-table details details { margin-left: 16px; }
-.xstefa-table th, .xstefa-table td { text-align: left; padding: 1px 14px 1px 0;
-  background: none; border: none; vertical-align: top; }
-.xstefa-table th { font-weight: 400; opacity: 0.65; }
+.xstefa-table details details { margin-left: 12px; }
+.xstefa-table th, .xstefa-table td { text-align: left; padding: 1px 12px 1px 0; white-space: normal;
+  background: none; border: none; vertical-align: top; max-width: none; }
+.xstefa-table th { font-weight: 400; opacity: 0.75; }
 .xstefa-table td:first-child { font-weight: 600; }
-.xstefa-table p, .xstefa-table ul { margin: 0 0 4px 16px; padding: 0 0 0 16px; }
-.xstefa-table p { padding: 0; opacity: 0.65; }
+.xstefa-table code { background: none; color: inherit; padding: 0; white-space: pre-wrap; }
+.xstefa-table p, .xstefa-table ul { margin: 0 0 4px; padding: 0 0 0 16px; }
+.xstefa-table p { padding: 0; opacity: 0.75; }
 </style>"""
