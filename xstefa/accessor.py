@@ -12,6 +12,7 @@ from xstefa.binding import TokenTable, plan
 from xstefa.binding.daily import daily
 from xstefa.binding.inspection import look, values_at_hand
 from xstefa.binding.plain import plain
+from xstefa.binding.storage import decoded
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.embed import embed
@@ -119,7 +120,7 @@ class StefaAccessor:
         """
         if not isinstance(schema, Schema):
             schema = load_schema("stefaland" if schema is None else schema)
-        return daily(self._dataset, schema, accumulation=accumulation, rename=rename)
+        return daily(decoded(self._dataset), schema, accumulation=accumulation, rename=rename)
 
     def attach(
         self, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"
@@ -181,7 +182,7 @@ class StefaAccessor:
         """
         from xstefa.binding.aggregate import aggregate
 
-        return aggregate(self._dataset, polygons, by=by)
+        return aggregate(decoded(self._dataset), polygons, by=by)
 
     def predict(
         self,

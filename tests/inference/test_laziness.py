@@ -234,17 +234,22 @@ def test_a_wrong_label_is_found_when_the_values_are_read(dataset, tiny_model):
 
 def test_an_odd_corner_of_a_chunked_map_is_not_refused(dataset, tiny_model):
     odd = dataset.copy(deep=True)
-    odd["temperature_mean"][:, 0, :2] += 100
+    odd["temperature_mean"][:, 0, :2] += 40
     odd.chunk(lat=1).stefa.predict(tiny_model, device="cpu").compute(scheduler="threads")
 
 
-def test_infinite_values_are_missing_values(dataset, tiny_model):
-    infinite, missing = dataset.copy(deep=True), dataset.copy(deep=True)
-    infinite["precipitation"][50:60, 1, 1] = np.inf
-    missing["precipitation"][50:60, 1, 1] = np.nan
+@pytest.mark.parametrize("chunks", [None, {"lat": 1}])
+@pytest.mark.parametrize("value", [np.inf, -999.0, -99.0, 90000.0])
+@pytest.mark.parametrize("name", ["precipitation", "sand"])
+def test_one_impossible_value_is_refused_wherever_it_is(dataset, tiny_model, name, value, chunks):
+    marked, missing = (dataset.copy(deep=True) for _ in range(2))
+    where = {"time": 51, "lat": 1, "lon": 1} if name == "precipitation" else {"lat": 1, "lon": 1}
+    marked[name][where], missing[name][where] = value, np.nan
+    marked = marked if chunks is None else marked.chunk(chunks)
+    with pytest.raises(RangeError, match=rf"{name}.* 1 values, e\.g\. {value:g}") as caught:
+        marked.stefa.predict(tiny_model, device="cpu").compute(scheduler="threads")
+    exec(caught.value.fix, {"ds": marked})
     found, expected = (
-        ds.chunk(lat=1).stefa.predict(tiny_model, device="cpu", coverage=True).compute()
-        for ds in (infinite, missing)
+        ds.stefa.predict(tiny_model, device="cpu").compute() for ds in (marked, missing)
     )
-    xr.testing.assert_identical(found, expected)
-    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, expected)

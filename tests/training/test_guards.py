@@ -144,8 +144,9 @@ def test_marks_of_missing_observations(basins, foundation, mark):
     marked.qobs[3, 7] = mark
     with pytest.raises(RangeError, match=f"1 values, e.g. {mark:g}"):
         marked.stefa.finetune("streamflow", model=foundation, **FAST)
-    with pytest.raises(RangeError, match=f"1 values, e.g. {mark:g}"):
-        marked.stefa.evaluate("streamflow")
+    for data in (marked, marked.chunk(site=1)):
+        with pytest.raises(RangeError, match=f"1 values, e.g. {mark:g}"):
+            data.stefa.evaluate("streamflow", scores="nse").compute()
     slightly = basins.copy(deep=True)
     slightly.qobs[3, 7] = -0.01
     assert slightly.stefa.finetune("streamflow", model=foundation, **FAST)
@@ -154,7 +155,7 @@ def test_marks_of_missing_observations(basins, foundation, mark):
 def test_infinite_inputs(basins, foundation):
     marked = basins.copy(deep=True)
     marked.tas[2, 5] = np.inf
-    with pytest.raises(RangeError, match=r"'temperature_mean'.*infinite"):
+    with pytest.raises(RangeError, match=r"'tas'.*infinite"):
         marked.stefa.finetune("streamflow", model=foundation, **FAST)
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 import xarray as xr
 
+from xstefa.binding.inspection import value_problems
 from xstefa.binding.layout import Layout
 from xstefa.binding.observed import observed
 from xstefa.binding.plain import plain
 from xstefa.binding.planning import Plan, plan
-from xstefa.binding.ranges import range_problems
-from xstefa.binding.sources import leaves
 from xstefa.binding.table import TokenTable
 from xstefa.errors import LayoutError, raise_problems
 from xstefa.schema import Schema
@@ -102,15 +101,17 @@ class Binding:
         Parameters
         ----------
         days : int
-            Number of days, evenly spread over the record, that are read of each series.
+            Number of days, evenly spread over the record, that are read of each series, at no
+            more than 64 places along each dimension.
 
         Raises
         ------
         RangeError, BindingErrors
-            If more than 1 % of the values of a variable are physically impossible.
+            If more than 1 % of the values of a variable are outside what is physically possible,
+            or one is far outside.
         """
-        sources = [leaf for source in self._plan.sources.values() for leaf in leaves(source)]
-        raise_problems(range_problems(self._dataset, sources, layout=self.layout, days=days))
+        sources = self._plan.sources.values()
+        raise_problems(value_problems(self._dataset, sources, layout=self.layout, days=days))
 
 
 def bind(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = None) -> Binding:

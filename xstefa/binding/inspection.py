@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.planning import Plan
-from xstefa.binding.ranges import TOLERATED, range_problems
-from xstefa.binding.sources import TokenSource, leaves
+from xstefa.binding.ranges import TOLERATED, misfit
+from xstefa.binding.sources import Direct, TokenSource, leaves
 from xstefa.binding.table import TokenTable
 from xstefa.errors import RangeError
 
@@ -49,13 +50,13 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
     ds = plain(ds)
     picks = _picks(ds, layout)
     part = ds.isel(picks)
-    problems = _problems(part, plan.sources.values(), layout)
+    problems = value_problems(part, plan.sources.values(), layout=layout)
     wrong = {problem.variable for problem in problems}
     rows = []
     for row in plan.table.rows:
         if row.token in plan.sources:
-            array = plan.sources[row.token].realise(part, layout)
-            values = values_of(array, ", ".join(row.variables))
+            source = plan.sources[row.token]
+            values = _values(part, source, layout)
             known = np.isfinite(values)
             low, high = (
                 (float(values[known].min()), float(values[known].max()))
@@ -68,6 +69,7 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
                 low=low,
                 high=high,
                 wrong=bool(wrong & set(row.variables)),
+                rule=row.rule + _note(part, source),
             )
         rows.append(row)
     days = picks[layout.time].size
@@ -88,33 +90,75 @@ def value_problems(
     *,
     layout: Layout,
     tolerated: float = TOLERATED,
+    days: int = _DAYS,
+    every: bool = False,
 ) -> list[RangeError]:
     """Return a problem for each variable whose values cannot be in its units. Reads a few days.
 
     Parameters
     ----------
     tolerated : float
-        Share of a variable's values that may lie outside what is physically possible.
+        Share of a variable's values that may lie outside what is physically possible, as long as
+        no single one is far off.
+    days : int
+        How many days are looked at, evenly spread.
+    every : bool
+        Whether to look at all values for those that are far off.
     """
-    return _problems(ds.isel(_picks(ds, layout)), sources, layout, tolerated)
+    part = ds.isel(_picks(ds, layout, days))
+    ends = {leaf.variables: leaf for source in sources for leaf in leaves(source)}
+    problems = (
+        _problem(ds if every else part, part, leaf, layout, tolerated) for leaf in ends.values()
+    )
+    return [problem for problem in problems if problem is not None]
 
 
-def _picks(ds: xr.Dataset, layout: Layout) -> dict[Hashable, NDArray[np.int64]]:
+def _values(part: xr.Dataset, source: TokenSource, layout: Layout) -> NDArray[Any]:
+    """Return the values of a token; of a variable that cannot be as they are, else NaN."""
+    name = ", ".join(source.variables)
+    try:
+        return values_of(source.realise(part, layout), name)
+    except RangeError:
+        return (
+            values_of(source.read(part), name) if isinstance(source, Direct) else np.array(np.nan)
+        )
+
+
+def _note(part: xr.Dataset, source: TokenSource) -> str:
+    """Say of a variable that values a little outside its range are taken to the edge."""
+    if not isinstance(source, Direct):
+        return ""
+    values = values_of(source.read(part), source.match.variable.name)
+    low, high = source.wanted.valid_range
+    if not ((values < low) | (values > high)).any():
+        return ""
+    return f"; what is a little outside of {low:g} to {high:g} counts as the edge"
+
+
+def _problem(
+    ds: xr.Dataset, part: xr.Dataset, leaf: Direct, layout: Layout, tolerated: float
+) -> RangeError | None:
+    name = leaf.match.variable.name
+    try:
+        values_of(leaf.realise(ds, layout), name)
+        return misfit(
+            values_of(leaf.read(part), name),
+            leaf.wanted,
+            name=name,
+            used=leaf.conversion,
+            method=leaf.match.time_method,
+            tolerated=tolerated,
+        )
+    except RangeError as problem:
+        return problem
+
+
+def _picks(ds: xr.Dataset, layout: Layout, days: int = _DAYS) -> dict[Hashable, NDArray[np.int64]]:
     """Return positions along the dimensions of the layout, evenly spread."""
     return {
         dim: np.unique(
-            np.linspace(0, size - 1, _DAYS if dim == layout.time else _POINTS).astype(int)
+            np.linspace(0, size - 1, days if dim == layout.time else _POINTS).astype(int)
         )
         for dim, size in ds.sizes.items()
         if dim in layout.dims and size
     }
-
-
-def _problems(
-    part: xr.Dataset,
-    sources: Iterable[TokenSource],
-    layout: Layout,
-    tolerated: float = TOLERATED,
-) -> list[RangeError]:
-    ends = [leaf for source in sources for leaf in leaves(source)]
-    return range_problems(part, ends, layout=layout, days=_DAYS, tolerated=tolerated)

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import xarray as xr
 
+from xstefa.binding.storage import Storage
 from xstefa.errors import AmbiguousMatchError, UnitsError
 from xstefa.schema import Schema, Target, Variable
 
@@ -56,7 +57,8 @@ class Facts:
 
     `method` is its time cell method; `doubt` are its cell methods where two methods along time
     contradict each other, so that the last does not say what the values are; `added_up` means that
-    the history of the file says that days were summed, which nothing else accounts for.
+    the history of the file says that days were summed, which nothing else accounts for; `storage`
+    is how its numbers are stored.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Facts:
     units: str | None
     numeric: bool
     has_time: bool
+    storage: Storage
     added_up: bool = False
 
     @property
@@ -131,6 +134,7 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
             units="s" if variable.dtype.kind == "m" else _optional(units),
             numeric=variable.dtype.kind in "fiumb" and "flag_meanings" not in attrs,
             has_time=has_time,
+            storage=Storage.of(variable, name),
             added_up=added_up and has_time,
         )
     if added_up and any(fact.method == "sum" for fact in facts.values()):

@@ -10,11 +10,20 @@ import xarray as xr
 from xstefa.binding.layout import Layout
 from xstefa.binding.match import Match, best, describe, match_target
 from xstefa.binding.planning import conversion_for
-from xstefa.binding.units import conversion, same_kind
+from xstefa.binding.ranges import within
+from xstefa.binding.units import Conversion, conversion, same_kind
 from xstefa.errors import UnitsError
 from xstefa.schema import Target
 
 __all__ = ["observed"]
+
+_DISCHARGE = Target(
+    name="discharge",
+    units="m3 s-1",
+    long_name="discharge",
+    cell_methods="time: mean",
+    valid_range=(0.0, 1e6),
+)
 
 
 def observed(
@@ -32,14 +41,19 @@ def observed(
     )
     if match is None:
         return None
-    array = ds[match.variable.name]
+    name = match.variable.name
+    array = match.variable.storage(ds[name])
     for dim in set(match.variable.dims) - set(layout.dims):
         array = array.isel({dim: _shallowest(ds, dim)}, drop=True)
     units = match.variable.units if match.variable.units is not None else match.units
     if target.units == "mm d-1" and units is not None and same_kind(units, "m3 s-1"):
+        match.variable.storage.check()
         array = _per_area(array, units, match, static)
+        used = Conversion(found=target.units, used=target.units)
     else:
-        array = conversion_for(match, target)(array)
+        used = conversion_for(match, target)
+        array = used(array)
+    array = within(array, target, name=name, used=used, method=match.time_method)
     array = array.transpose(*[dim for dim in layout.dims if dim in array.dims])
     array = array.rename(target.name)
     array.attrs = {"units": target.units, "long_name": target.long_name}
@@ -58,9 +72,9 @@ def _per_area(
             expected="streamflow in mm d-1, or the area of each catchment",
             fix="ds['catchment_area'] = (<site dimension>, <areas>, {'units': 'km2'})",
         )
-    discharge = conversion(
-        units, "m3 s-1", variable=name, time_method=match.time_method, interval=86400
-    )(array)
+    used = conversion(units, "m3 s-1", variable=name, time_method=match.time_method, interval=86400)
+    # Over a large area a mark of missing values would be a small number.
+    discharge = within(used(array), _DISCHARGE, name=name, used=used)
     # m3 s-1 over km2: 86400 s d-1 × 1000 mm m-1 / 1e6 m2 km-2
     return discharge * np.float32(86.4) / static["catchment_area"].reset_coords(drop=True)
 

@@ -34,12 +34,14 @@ from xstefa.binding.sources import (
     Source,
     TokenSource,
 )
+from xstefa.binding.storage import Storage
 from xstefa.binding.table import TokenRow, TokenTable
 from xstefa.binding.units import Conversion, check_sum, conversion, is_amount
 from xstefa.errors import (
     AmbiguousMatchError,
     LayoutError,
     MissingTokenError,
+    RangeError,
     UnitsError,
     XstefaError,
 )
@@ -295,8 +297,13 @@ def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
     ------
     UnitsError
         If units are missing, ambiguous or impossible.
+    RangeError
+        If zeros were lost.
     """
     name = match.variable.name
+    match.variable.storage.check()
+    if isinstance(wanted, Variable) and wanted.required and wanted.valid_range[0] == 0:
+        _check_zero(match.variable.storage)
     units = match.variable.units if match.variable.units is not None else match.units
     if units is not None:
         found = conversion(
@@ -324,6 +331,20 @@ def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
         found=f"no units on what matches {wanted.name!r}",
         expected=readings.get(wanted.units, f"units convertible to {wanted.units!r}"),
         fix=f"ds[{name!r}].attrs['units'] = {wanted.units!r}   # or what they really are",
+    )
+
+
+def _check_zero(storage: Storage) -> None:
+    """Refuse a fill value that is a value, as of dry days."""
+    if storage.zero_kept is None:
+        return
+    raise RangeError(
+        "its fill value is 0, so that days of 0 are read as missing",
+        variable=storage.variable,
+        found="a fill value of 0 (Zarr's default, where a writer chose none)",
+        expected="a number that marks what is missing and nothing else",
+        fix=f"{storage.zero_kept}   # if no day is missing; if some are, where the data come from "
+        "must say which",
     )
 
 

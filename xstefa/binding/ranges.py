@@ -1,24 +1,29 @@
-"""Do the values fit their units? A wrong label is found here, because nothing else can see it."""
+"""Can the values be? What nobody measures is refused, what is a little off is taken to the edge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from xstefa.binding.layout import Layout
-from xstefa.binding.plain import values_of
-from xstefa.binding.sources import Direct
-from xstefa.binding.units import conversion
+from xstefa.binding.units import Conversion, conversion
 from xstefa.errors import RangeError, UnitsError
+from xstefa.schema import Target, Variable
 
-__all__ = ["range_problems"]
+__all__ = ["TOLERATED", "misfit", "possible", "within"]
 
-# Values that may lie outside: real records have spikes, a wrong label moves nearly all of a few
-# values, and many of many.
+# Values that may lie outside while the units fit: real records have spikes, a wrong label moves
+# nearly all of a few values, and many of many.
 TOLERATED = 0.01
 _SPIKES = 2
+
+# How far a value may lie outside, as a share of the range. Below a range that begins at 0 there is
+# nothing to be measured, only the noise of packing, differencing and interpolation; of amounts with
+# a long range (rain) no more than 1 in their unit.
+_OUTSIDE, _BELOW_ZERO, _MOST_BELOW_ZERO = 0.05, 0.01, 1.0
 
 # Units in which values of a quantity are often stored under another label.
 _CONFUSED = {
@@ -36,77 +41,144 @@ _CONFUSED = {
 }
 
 
-def range_problems(
-    ds: xr.Dataset,
-    sources: Iterable[Direct],
+def possible(wanted: Variable | Target) -> tuple[float, float]:
+    """Return the limits at and beyond which a single value is refused, in canonical units."""
+    low, high = wanted.valid_range
+    width = high - low
+    if isinstance(wanted, Target):  # sensors wander a little below zero, and tides turn rivers
+        return low - min(0.01 * width, 900.0), high + 0.01 * width
+    below = min(_BELOW_ZERO * width, _MOST_BELOW_ZERO) if low == 0 else _OUTSIDE * width
+    return low - below, high + _OUTSIDE * width
+
+
+def within(
+    array: xr.DataArray,
+    wanted: Variable | Target,
     *,
-    layout: Layout,
-    days: int,
-    tolerated: float = TOLERATED,
-) -> list[RangeError]:
-    """Compare a sample of the values with what is physically possible. Reads data.
+    name: str,
+    used: Conversion,
+    method: str | None = None,
+) -> xr.DataArray:
+    """Return an array in canonical units with what is a little outside its range at the edge.
+
+    Observations of targets stay as they are.
 
     Parameters
     ----------
-    ds : xarray.Dataset
-    sources : iterable of Direct
-        Recipes of the variables to look at.
-    layout : Layout
-    days : int
-        Number of days, evenly spread over the record, that are read of each series.
-    tolerated : float
-        Share of the sample that may be outside.
+    array : DataArray
+        Lazy ones are looked at when they are computed, block by block.
+    wanted : Variable or Target
+    name : str
+        Of the dataset's variable.
+    used : Conversion
+        That made `array`.
+    method : str, optional
+        The variable's time cell method.
 
-    Returns
-    -------
-    list of RangeError
-        One for each variable of which more is outside.
+    Raises
+    ------
+    RangeError
+        If a single value is impossible.
     """
-    steps = np.unique(np.linspace(0, ds.sizes[layout.time] - 1, days).astype(int))
-    problems = []
-    for source in {source.match.variable.name: source for source in sources}.values():
-        array = ds[source.match.variable.name]
-        if layout.time in array.dims:
-            array = array.isel({layout.time: steps})
-        raw = values_of(array, source.match.variable.name).astype(np.float64).ravel()
-        problem = _check(raw[np.isfinite(raw)], source, tolerated)
-        if problem is not None:
-            problems.append(problem)
-    return problems
+    look = partial(_within, wanted=wanted, name=name, used=used, method=method)
+    return xr.apply_ufunc(
+        look, array, dask="parallelized", output_dtypes=[array.dtype], keep_attrs=True
+    )
 
 
-def _check(
-    raw: np.ndarray[tuple[int], np.dtype[np.float64]], source: Direct, tolerated: float
-) -> RangeError | None:
-    wanted, used = source.wanted, source.conversion
+def _within(
+    values: NDArray[Any],
+    *,
+    wanted: Variable | Target,
+    name: str,
+    used: Conversion,
+    method: str | None,
+) -> NDArray[Any]:
+    if not values.size:
+        return values
     low, high = wanted.valid_range
+    least, most = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+    lowest, highest = possible(wanted)
+    if least <= lowest or most >= highest:
+        flat = values.ravel()
+        wrong = flat[(flat <= lowest) | (flat >= highest)]
+        raise _refusal(flat, wrong, wanted, name=name, used=used, method=method)
+    if isinstance(wanted, Variable) and (least < low or most > high):
+        return np.clip(values, values.dtype.type(low), values.dtype.type(high))
+    return values
 
-    def fits(scale: float, offset: float) -> bool:
-        values = scale * raw + offset
-        outside = int(((values < low) | (values > high)).sum())
-        return outside <= tolerated * raw.size or (outside <= _SPIKES and 2 * outside < raw.size)
 
-    if raw.size == 0 or fits(used.scale, used.offset):
+def misfit(
+    values: NDArray[Any],
+    wanted: Variable,
+    *,
+    name: str,
+    used: Conversion,
+    method: str | None,
+    tolerated: float = TOLERATED,
+) -> RangeError | None:
+    """Return what is wrong if more than a share of a sample of values is outside its range.
+
+    Parameters
+    ----------
+    values : ndarray
+        In canonical units; NaN where missing.
+    tolerated : float
+    """
+    known = values[~np.isnan(values)]
+    if known.size == 0 or _fits(known, wanted, tolerated):
         return None
-    name, method = source.match.variable.name, source.match.time_method
+    low, high = wanted.valid_range
+    wrong = known[(known < low) | (known > high)]
+    return _refusal(known, wrong, wanted, name=name, used=used, method=method, tolerated=tolerated)
+
+
+def _fits(known: NDArray[Any], wanted: Variable | Target, tolerated: float) -> bool:
+    low, high = wanted.valid_range
+    # Dry days of -1e-6 mm, and 100.0001 %, are what computers make of 0 and 100.
+    noise = min(0.05, 1e-4 * (high - low))
+    outside = int(((known < low - noise) | (known > high + noise)).sum())
+    return outside <= tolerated * known.size or (outside <= _SPIKES and 2 * outside < known.size)
+
+
+def _refusal(
+    values: NDArray[Any],
+    wrong: NDArray[Any],
+    wanted: Variable | Target,
+    *,
+    name: str,
+    used: Conversion,
+    method: str | None,
+    tolerated: float = TOLERATED,
+) -> RangeError:
+    """Say what is wrong with values of which some cannot be."""
+    raw = (values[~np.isnan(values)].astype(np.float64) - used.offset) / used.scale
     likely = []
-    for units in _CONFUSED.get(wanted.units, ()):
-        try:
-            other = conversion(units, wanted.units, variable=name, time_method=method)
-        except UnitsError:
-            continue
-        if fits(other.scale, other.offset):
-            likely.append(units)
-    values = used.scale * raw + used.offset
+    if not _fits(used.scale * raw + used.offset, wanted, tolerated):
+        for units in _CONFUSED.get(wanted.units, ()):
+            try:
+                other = conversion(units, wanted.units, variable=name, time_method=method)
+            except UnitsError:
+                continue
+            if _fits(other.scale * raw + other.offset, wanted, tolerated):
+                likely.append(units)
+    low, high = wanted.valid_range
+    example = (float(wrong[0]) - used.offset) / used.scale
+    bound = (possible(wanted)[int(wrong[0] > high)] - used.offset) / used.scale
+    inside = f"{'<' if wrong[0] > high else '>'} {bound:.6g}"
+    mark = f"ds[{name!r}] = ds[{name!r}].where(ds[{name!r}] {inside})"
     return RangeError(
-        f"the values do not fit {wanted.name} in {used.found or used.used}",
+        f"the values do not fit {wanted.name} in {used.found or used.used}"
+        if likely
+        else f"impossible values of {wanted.name}",
         variable=name,
-        found=f"{values.min():.4g} to {values.max():.4g} {wanted.units}",
+        found=f"{wrong.size} values, e.g. {example:g} {used.found or used.used}"
+        f"{'' if np.isfinite(example) else ' (infinite)'}",
         expected=f"{low:g} to {high:g} {wanted.units}",
         fix=(
             f"the values look like {' or '.join(likely)}: ds[{name!r}].attrs['units'] = "
             f"{likely[0]!r}"
             if likely
-            else f"check the source of {name!r}; missing values must be NaN, not a number"
+            else f"{mark}   # missing values must be NaN, not a number; else check the source"
         ),
     )

@@ -19,6 +19,7 @@ from xstefa.binding.derive import Derivation
 from xstefa.binding.geometry import crs_latitude
 from xstefa.binding.layout import Layout
 from xstefa.binding.match import Match
+from xstefa.binding.ranges import within
 from xstefa.binding.units import Conversion
 from xstefa.schema import Variable
 
@@ -43,8 +44,19 @@ class Direct:
     conversion: Conversion
 
     def realise(self, ds: xr.Dataset, layout: Layout) -> xr.DataArray:
-        """Return the array in canonical units."""
-        return self.conversion(ds[self.match.variable.name])
+        """Return the array in canonical units; RangeError if a value is impossible."""
+        return within(
+            self.read(ds),
+            self.wanted,
+            name=self.match.variable.name,
+            used=self.conversion,
+            method=self.match.time_method,
+        )
+
+    def read(self, ds: xr.Dataset) -> xr.DataArray:
+        """Return the array in canonical units, whatever its values are."""
+        fact = self.match.variable
+        return self.conversion(fact.storage(ds[fact.name]))
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 from xstefa.binding import bind
-from xstefa.binding.plain import values_of
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.sites import Sites
@@ -19,7 +18,7 @@ from xstefa.model.registry import load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import load_schema
 from xstefa.training.guards import ROLES, roles
-from xstefa.training.samples import check_observations, observations
+from xstefa.training.samples import observations
 
 METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(
     {
@@ -58,8 +57,6 @@ def evaluate(
     layout = binding.layout
     chosen = model_for(target, support=layout.support) if model is None else load_model(model)
     observed = observations(binding, target)
-    if observed.chunks is None:
-        check_observations(values_of(observed, target), schema.target(target), dataset="data")
     predicted = predict(
         dataset,
         target,

@@ -322,7 +322,6 @@ def _stack(
     for name in names:
         data = decisive.pop(name) if name in decisive else series(name)
         forcing[..., spec.schema.forcing_names.index(name)] = data[present]
-    forcing[np.isinf(forcing)] = np.nan
     read = [job.sources[name] for name in names]
     raise_problems(value_problems(block, read, layout=layout, tolerated=STRAY))
     for column, name in enumerate(spec.schema.static_names):

@@ -13,7 +13,7 @@ from dask.base import tokenize
 
 from xstefa.binding import Layout, plan
 from xstefa.binding.inspection import value_problems
-from xstefa.binding.plain import plain
+from xstefa.binding.plain import in_memory, plain
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import LayoutError, ModelError, raise_problems
 from xstefa.inference.answers import Answer
@@ -99,14 +99,20 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
     Raises
     ------
     RangeError, BindingErrors
-        If it runs at once, and values cannot be in the units they are labelled with.
+        If values that are in memory cannot be in the units they are labelled with.
     """
     dataset, sources = understood.dataset, understood.sources
     block = plan_job(dataset, sources, layout=understood.layout, key=key, answer=answer)
-    if not is_lazy(dataset[n] for s in sources.values() for n in s.variables):
-        # What is read anyway can be checked: a wrong label would only show in the answer.
-        read = [s for token, s in sources.items() if token in key.model.spec.tokens]
-        raise_problems(value_problems(dataset, read, layout=understood.layout))
+    at_once = not is_lazy(dataset[n] for s in sources.values() for n in s.variables)
+    # What is at hand can be checked as a whole; each block checks what it reads.
+    read = [
+        source
+        for token, source in sources.items()
+        if token in key.model.spec.tokens
+        and (at_once or all(in_memory(dataset[n].variable) for n in source.variables))
+    ]
+    raise_problems(value_problems(dataset, read, layout=understood.layout, every=True))
+    if at_once:
         # In-memory input runs here and now, whatever cluster is connected.
         bar = progress("predicting", total=math.prod(block.numblocks), unit="blocks")
         with bar, counting(bar, block.name):

@@ -18,7 +18,7 @@ from xstefa.evaluation.sites import Mask, Sites
 from xstefa.inference.windows import Days
 from xstefa.schema import Schema
 from xstefa.training.guards import refuse_leaks
-from xstefa.training.samples import Record, Split, check_values
+from xstefa.training.samples import Record, Split
 from xstefa.training.streaming import Stream, cut, is_too_large
 
 Datasets: TypeAlias = xr.Dataset | Mapping[str, xr.Dataset]
@@ -90,7 +90,6 @@ class Material:
                 keep=np.ones(len(found), dtype=bool),
             )
             record, present = stream.sample()
-            check_values(record, schema, target, dataset=name)
             return cls(
                 name=name,
                 binding=binding,
@@ -100,7 +99,6 @@ class Material:
                 stream=stream,
             )
         record = Record.from_binding(binding, ids=found.ids.tolist(), target=target)
-        check_values(record, schema, target, dataset=name)
         present = np.asarray(np.isfinite(record.forcing[..., 0]).any(axis=1))
         return cls(
             name=name,

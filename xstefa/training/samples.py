@@ -12,11 +12,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding
-from xstefa.errors import RangeError, TrainingError
+from xstefa.errors import TrainingError
 from xstefa.evaluation.sites import Mask
 from xstefa.inference.windows import Days, Floats
 from xstefa.model.scaler import Scaler
-from xstefa.schema import Schema, Target
+from xstefa.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,58 +236,6 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
             fix="add the observations, under one of these names or with their standard_name",
         )
     return array
-
-
-def check_values(record: Record, schema: Schema, target: str | None, *, dataset: str) -> None:
-    """Refuse what no sensor measures: one such value among thousands spoils a training.
-
-    Parameters
-    ----------
-    record : Record
-    schema : Schema
-    target : str, optional
-        What is learned.
-    dataset : str
-        For the message.
-
-    Raises
-    ------
-    RangeError
-        If a forcing is infinite, or the target is far outside its range.
-    """
-    infinite = np.isinf(record.forcing).sum(axis=(0, 1))
-    for name, count in zip(schema.forcing_names, infinite.tolist(), strict=True):
-        if count:
-            raise RangeError(
-                f"infinite values in {dataset!r}",
-                variable=name,
-                found=f"{count} of them",
-                expected="finite values, NaN where missing",
-                fix="ds[...].where(np.isfinite(ds[...]))",
-            )
-    if target is not None and record.target is not None:
-        check_observations(record.target, schema.target(target), dataset=dataset)
-
-
-def check_observations(values: Floats, target: Target, *, dataset: str) -> None:
-    """Refuse observations far outside the range of their target: most are marks of missing ones.
-
-    Raises
-    ------
-    RangeError
-        Naming one of them.
-    """
-    low, high = target.valid_range
-    margin = 0.01 * (high - low)  # sensors wander a little below zero
-    wrong = values[(values < low - margin) | (values > high + margin)]
-    if len(wrong):
-        raise RangeError(
-            f"impossible observations in {dataset!r}",
-            variable=target.name,
-            found=f"{len(wrong)} values, e.g. {wrong[0]:g}",
-            expected=f"values from {low:g} to {high:g} {target.units}, NaN where missing",
-            fix=f"if {wrong[0]:g} marks what is missing: ds[...].where(ds[...] != {wrong[0]:g})",
-        )
 
 
 def known_tokens(schema: Schema, records: Sequence[Record]) -> tuple[str, ...]:
