@@ -25,7 +25,6 @@ from xstefa.schema import Schema, Target, load_schema
 
 if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
     from xstefa.binding.aggregate import Polygons
-    from xstefa.binding.attach import Choice
     from xstefa.training.checkpoints import Checkpoint
     from xstefa.training.finetune import HeadRecipe, TrainingOptions
     from xstefa.training.loop import Schedule
@@ -123,7 +122,10 @@ class StefaAccessor:
         return daily(decoded(self._dataset), schema, accumulation=accumulation, rename=rename)
 
     def attach(
-        self, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"
+        self,
+        static: xr.Dataset | xr.DataArray,
+        *,
+        resampling: Literal["average", "nearest"] = "average",
     ) -> xr.Dataset:
         """Add static layers, of any grid, on the sites of this dataset.
 

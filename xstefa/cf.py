@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import xarray as xr
 from xarray.indexes import PandasIndex
@@ -163,6 +163,7 @@ def to_netcdf(
     obj : DataArray or Dataset
         Results of xstefa; lazy ones are computed block by block.
     path : path-like
+        Where the file is once it is whole: a call that fails leaves none, and keeps the one before.
     overwrite : bool
         Replace a file that exists.
 
@@ -181,8 +182,14 @@ def to_netcdf(
             expected="a new name",
             fix="overwrite=True",
         )
-    with describing(path):
-        as_cf(obj).to_netcdf(path)
+    unfinished = f"{os.fspath(path)}.partial"
+    try:
+        with describing(path):
+            as_cf(obj).to_netcdf(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(unfinished)
 
 
 @contextmanager

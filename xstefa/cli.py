@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+import xarray as xr
 
 import xstefa
-from xstefa.inference.command import open_lazily, predict_to_store
+from xstefa.accessor import StefaAccessor
+from xstefa.arguments import described, hints
+from xstefa.evaluation.evaluate import METRICS
+from xstefa.inference.command import check_place, cluster, open_lazily, write
 
 # Options of glibc's mallopt(3). Of M_MMAP_THRESHOLD glibc before 2.35 takes no more than 32 MiB.
 M_TRIM_THRESHOLD = -1
@@ -23,15 +31,27 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except xstefa.XstefaError as error:
-            raise click.ClickException(str(error)) from error
+        except (xstefa.XstefaError, OSError) as error:
+            raise click.ClickException(_in_a_terminal(str(error))) from error
+
+
+def _in_a_terminal(text: str) -> str:
+    """Say what is to be typed as it is typed here."""
+    text = re.sub(r"rename=\{'(.*?)': '(.*?)'\}", r"--rename '\1=\2'", text)
+    return re.sub(r"ds\.stefa\.tokens\((check)=True\)|\b(resume|overwrite)=True", _flag, text)
+
+
+def _flag(found: re.Match[str]) -> str:
+    return "--" + (found[1] or found[2])
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(xstefa.__version__, prog_name="xstefa")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Predict streamflow and soil moisture from any labeled dataset."""
     _keep_freed_memory()
+    ctx.with_resource(xstefa.set_options(progress=True))
 
 
 def _keep_freed_memory() -> None:
@@ -43,41 +63,145 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
-@main.command()
-@click.argument("dataset", type=click.Path(exists=True))
-@click.option("--schema", default="stefaland", help="Name or path of the schema.")
-def tokens(dataset: str, schema: str) -> None:
-    """Show which variables of DATASET provide which of the model's tokens."""
-    with open_lazily(dataset) as opened:
-        click.echo(repr(opened.stefa.tokens(schema=schema)))
+# ---- methods of the accessor
+
+
+def _verb(
+    name: str,
+    *places: str,
+    call: Callable[..., Any] | None = None,
+    show: Callable[[Any], str] | None = None,
+    resume: bool = True,
+) -> None:
+    """Make a command of a method: its keywords are the options, its docstring is their help.
+
+    Parameters
+    ----------
+    name : str
+        Of the method.
+    *places : str
+        What stands after the dataset: arguments of the method, and ``"out"`` for the result; in
+        brackets if it can be left out.
+    call : callable, optional
+        What to call in place of the method.
+    show : callable, optional
+        Says the result as text, to be printed.
+    resume : bool
+        Whether the result can be a store, to go on with.
+    """
+    method = getattr(StefaAccessor, name)
+    told, parameters = described(method), inspect.signature(method).parameters
+    arguments = [place.strip("[]") for place in places]
+    options = [
+        _option(key, kind, help=told.get(key), required=parameters[key].default is inspect._empty)
+        for key, kind in hints(method).items()
+        if key not in arguments
+    ]
+    if "out" in arguments:
+        options += [_RESUME, _OVERWRITE] if resume else [_OVERWRITE]
+
+    def run(dataset: str, scheduler: str | None, **given: Any) -> None:
+        # What is not given is not passed on: defaults stand with the method.
+        given = {key: value for key, value in given.items() if value not in (None, (), {})}
+        place = given.pop("out", None)
+        how = {key: given.pop(key, False) for key in ("resume", "overwrite")}
+        if place is not None:
+            check_place(place, model=not resume, **how)
+        with cluster(scheduler), open_lazily(dataset) as opened:
+            if "static" in given:
+                given["static"] = open_lazily(given["static"])
+            result = (call or method)(opened.stefa, **given)
+            if show is not None:
+                click.echo(_in_a_terminal(show(result)))
+            if place is not None:
+                write(result, place, **how)
+
+    stand = [
+        click.Argument([key], metavar=place.upper(), required=place[0] != "[")
+        for key, place in zip(["dataset", *arguments], ["in", *places], strict=True)
+    ]
+    params = [*stand, *filter(None, options), _SCHEDULER]
+    summary = (inspect.getdoc(method) or "").partition("\n\n")[0]
+    main.add_command(click.Command(name, callback=run, params=params, help=summary))
+
+
+_RESUME = click.Option(["--resume"], is_flag=True, help="Go on with a store that was interrupted.")
+_OVERWRITE = click.Option(["--overwrite"], is_flag=True, help="Replace what exists.")
+_SCHEDULER = click.Option(["--scheduler"], metavar="ADDRESS", help="Run on the dask cluster there.")
+
+
+def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
+    """Return the option for a keyword; None if a terminal cannot say it."""
+    flag, kinds = "--" + name.replace("_", "-"), (str, int, float)
+    kind: dict[str, Any] | None = None
+    union = get_origin(annotation) in (Union, UnionType)
+    for part in get_args(annotation) if union else (annotation,):
+        origin, items = get_origin(part), get_args(part)
+        if origin is Mapping:
+            kind = {"multiple": True, "callback": _pairs, "metavar": "VARIABLE=TOKEN"}
+        elif origin in (Iterable, Sequence) and items[0] in kinds:
+            flag, kind = flag.removesuffix("s"), {"multiple": True, "type": items[0]}
+        elif origin is tuple and set(items) <= set(kinds):
+            kind = {"nargs": len(items), "type": items[0]}
+        elif origin is Literal:
+            kind = {"type": click.Choice(items)}
+        elif part is bool:
+            flag, kind = f"{flag}/--no-{flag[2:]}", {"default": None}
+        elif part in kinds and kind is None:
+            kind = {"type": part}
+    return None if kind is None else click.Option([flag, name], **how, **kind)
+
+
+def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    if not all(equals for _, equals, _ in pairs):
+        raise click.BadParameter("expected VARIABLE=TOKEN")
+    return {variable: token for variable, _, token in pairs}
+
+
+def _predict(
+    stefa: StefaAccessor,
+    *,
+    target: str,
+    coverage: bool = True,
+    quantiles: Sequence[float] = (),
+    **how: Any,
+) -> xr.Dataset:
+    """Predict the mean and, in the same pass, coverage and quantiles beside it."""
+    result = stefa.predict(target, coverage=coverage, **how).to_dataset()
+    if quantiles:
+        result[f"{target}_quantiles"] = stefa.predict(target, quantiles=quantiles, **how)
+    return result
+
+
+def _evaluate(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
+    return stefa.evaluate(**how).compute()
+
+
+def _over_sites(scores: xr.Dataset) -> str:
+    """Say the quartiles of scores over sites."""
+    frame = scores.to_dataframe()[[name for name in scores if name in METRICS]]
+    table = frame.quantile([0.25, 0.5, 0.75]).T.set_axis(["25 %", "median", "75 %"], axis=1)
+    table.insert(0, "sites", frame.count())
+    return table.to_string(float_format="{:.3f}".format)
+
+
+_verb("tokens", show=repr)
+_verb("predict", "out", call=_predict)
+_verb("evaluate", "[out]", call=_evaluate, show=_over_sites)
+_verb("finetune", "out", show=repr, resume=False)
+_verb("daily", "out")
+_verb("attach", "static", "out")
+_verb("aggregate", "polygons", "out")
+
+
+# ---- and others
 
 
 @main.command()
 def models() -> None:
     """List the models that come with the package."""
     click.echo(repr(xstefa.list_models()))
-
-
-@main.command()
-@click.argument("dataset", metavar="IN")
-@click.argument("store", metavar="OUT.zarr", type=click.Path(path_type=Path))
-@click.option("--target", required=True, help='What to predict: "streamflow", "soil_moisture".')
-@click.option("--model", help="Name or file of a model, instead of the bundled one.")
-@click.option("--quantile", "quantiles", type=float, multiple=True, help="Of an ensemble's spread.")
-@click.option("--coverage/--no-coverage", default=True, show_default=True, help="Write it too.")
-@click.option("--rename", multiple=True, metavar="VARIABLE=TOKEN", help="Say what a variable is.")
-@click.option("--device", help='Torch device, for instance "cuda:0".')
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic.")
-@click.option("--batch-size", type=int, help="Windows per call of the network.")
-@click.option("--scheduler", metavar="ADDRESS", help="Run on the dask cluster there.")
-@click.option("--resume", is_flag=True, help="Go on with a store that was interrupted.")
-@click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
-def predict(dataset: str, store: Path, rename: tuple[str, ...], **options: Any) -> None:
-    """Predict a target for every site and day of IN, a Zarr store or NetCDF file."""
-    pairs = [pair.partition("=") for pair in rename]
-    if not all(equals for _, equals, _ in pairs):
-        raise click.BadParameter("expected VARIABLE=TOKEN", param_hint="--rename")
-    predict_to_store(dataset, store, rename={v: t for v, _, t in pairs} or None, **options)
 
 
 @main.command()

@@ -9,7 +9,6 @@ import xarray as xr
 
 from xstefa.datasets import open_sample
 from xstefa.inference.store import to_zarr
-from xstefa.options import set_options
 
 MAP_DAYS = ("2012-05-15", "2012-06-15", "2012-07-15", "2012-08-15", "2012-09-15", "2012-10-15")
 
@@ -44,8 +43,7 @@ def _predicted(
     say(repr(dataset.stefa))
     prediction = dataset.stefa.predict(target)
     say(f"\n{target}: {dict(prediction.sizes)} by {prediction.attrs['model_name']}, lazy")
-    with set_options(progress=True):
-        to_zarr(prediction, store, overwrite=True)
+    to_zarr(prediction, store, overwrite=True)
     return xr.open_zarr(store, decode_coords="all", consolidated=False)[target]
 
 

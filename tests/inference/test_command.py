@@ -14,6 +14,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 from xstefa.cli import main
+from xstefa.inference import store
 
 
 @pytest.fixture
@@ -21,8 +22,8 @@ def run(dataset, tiny_model, tmp_path):
     dataset.to_zarr(tmp_path / "in.zarr", consolidated=False)
     dataset.to_netcdf(tmp_path / "in.nc", engine="netcdf4")
 
-    def invoke(*words, source="in.zarr", model=tiny_model):
-        places = [str(tmp_path / source), str(tmp_path / "out.zarr")]
+    def invoke(*words, source="in.zarr", out="out.zarr", model=tiny_model):
+        places = [str(tmp_path / source), str(tmp_path / out)]
         options = ["--target", "soil_moisture", "--model", str(model.path), "--device", "cpu"]
         return CliRunner().invoke(main, ["predict", *places, *options, *words])
 
@@ -53,7 +54,8 @@ def test_existing_store_needs_a_word(run):
     assert run().exit_code == 0
     result = run()
     assert result.exit_code == 1
-    assert "resume=True to go on" in result.output
+    assert "--resume to go on" in result.output
+    assert "--overwrite to replace" in result.output
     assert run("--resume").exit_code == 0
     assert run("--overwrite").exit_code == 0
 
@@ -87,6 +89,57 @@ def test_input_that_is_no_dataset(command, content, tmp_path):
     assert result.exit_code == 1
     assert "cannot be opened" in result.output
     assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("source", ["in.zarr", "in.nc"])
+def test_a_netcdf_file(run, dataset, tiny_model, tmp_path, source):
+    for words in ([], ["--overwrite"]):
+        result = run(*words, source=source, out="out.nc")
+        assert result.exit_code == 0, result.output
+    with xr.open_dataset(tmp_path / "out.nc") as found:
+        np.testing.assert_array_equal(found.soil_moisture, dataset.stefa.predict(tiny_model))
+        assert "coverage" in found.variables
+    assert "--overwrite to replace it" in run(out="out.nc").output
+    assert "written as a whole" in run("--resume", out="out.nc").output
+    assert "Expected a NetCDF file (.nc) or a Zarr store" in run(out="out.csv").output
+
+
+@pytest.mark.parametrize("out", ["out.zarr", "out.nc"])
+def test_a_call_that_fails_leaves_nothing(run, dataset, tmp_path, out):
+    """What is wrong with values of files is known only when they are read."""
+    warm = dataset["temperature_mean"]
+    dataset.assign(temperature_mean=(warm + 900).assign_attrs(warm.attrs)).to_netcdf(
+        tmp_path / "wrong.nc"
+    )
+    before = sorted(path.name for path in tmp_path.iterdir())
+    result = run(source="wrong.nc", out=out)
+    assert result.exit_code == 1
+    assert "do not fit temperature_mean" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    # To replace what is there fails as well; a file that was there still is.
+    assert run(out=out).exit_code == 0
+    assert run("--overwrite", source="wrong.nc", out=out).exit_code == 1
+    assert (tmp_path / out).exists() == (out == "out.nc")
+
+
+def test_what_was_interrupted_stays(run, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_write_missing", interrupt)
+        assert run().exit_code == 1
+    assert (tmp_path / "out.zarr").exists()
+    assert run("--resume").exit_code == 0
+
+
+@pytest.mark.parametrize("out", ["file/out.zarr", "file/out.nc", "nowhere/out.nc"])
+def test_places_that_cannot_be_are_named(run, tmp_path, out):
+    (tmp_path / "file").write_text("")
+    result = run(out=out)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.startswith("Error: ")
 
 
 def test_on_a_cluster(run, dataset, tiny_model, tmp_path):

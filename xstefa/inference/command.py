@@ -1,19 +1,21 @@
-"""``xstefa predict``: a dataset in, a store out."""
+"""What a command reads and writes: a dataset in, a result out."""
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from pathlib import PurePath
 
 import xarray as xr
+from fsspec.core import url_to_fs
 
-from xstefa.errors import OptionError, ReadError
-from xstefa.inference.predict import predict
+from xstefa.cf import to_netcdf
+from xstefa.errors import OptionError, ReadError, StoreError
+from xstefa.inference.journal import JOURNAL, open_part
 from xstefa.inference.store import to_zarr
-from xstefa.options import set_options
+from xstefa.model.checkpoint import Model, model_path
+
+NETCDF = (".nc", ".nc4", ".cdf")
 
 
 def open_lazily(path: str) -> xr.Dataset:
@@ -39,59 +41,83 @@ def open_lazily(path: str) -> xr.Dataset:
         ) from error
 
 
-def predict_to_store(
-    source: str,
-    target_store: str | os.PathLike[str],
-    *,
-    target: str,
-    model: str | None = None,
-    quantiles: Sequence[float] = (),
-    coverage: bool = True,
-    rename: Mapping[str, str] | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    batch_size: int | None = None,
-    scheduler: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> None:
-    """Predict a dataset on disk and write the result, with a progress bar.
+def check_place(place: str, *, model: bool, resume: bool, overwrite: bool) -> None:
+    """Refuse a place before any work is done for it.
 
     Parameters
     ----------
-    source : str
-        Zarr store or NetCDF file.
-    target_store : path-like
-    target : str
-        Name of a target.
-    model : str, optional
-        Name or path of a model.
-    quantiles : sequence of float
-        Written as ``<target>_quantiles``, beside the mean.
-    coverage : bool
-        Write the coverage too.
-    scheduler : str, optional
-        Address of a dask scheduler; by default the threads of this process.
+    place : str
+        File or store.
+    model : bool
+        Whether a model goes there, or else an xarray object.
+    resume, overwrite : bool
+
+    Raises
+    ------
+    OptionError
+        If nothing can be written there, or something is there that is not to be replaced.
     """
-    with _cluster(scheduler), open_lazily(source) as dataset, set_options(progress=True):
-        planned = partial(
-            predict,
-            dataset,
-            target,
-            model=model,
-            rename=rename,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
+    ending = PurePath(place.rstrip("/")).suffix
+    if not model and ending not in (*NETCDF, ".zarr", ""):
+        raise OptionError(
+            variable=place,
+            found=f"the ending {ending!r}",
+            expected="a NetCDF file (.nc) or a Zarr store (.zarr)",
+            fix=f"{PurePath(place).stem}.nc",
         )
-        result = planned(coverage=coverage).to_dataset()
-        if quantiles:
-            result[f"{target}_quantiles"] = planned(quantiles=quantiles)
-        to_zarr(result, target_store, resume=resume, overwrite=overwrite)
+    if not model and ending not in NETCDF:
+        return  # stores can be gone on with, and to_zarr knows of which
+    if resume:
+        raise OptionError(
+            variable=place,
+            found="a file, which is written as a whole",
+            expected="a Zarr store (.zarr) to go on with",
+            fix="leave --resume out",
+        )
+    fs, path = url_to_fs(str(model_path(place)) if model else place)
+    if fs.exists(path) and not overwrite:
+        raise OptionError(
+            "the file exists",
+            variable=place,
+            expected="a new name",
+            fix="overwrite=True to replace it, or another name",
+        )
 
 
-def _cluster(scheduler: str | None) -> AbstractContextManager[object]:
-    """Connect to a scheduler, if there is one."""
+def write(result: xr.Dataset | Model, place: str, *, resume: bool, overwrite: bool) -> None:
+    """Write a result to a place that `check_place` let pass, or nothing at all.
+
+    What an interruption or a full disk leaves of a store stays, to go on from. What a mistake
+    leaves is removed.
+    """
+    if isinstance(result, Model):
+        result.save(place)
+    elif place.endswith(NETCDF):
+        to_netcdf(result, place, overwrite=overwrite)
+    else:
+        fs, path = url_to_fs(place)
+        ours = not resume and (overwrite or not fs.exists(path))
+        try:
+            to_zarr(result, place, resume=resume, overwrite=overwrite)
+        except Exception as error:
+            if ours and not isinstance(error, StoreError) and _is_unfinished(place):
+                fs.rm(path, recursive=True)
+            raise
+
+
+def _is_unfinished(place: str) -> bool:
+    journal = open_part(place, JOURNAL)
+    return journal is not None and journal.attrs.get("state") != "complete"
+
+
+def cluster(scheduler: str | None) -> AbstractContextManager[object]:
+    """Connect to a dask scheduler, if one is named.
+
+    Raises
+    ------
+    OptionError
+        If none answers at the address.
+    """
     if scheduler is None:
         return nullcontext()
     from distributed import Client
