@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import xstefa
 
-API = Path(__file__).parents[1] / "docs" / "api.md"
+ROOT = Path(__file__).parents[1]
+API = ROOT / "docs" / "api.md"
 
 
 def test_reference_is_complete():
@@ -17,3 +19,10 @@ def test_reference_is_complete():
         name for name in public if f"xstefa.{name}" not in text and not name.endswith("Error")
     ]
     assert not missing, f"docs/api.md lacks {missing}"
+
+
+def test_nothing_says_that_a_package_index_has_xstefa():
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "xstefa").rglob("*.*")]
+    claims = re.compile(r"pip install [^.\n]*\bxstefa\b")
+    found = [t.name for t in texts if t.suffix in (".md", ".py") and claims.search(t.read_text())]
+    assert not found

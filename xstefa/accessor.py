@@ -158,7 +158,7 @@ class StefaAccessor:
     def aggregate(self, polygons: Polygons, *, by: str | None = None) -> xr.Dataset:
         """Average a map over basins, each cell weighted by its area inside the polygon.
 
-        Needs the extra ``xstefa[vector]``.
+        Needs the packages of the extra ``vector``: exactextract and geopandas.
 
         Parameters
         ----------

@@ -72,7 +72,7 @@ def _need_extra() -> None:
             variable="aggregate",
             found=f"no module {error.name!r}",
             expected="the extra 'vector': exactextract and geopandas",
-            fix='pip install "xstefa[vector]"',
+            fix="pip install exactextract geopandas",
         ) from error
 
 

@@ -274,5 +274,5 @@ def _fabric() -> Any:
             variable="devices",
             found="no package lightning_fabric",
             expected="the extra 'train'",
-            fix='pip install "xstefa[train]", or train on one device with devices=1',
+            fix="pip install lightning-fabric, or train on one device with devices=1",
         ) from error
