@@ -9,8 +9,8 @@ Blocks of one page share their names, as cells of a notebook do::
 
 The value of a last expression is shown, a matplotlib figure as a picture. With
 ``:raises: UnitsError`` the code has to raise that error (or one of several, separated by spaces),
-whose name and message are shown. ``:hide-code:`` shows only the output. Anything else that goes
-wrong fails the build at that line.
+whose name and message are shown. ``:hide-code:`` shows only the output, and with ``:markdown:`` that
+is a part of the page. Anything else that goes wrong fails the build at that line.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -39,6 +40,7 @@ class Live(SphinxDirective):
     option_spec: ClassVar[OptionSpec] = {
         "raises": directives.unchanged_required,
         "hide-code": directives.flag,
+        "markdown": directives.flag,
     }
 
     def run(self) -> list[nodes.Node]:
@@ -63,7 +65,11 @@ class Live(SphinxDirective):
         shown: list[nodes.Node] = []
         if "hide-code" not in self.options:
             shown.append(nodes.literal_block(code, code, language="python"))
-        if output:
+        if output and "markdown" in self.options:
+            part = nodes.container()
+            self.state.nested_parse(StringList(output.splitlines()), self.content_offset, part)
+            shown += part.children
+        elif output:
             shown.append(nodes.literal_block(output, output, language="text", classes=["output"]))
         if picture is not None:
             shown.append(picture)

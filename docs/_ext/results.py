@@ -30,7 +30,7 @@ def show() -> None:
     shown = set()
     for name, report in reports(few=False).items():
         if report["experiment"] in shown:
-            print(f"{name}: the same with seed {report['seed']}\n")
+            print(f"**{name}**: the same with seed {report['seed']}\n")
             print(_table(report | {"paper": None}, most=1), "\n")
             continue
         shown.add(report["experiment"])
@@ -38,8 +38,8 @@ def show() -> None:
         runs = [run for key, run in report["runs"].items() if key.endswith(", lstm")]
         tested, known = (sum(r[key] for r in runs) for key in ("tested", "seen_in_pretraining"))
         print(
-            f"{name}, {report['protocol']} protocol: {report['target']} at {tested} of "
-            f"{report['sites']} sites, {' to '.join(report['period'])};\n  {heads['steps']} steps "
+            f"**{name}**, {report['protocol']} protocol: {report['target']} at {tested} of "
+            f"{report['sites']} sites, {' to '.join(report['period'])}; {heads['steps']} steps "
             f"of {heads['batch_size']} windows, rate {heads['learning_rate']:g}, LSTM of "
             f"{report['hidden']}, seed {report['seed']}; the foundation may know the weather of "
             f"{known} of the tested\n"
@@ -74,7 +74,7 @@ def show_few(score: str) -> None:
     columns["gained"] = _texts(gained, *DIFFERENCE, sign="+")
     columns["p"] = gained.p_value.map(_chance)
     table = pd.DataFrame(columns).rename_axis(["training sites", "seed"])
-    print(table.reset_index().to_string(index=False))
+    print(_markdown(table.reset_index().set_index("training sites")))
 
 
 def _table(report: dict[str, Any], *, most: int = SHOWN) -> str:
@@ -92,7 +92,13 @@ def _table(report: dict[str, Any], *, most: int = SHOWN) -> str:
         gained[f"{score} gained over lstm"] = _texts(part, *DIFFERENCE, sign="+")
         gained[f"p ({score})"] = part.p_value.map(_chance)
     tables = (table for table in (own, gained, paper) if len(table))
-    return "\n\n".join(table.rename_axis(None).to_string() for table in tables)
+    return "\n\n".join(_markdown(table.rename_axis("model")) for table in tables)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = table.reset_index().fillna("").astype(str)
+    cells = [list(rows), ["---"] * len(rows.columns), *rows.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def _chance(p: float) -> str:
