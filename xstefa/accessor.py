@@ -16,6 +16,7 @@ from xstefa.binding.storage import decoded
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.embed import embed
+from xstefa.inference.passes import Period
 from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
 from xstefa.model.architecture import HeadSize
@@ -194,6 +195,7 @@ class StefaAccessor:
         quantiles: Sequence[float] | None = None,
         coverage: bool = False,
         min_coverage: float = 0.0,
+        period: Period | None = None,
         rename: Mapping[str, str] | None = None,
         device: str | None = None,
         precision: str | None = None,
@@ -217,8 +219,12 @@ class StefaAccessor:
             in the windows behind each value; 0 where there is none.
         min_coverage : float
             Answer NaN where the coverage is less. Whatever it is, there is no answer on a day
-            before a site's required tokens begin, nor where a gap in one has lasted longer than
-            the model's spin-up.
+            unless each required token is known on half of the days of the model's spin-up before
+            it; gaps of up to three days are bridged.
+        period : tuple of two dates, optional
+            First and last day to answer for, as ``.sel(time=slice(*period))`` takes them. The days
+            before are read for the spin-up: the result is that of the whole record, to the bit.
+            Selecting time before predicting hides them from the model.
         rename : mapping of str to str, optional
             Dataset variable to token, where matching by metadata and name does not suffice.
         device : str, optional
@@ -248,6 +254,9 @@ class StefaAccessor:
         ------
         MissingTokenError, AmbiguousMatchError, UnitsError, LayoutError, CalendarError
             If the dataset does not fit, with what was found and how to mend it.
+        CalendarError
+            If the record is too short for an answer on any day; a warning says on which there is
+            none.
         ModelError
             If no model, or more than one, predicts the target.
         """
@@ -258,6 +267,7 @@ class StefaAccessor:
             quantiles=quantiles,
             coverage=coverage,
             min_coverage=min_coverage,
+            period=period,
             rename=rename,
             device=device,
             precision=precision,

@@ -64,7 +64,7 @@ def test_days_are_those_of_the_encoder(dataset, foundation) -> None:
         if name in binding.static:
             c[0, i] = moments.standardise(binding.static[name].values[0, 0])
     days, site = foundation.encode(x, c)
-    np.testing.assert_allclose(found, days[0], atol=2e-5)
+    np.testing.assert_allclose(found[5:], days[0][5:], atol=2e-5)
     embedded = record.stefa.embed(model=foundation).squeeze(["lat", "lon"])
     np.testing.assert_allclose(embedded, site[0], atol=2e-5)
 

@@ -13,7 +13,9 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xstefa.errors import CalendarError, OptionError
 from xstefa.inference import lazy
+from xstefa.inference.passes import SpinUpWarning
 from xstefa.inference.windows import WindowPolicy
 
 SLOWLY = settings(
@@ -135,16 +137,69 @@ def test_selection_commutes_in_time_away_from_the_ends(dataset, model, start):
 def test_record_shorter_than_a_window(make_dataset, model):
     short = make_dataset(days=15)
     found = predict(short, model, coverage=True)
-    assert np.isfinite(found).all()
+    assert found[:5].isnull().all()  # half of the spin-up
+    assert found[5:].notnull().all()
     # Three forcings of 13, and evapotranspiration from temperature, on 15 of 40 days.
-    np.testing.assert_allclose(found.coverage, 4 / 13 * 15 / 40, rtol=1e-6)
+    np.testing.assert_allclose(found.coverage[5:], 4 / 13 * 15 / 40, rtol=1e-6)
     same(predict(short.chunk(time=4, lon=1), model, coverage=True), found)
 
 
 def test_single_day(make_dataset, model):
-    found = predict(make_dataset(days=1), model)
-    assert found.sizes["time"] == 1
-    assert np.isfinite(found).all()
+    with pytest.raises(CalendarError, match=r"too short .* Found 1 days, 2000-01-05") as caught:
+        predict(make_dataset(days=1), model)
+    assert "period=('2000-01-05', '2000-01-05')" in caught.value.fix
+
+
+def test_days_without_spin_up_are_named(dataset, model):
+    text = r"5 of 200 days \(2000-01-05 to 2000-01-09\).*period=\('2000-01-05', '2000-07-22'\)"
+    with pytest.warns(SpinUpWarning, match=text):
+        found = predict(dataset, model)
+    assert found.notnull().all(["lat", "lon"]).values.tolist() == [False] * 5 + [True] * 195
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 60, "lat": 2}])
+@pytest.mark.parametrize(
+    "period",
+    [("2000-05", "2000-06"), ("2000-06-11", "2000-06-11"), (None, "2000-02"), (None, None)],
+)
+def test_a_period_is_a_part_of_the_whole(gappy, model, period, chunks):
+    ds = gappy if chunks is None else gappy.chunk(chunks)
+    found = ds.stefa.predict(model, device="cpu", coverage=True, period=period)
+    assert (found.chunks is None) == (chunks is None)
+    same(found.compute(), predict(gappy, model, coverage=True).sel(time=slice(*period)))
+
+
+def test_a_period_reads_its_spin_up_and_no_more(make_dataset, model):
+    ds = make_dataset(days=400)
+    expected = predict(ds, model).sel(time=slice("2000-10-01", "2000-10-31"))
+    ds["precipitation"][:200] = 5000.0  # would be refused
+    ds["precipitation"][350:] = 5000.0
+    same(predict(ds.chunk(time=50), model, period=("2000-10-01", "2000-10-31")), expected)
+
+
+@pytest.mark.parametrize(
+    "period", ["2000-05", ("May", "June"), ("1990", "1991"), (5, 9), 3, ("2000-06", "2000-05")]
+)
+def test_no_such_period(dataset, model, period):
+    with pytest.raises(OptionError, match=r"'period'.*Found.*Expected"):
+        predict(dataset, model, period=period)
+
+
+def test_a_day_without_weather_leaves_no_mark(make_dataset, model):
+    ds = make_dataset(days=400)
+    expected = ds.copy(deep=True)
+    around = ds[["precipitation", "temperature_mean", "shortwave_down"]].isel(time=[99, 101])
+    for name, values in around.items():
+        expected[name][100] = values[0] + np.float32(0.5) * (values[1] - values[0])
+    hidden = ds.where(ds.time != ds.time[100])
+    for name in ("sand", "catchment_area"):
+        hidden[name] = ds[name]
+    left_out = ds.isel(time=np.delete(np.arange(400), 100))
+    found = predict(hidden, model)
+    # Evapotranspiration is bridged itself, not derived from temperature that was.
+    xr.testing.assert_allclose(found, predict(expected, model), atol=1e-4)
+    same(predict(left_out, model), found.isel(time=np.delete(np.arange(400), 100)))
+    same(predict(left_out.chunk(time=30), model), predict(left_out, model))
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -165,9 +220,11 @@ def test_gap_longer_than_a_window_is_not_answered_for(make_dataset, model):
     gap = ds["precipitation"].copy()
     gap[100:300] = np.nan
     found = predict(ds.assign(precipitation=gap), model)
-    assert np.isnan(found.isel(time=slice(160, 240))).all()
-    assert np.isfinite(found.isel(time=slice(0, 100))).all()
-    assert np.isfinite(found.isel(time=slice(300, 400))).all()
+    # Half of the spin-up of 10 days is known until the fifth day without rain, and again from the
+    # sixth with it.
+    assert np.isnan(found.isel(time=slice(105, 305))).all()
+    assert np.isfinite(found.isel(time=slice(0, 105))).all()
+    assert np.isfinite(found.isel(time=slice(305, 400))).all()
 
 
 def test_cftime_calendar_without_leap_days(dataset, model):
@@ -175,7 +232,7 @@ def test_cftime_calendar_without_leap_days(dataset, model):
     ds = dataset.assign_coords(time=days)
     found = predict(ds, model)
     assert isinstance(found.time.values[0], cftime.DatetimeNoLeap)
-    assert np.isfinite(found).all()
+    assert np.isfinite(found[5:]).all()
     same(predict(ds.chunk(time=7, lat=2), model), found)
 
 
@@ -214,15 +271,18 @@ def test_quantiles_and_mean_are_of_the_same_members(make_model, dataset):
     spread = predict(dataset, model, quantiles=[0.0, 0.5, 1.0])
     mean = predict(dataset, model)
     assert spread.dims == ("quantile", "time", "lat", "lon")
-    assert (spread.sel(quantile=0) <= mean).all()
-    assert (spread.sel(quantile=1) >= mean).all()
-    assert (spread.diff("quantile") >= 0).all()
+    known = mean.notnull()
+    assert known[5:].all()
+    assert ((spread.sel(quantile=0) <= mean) == known).all()
+    assert ((spread.sel(quantile=1) >= mean) == known).all()
+    assert ((spread.diff("quantile") >= 0) == known).all()
     same(predict(dataset.chunk(time=60, lat=1), model, quantiles=[0.0, 0.5, 1.0]), spread)
 
 
 def test_least_coverage(gappy, model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", SpinUpWarning)
         every = predict(gappy, model, coverage=True)
         some = predict(gappy, model, min_coverage=0.2)
     kept = every.where(every.coverage >= np.float32(0.2)).drop_vars("coverage")

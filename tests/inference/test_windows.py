@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xstefa.inference.windows import YEAR, WindowPolicy
+from xstefa.inference.windows import YEAR, WindowPolicy, bridge
 
 
 @st.composite
@@ -71,21 +72,45 @@ def test_neighbours_weights_add_up_to_one() -> None:
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_a_record_begins_with_its_last_variable_and_outlasts_gaps_of_the_spin_up() -> None:
+def test_a_day_is_spun_up_if_half_of_what_precedes_it_is_known() -> None:
     policy = WindowPolicy(length=40, spin_up=10, blend=4)
-    days = np.arange(100, 200)
-    known = np.ones((4, 100, 2), dtype=bool)
-    known[1, :30, 0] = False  # begins on day 130
-    known[2, 50:60, 1] = False  # a gap of 10 days
-    known[3, 50:65, 1] = False  # a gap of 15 days: after 10 there is nothing to go on from
-    begun = policy.begun(known, days=days, out=days)
-    assert begun[[0, 2]].all()
-    assert days[~begun[1]].tolist() == list(range(100, 130))
-    assert days[~begun[3]].tolist() == list(range(160, 165))
+    known = np.ones((4, 40, 2), dtype=bool)
+    known[1, :20, 0] = False  # begins on day 20
+    known[2, 20:25, 1] = False  # a gap of 5 of 11 days
+    known[3, 20:27, 1] = False  # of 7: half is missing from its sixth day to two days after it
+    ready = policy.spun_up(known)
+    assert np.flatnonzero(~ready[0]).tolist() == list(range(5))  # a window's own first days
+    assert np.flatnonzero(~ready[1]).tolist() == list(range(25))
+    assert np.flatnonzero(~ready[2]).tolist() == list(range(5))
+    assert np.flatnonzero(~ready[3]).tolist() == [*range(5), *range(25, 32)]
 
 
-def test_days_that_are_not_in_a_record_are_not_known() -> None:
+@pytest.mark.parametrize(
+    ("record", "without"),
+    [
+        (np.arange(100, 600), []),  # preceded by its own first year
+        (np.arange(100, 400), range(100, 105)),
+        (np.r_[100:300, 320:520], range(320, 325)),
+        (np.arange(100, 104), range(100, 104)),
+    ],
+)
+def test_days_of_a_record_for_which_there_is_an_answer(record, without) -> None:
     policy = WindowPolicy(length=40, spin_up=10, blend=4)
-    days = np.r_[100:120, 150:200]
-    begun = policy.begun(np.ones((1, 70, 1), dtype=bool), days=days, out=np.arange(100, 200))
-    assert np.flatnonzero(~begun[0]).tolist() == list(range(30, 50))
+    assert record[~policy.answerable(record)].tolist() == list(without)
+
+
+def test_gaps_of_up_to_three_days_are_bridged() -> None:
+    day = np.arange(20, dtype=np.float32)
+    values = np.stack([2 * day, -day, np.full(20, np.nan), day], axis=-1)[None]
+    whole = values.copy()
+    values[0, 5:8, 0] = np.nan
+    values[0, [0, 12, 19], 1] = np.nan  # ends have nothing to be bridged to
+    values[0, 10:14, 3] = np.nan  # too long
+    before = values.copy()
+    found = bridge(values)
+    expected = whole.copy()
+    expected[0, [0, 19], 1] = np.nan
+    expected[0, 10:14, 3] = np.nan
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(values, before)
+    assert bridge(whole) is whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import dask.array as da
@@ -58,6 +58,11 @@ class Layout:
         kind = {"grid": "grid", "point": "points"}[self.support]
         calendar = "" if self.calendar == "standard" else f" ({self.calendar})"
         return f"{kind} ({', '.join(self.dims)}), {self.days.size} days{calendar}"
+
+    def during(self, part: slice) -> Layout:
+        """Return the layout of some steps."""
+        steps = self.coords.to_dataset().isel({self.time: part}, missing_dims="ignore")
+        return replace(self, days=self.days[part], coords=steps.coords)
 
     def wrap(
         self,

@@ -26,9 +26,10 @@ class Answer(ABC):
     daily : bool
         Whether there is a value for each day; otherwise for each site, the mean over its windows.
     needs_required : bool
-        Whether there is no answer without the tokens that the schema requires: on days before
-        they begin and in gaps longer than the spin-up (`WindowPolicy.begun`), and from windows
-        with such days only. Windows without any known value always go unanswered.
+        Whether there is no answer without the tokens that the schema requires: none on days before
+        which too little of them is known (`WindowPolicy.spun_up`), and from windows with such days
+        only; and whether short gaps are bridged. Windows without any known value always go
+        unanswered.
     """
 
     daily: ClassVar[bool] = True

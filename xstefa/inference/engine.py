@@ -19,7 +19,7 @@ from dask import threaded
 
 from xstefa.errors import OptionError
 from xstefa.inference.answers import Answer, Members
-from xstefa.inference.windows import Days, Floats
+from xstefa.inference.windows import Days, Floats, bridge
 from xstefa.model.checkpoint import Model
 from xstefa.options import require_gpu
 
@@ -248,22 +248,28 @@ class Engine:
         windows, _, _ = policy.needed(out, record)
         ends = {"first": int(record[0]), "last": int(record[-1])}
         starts = [policy.start(k, **ends) for k in windows]
+        forcing, days = _unbroken(forcing, days)
         positions = [_positions(days, policy.reads(k, **ends)) for k in windows]
 
         readable = np.array([v.name in spec.tokens for v in spec.schema.forcings])
         required = np.array([v.required for v in spec.schema.forcings]) & readable
-        required &= answer.needs_required  # of no variable at all, every record has begun
+        required &= answer.needs_required  # of no variable at all, every day is spun up
         blend = [policy.weight(k, out) for k in windows]
         share = np.empty((len(forcing), len(windows)), dtype=np.float32)
         answerable = np.empty((len(forcing), len(windows)), dtype=bool)
+        spun_up = []
         known = np.isfinite(forcing)
-        begun = policy.begun(known[..., required], days=days, out=out)
         for column, (inside, where) in enumerate(positions):
-            counts = known[:, where[inside]].sum(axis=1)
-            share[:, column] = counts[:, readable].sum(axis=1) / (policy.length * readable.sum())
-            answerable[:, column] = share[:, column] > 0
-            answerable[:, column] &= begun[:, blend[column] > 0].any(axis=1)
+            seen = known[:, where] & inside[:, None]
+            share[:, column] = seen[..., readable].sum(axis=(1, 2)) / (
+                policy.length * readable.sum()
+            )
+            used = np.flatnonzero(blend[column])
+            spun_up.append(policy.spun_up(seen[..., required])[:, out[used] - starts[column]])
+            answerable[:, column] = (share[:, column] > 0) & spun_up[column].any(axis=1)
         del known
+        if answer.needs_required:
+            forcing = bridge(forcing)
 
         width = answer.width(spec)
         extent = (len(out),) if answer.daily else ()
@@ -283,13 +289,12 @@ class Engine:
                 weight = blend[column]
                 if answer.daily:
                     used = np.flatnonzero(weight)
-                    values[site, used] += weight[used, None] * result[out[used] - starts[column]]
-                    weights[site, used] += weight[used]
+                    part = np.where(spun_up[column][site], weight[used], np.float32(0))
+                    values[site, used] += part[:, None] * result[out[used] - starts[column]]
+                    weights[site, used] += part
                 else:
                     values[site] += weight.sum() * result
                     weights[site] += weight.sum()
-        if answer.daily:
-            weights[~begun] = 0
         weights[weights == 0] = np.nan
         coverage[np.isnan(weights)] = 0
         values /= weights[..., None]
@@ -360,6 +365,16 @@ class Engine:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def _unbroken(forcing: Floats, days: Days) -> tuple[Floats, Days]:
+    """Give every day from the first to the last a place, NaN where the record leaves one out."""
+    every = np.arange(days[0], days[-1] + 1)
+    if len(every) == len(days):
+        return forcing, days
+    full = np.full((len(forcing), len(every), forcing.shape[-1]), np.nan, dtype=np.float32)
+    full[:, days - days[0]] = forcing
+    return full, every
 
 
 def _positions(days: Days, wanted: Days) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], Days]:

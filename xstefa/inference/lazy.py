@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -81,6 +81,7 @@ def plan_job(
     layout: Layout,
     key: EngineKey,
     answer: Answer,
+    answered: slice,
 ) -> da.Array:
     """Plan a pass over a dataset; reads no data and loads no weights.
 
@@ -93,6 +94,8 @@ def plan_job(
     layout : Layout
     key : EngineKey
     answer : Answer
+    answered : slice
+        Steps of the record to answer for.
 
     Returns
     -------
@@ -143,16 +146,18 @@ def plan_job(
             for name, array in computed.items()
         ),
     )
-    blocks = _cut(dataset, job)
-    name = f"stefa-{_token(dataset, job, blocks, tuple(needed))}"
+    reach = cache(partial(_reach, policy=spec.windows, record=layout.days))
+    blocks = _cut(dataset, job, answered, reach)
+    name = f"stefa-{_token(dataset, job, blocks, tuple(needed), answered)}"
     job_key = job_key_of(name)
     values = answer.width(spec) + 1
     kept = tuple(d for d in layout.dims if answer.daily or d != layout.time)
     graph: dict[Any, Any] = {job_key: job}
-    reach = cache(partial(_reach, policy=spec.windows, record=layout.days))
     for number, region in blocks:
         index = tuple(i for i, dim in zip(number, layout.dims, strict=True) if dim in kept)
         days = region[layout.time]
+        days = slice(days.start + answered.start, days.stop + answered.start)
+        region = region | {layout.time: days}
         reading = region | {layout.time: slice(*reach(days.start, days.stop))}
         graph[(name, *index, 0)] = (
             run_block,
@@ -177,7 +182,9 @@ def job_key_of(name: str) -> str:
     return f"{name}-job"
 
 
-def _token(dataset: xr.Dataset, job: Job, blocks: Blocks, needed: tuple[str, ...]) -> str:
+def _token(
+    dataset: xr.Dataset, job: Job, blocks: Blocks, needed: tuple[str, ...], answered: slice
+) -> str:
     """Name a prediction after all that determines it: settings, then input.
 
     The first part is the same in any process. The second is dask's name of the input, which need
@@ -194,6 +201,7 @@ def _token(dataset: xr.Dataset, job: Job, blocks: Blocks, needed: tuple[str, ...
         job.layout.dims,
         [(name, v.dims, v.shape) for name, v in zip(needed, variables, strict=True)],
         blocks.chunks,
+        answered,
     )
     return f"{settings}-{tokenize(settings, [_name(v) for v in variables])}"
 
@@ -350,7 +358,9 @@ def _any_known(data: Floats) -> NDArray[np.bool_]:
     return known
 
 
-def _cut(dataset: xr.Dataset, job: Job) -> Blocks:
+def _cut(
+    dataset: xr.Dataset, job: Job, answered: slice, reach: Callable[[int, int], tuple[int, int]]
+) -> Blocks:
     """Choose the blocks, and warn if the chunks of the input make them slow or large."""
     spec, layout = job.key.model.spec, job.layout
     computed = {each.name: each for each in job.operands}
@@ -361,7 +371,8 @@ def _cut(dataset: xr.Dataset, job: Job) -> Blocks:
         for name in job.sources[token].inputs
         if layout.time in dataset[name].dims
     }
-    sizes = {dim: dataset.sizes[dim] for dim in layout.dims}
+    first, last = reach(answered.start, answered.stop)
+    sizes = {dim: dataset.sizes[dim] for dim in layout.dims} | {layout.time: last - first}
     values = (
         len(forcings)
         + math.ceil(1.25 * len(spec.schema.forcings))
@@ -400,4 +411,4 @@ def _cut(dataset: xr.Dataset, job: Job) -> Blocks:
     )
     if text := advice(blocks, time=layout.time, policy=spec.windows, values=values):
         warnings.warn(text, ChunksWarning, stacklevel=6)
-    return blocks
+    return replace(blocks, sizes=sizes | {layout.time: answered.stop - answered.start})

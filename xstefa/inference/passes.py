@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -15,24 +17,42 @@ from xstefa.binding import Layout, plan
 from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import in_memory, plain
 from xstefa.binding.sources import TokenSource
-from xstefa.errors import LayoutError, ModelError, raise_problems
+from xstefa.errors import CalendarError, LayoutError, ModelError, OptionError, raise_problems
 from xstefa.inference.answers import Answer
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.lazy import is_lazy, plan_job
-from xstefa.inference.windows import Floats
+from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
 from xstefa.schema import Schema
 
+Period = tuple[Any, Any]
+"""First and last day, each as an index of days takes them; None is the end of the record."""
+
+
+class SpinUpWarning(UserWarning):
+    """Some days of a prediction have no answer: too little of what precedes them is known."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Understood:
-    """A dataset in which every token was found that it has to have."""
+    """A dataset in which every token was found that it has to have.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    sources : mapping of str to TokenSource
+    layout : Layout
+        Of the whole record.
+    answered : slice
+        The steps of the record to answer for.
+    """
 
     dataset: xr.Dataset
     sources: Mapping[str, TokenSource]
     layout: Layout
+    answered: slice
 
     def token(self, name: str) -> xr.DataArray:
         """Return a token of the dataset in canonical units, in the dataset's own order."""
@@ -41,13 +61,19 @@ class Understood:
 
     def frame(self, *, daily: bool = True) -> xr.DataArray:
         """Return an array without memory that has the dimensions and coordinates of a result."""
-        shape = tuple(self.dataset.sizes[dim] for dim in self.layout.dims)
-        frame = self.layout.wrap(np.broadcast_to(np.float32(0), shape), name="frame")
+        layout = self.layout.during(self.answered)
+        sizes = {**self.dataset.sizes, layout.time: len(layout.days)}
+        shape = tuple(sizes[dim] for dim in layout.dims)
+        frame = layout.wrap(np.broadcast_to(np.float32(0), shape), name="frame")
         return frame if daily else frame.isel({self.layout.time: 0}, drop=True)
 
 
 def understand(
-    dataset: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None
+    dataset: xr.Dataset,
+    schema: Schema,
+    *,
+    rename: Mapping[str, str] | None,
+    period: Period | None = None,
 ) -> Understood:
     """Match a dataset to a schema; raise all that is wrong."""
     dataset = plain(dataset)
@@ -58,7 +84,83 @@ def understand(
             "no forcing to read the layout from",
             expected="at least one daily series that is a token of the schema",
         )
-    return Understood(dataset=dataset, sources=understood.sources, layout=understood.layout)
+    layout = understood.layout
+    return Understood(
+        dataset=dataset,
+        sources=understood.sources,
+        layout=layout,
+        answered=_steps(dataset[layout.time], period),
+    )
+
+
+def _steps(time: xr.DataArray, period: Period | None) -> slice:
+    """Return the steps of a period, as ``.sel(time=slice(*period))`` chooses them."""
+    if period is None:
+        return slice(0, time.size)
+    name = time.name
+    try:
+        first, last = period
+        chosen = time.to_index().slice_indexer(first, last)
+        found = chosen.start or 0, time.size if chosen.stop is None else chosen.stop
+    except (KeyError, TypeError, ValueError) as error:
+        raise OptionError(
+            variable="period",
+            found=f"{period!r} ({error})",
+            expected=f"two dates such as {name!r} has, or None for either end of the record",
+            fix='period=("1995-04", "1995-09")',
+        ) from error
+    if found[0] >= found[1]:
+        raise OptionError(
+            "no day of the dataset is in the period",
+            variable="period",
+            found=repr(period),
+            expected=f"dates between {_date(time.to_index()[0])} and {_date(time.to_index()[-1])}",
+        )
+    return slice(*map(int, found))
+
+
+def _check_spin_up(understood: Understood, policy: WindowPolicy) -> None:
+    """Say which days have no answer because the record does not reach far enough before them.
+
+    Raises
+    ------
+    CalendarError
+        If that is so of all of them.
+    """
+    layout = understood.layout.during(understood.answered)
+    without = layout.days[~policy.answerable(understood.layout.days)[understood.answered]]
+    if not without.size:
+        return
+    index = understood.dataset[layout.time].to_index()
+    steps = index[understood.answered]
+    needed = (
+        f"for each day the weather of at least {policy.spin_up // 2 + 1} of the "
+        f"{policy.spin_up + 1} days up to it (the model's spin-up)"
+    )
+    fix = (
+        f"predict from the dataset before its selection in time, with "
+        f"period=({_date(steps[0])!r}, {_date(steps[-1])!r})"
+    )
+    if without.size == layout.days.size:
+        raise CalendarError(
+            "the record is too short for an answer on any of these days",
+            variable=layout.time,
+            found=f"{index.size} days, {_date(index[0])} to {_date(index[-1])}",
+            expected=needed,
+            fix=fix,
+        )
+    first, last = steps[np.searchsorted(layout.days, without[[0, -1]])]
+    warnings.warn(
+        f"No answer on {without.size} of {layout.days.size} days ({_date(first)} to "
+        f"{_date(last)}), which are NaN: the record is shorter than a year or has a long gap. "
+        f"Expected {needed}. Fix: {fix}.",
+        SpinUpWarning,
+        stacklevel=6,
+    )
+
+
+def _date(day: object) -> str:
+    return str(day)[:10]
 
 
 def make_key(
@@ -98,11 +200,22 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
 
     Raises
     ------
+    CalendarError
+        If the record is too short for an answer on any day.
     RangeError, BindingErrors
         If values that are in memory cannot be in the units they are labelled with.
     """
     dataset, sources = understood.dataset, understood.sources
-    block = plan_job(dataset, sources, layout=understood.layout, key=key, answer=answer)
+    if answer.needs_required:
+        _check_spin_up(understood, key.model.spec.windows)
+    block = plan_job(
+        dataset,
+        sources,
+        layout=understood.layout,
+        key=key,
+        answer=answer,
+        answered=understood.answered,
+    )
     at_once = not is_lazy(dataset[n] for s in sources.values() for n in s.variables)
     # What is at hand can be checked as a whole; each block checks what it reads.
     read = [

@@ -12,7 +12,7 @@ import xarray as xr
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.answers import Members
 from xstefa.inference.engine import EngineKey
-from xstefa.inference.passes import each_block, make_key, provenance, run, understand
+from xstefa.inference.passes import Period, each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import load_model, model_for
@@ -34,6 +34,7 @@ def predict(
     quantiles: Sequence[float] | None = None,
     coverage: bool = False,
     min_coverage: float = 0.0,
+    period: Period | None = None,
     rename: Mapping[str, str] | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -51,8 +52,8 @@ def predict(
             fix="target='streamflow'",
         )
     schema = load_schema() if model is None else load_model(model).schema
-    understood = understand(dataset, schema, rename=rename)
-    layout = understood.layout
+    understood = understand(dataset, schema, rename=rename, period=period)
+    layout = understood.layout.during(understood.answered)
     chosen = model_for(target, support=layout.support) if model is None else load_model(model)
     if _target_of(chosen) != target:
         raise ModelError(

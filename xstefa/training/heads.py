@@ -132,7 +132,7 @@ def train_head(
     hidden = frozenset(v.name for v in (*schema.forcings, *schema.statics)) - set(tokens)
     streaming = any(stream is not None for stream in streams or ())
     job = _Job(
-        records=[r.without(hidden, schema).standardised(spec.scaler) for r in records],
+        records=[r.without(hidden, schema).bridged().standardised(spec.scaler) for r in records],
         streams=streams if streaming else None,
         weigh=weigh,
         hidden=hidden,
@@ -274,7 +274,8 @@ def _prepared(record: Record, *, job: _Job, raw: bool) -> tuple[Record, Floats |
     """Return a record as the network reads it, and its site weights."""
     weights = None if job.weigh is None else job.weigh(record)
     if raw:
-        record = record.without(job.hidden, job.spec.schema).standardised(job.spec.scaler)
+        record = record.without(job.hidden, job.spec.schema).bridged()
+        record = record.standardised(job.spec.scaler)
     return record, weights
 
 

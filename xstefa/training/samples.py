@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xstefa.binding import Binding
 from xstefa.errors import TrainingError
 from xstefa.evaluation.sites import Mask
-from xstefa.inference.windows import Days, Floats
+from xstefa.inference.windows import Days, Floats, bridge
 from xstefa.model.scaler import Scaler
 from xstefa.schema import Schema
 
@@ -148,6 +148,10 @@ class Record:
         forcing[..., [name in tokens for name in schema.forcing_names]] = np.nan
         static[..., [name in tokens for name in schema.static_names]] = np.nan
         return replace(self, forcing=forcing, static=static)
+
+    def bridged(self) -> Self:
+        """Fill short gaps of the forcings, as prediction does."""
+        return replace(self, forcing=bridge(self.forcing))
 
     def standardised(self, scaler: Scaler) -> Self:
         """Return the record as a network reads it; the target stays in its unit."""
