@@ -217,3 +217,16 @@ def test_gpus_before_ampere_emulate_bfloat16(monkeypatch) -> None:
             arithmetic.require_bfloat16("cuda:0", "bf16")
     finally:
         bfloat16_is_native.cache_clear()
+
+
+def test_rounded_weights_follow_training() -> None:
+    layer, x = torch.nn.Linear(3, 2), torch.randn(4, 3)
+    with arithmetic.autocast("cpu", "fp32"):  # what is outside may last as long as the training
+        for factor in (1.0, 2.0):
+            with torch.no_grad():
+                layer.weight.fill_(factor)
+            with arithmetic.autocast("cpu", "bf16"):
+                found = layer(x)
+            assert found.dtype == torch.bfloat16
+            expected = factor * x.sum(1, keepdim=True) + layer.bias
+            torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.02)

@@ -25,8 +25,17 @@ class PrecisionWarning(UserWarning):
 
 
 def autocast(device: torch.device | str, precision: str) -> torch.autocast:
-    """Return the context of a forward pass in ``"fp32"`` or ``"bf16"``."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+    """Return the context of a forward pass in ``"fp32"`` or ``"bf16"``.
+
+    It keeps no rounded weights: torch forgets those that it keeps only when the outermost of nested
+    contexts ends, and in training the weights have changed by then.
+    """
+    return torch.autocast(
+        torch.device(device).type,
+        torch.bfloat16,
+        enabled=precision == "bf16",
+        cache_enabled=False,
+    )
 
 
 class _Aside:
