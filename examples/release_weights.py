@@ -10,6 +10,7 @@ sites. Models of one task (other seeds, ``--tag``) are joined into an ensemble.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,9 +120,21 @@ def minutes(out: Path, name: str) -> float:
 
 def release(model: Model, *, name: str, card: str, folder: Path) -> None:
     """Write a model in half precision, with its card, into the package."""
-    spec = replace(model.spec, name=name, card=card)
+    provenance = {**model.spec.provenance, "skill": stated_skill(card)}
+    spec = replace(model.spec, name=name, card=card, provenance=provenance)
     released = create_model(spec, model.network().state_dict(), half=True).save(folder / name)
     print(released, released.card, sep="\n")
+
+
+def stated_skill(card: str) -> dict[str, str | float | int] | None:
+    """Return the score that decided, as a card's table says; None without a table."""
+    ours = re.search(r"this model\) \| (\S+) \((\S+) to (\S+)\)", card)
+    score, sites = re.search(r"\| model \| (\w+)", card), re.search(r"^(\d+) sites\.", card, re.M)
+    if not (ours and score and sites):
+        return None
+    median, low, high = map(float, ours.groups())
+    numbers = {"median": median, "low": low, "high": high, "sites": int(sites[1])}
+    return {"score": score[1], **numbers}
 
 
 def release_foundation(out: Path, folder: Path) -> None:

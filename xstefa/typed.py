@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import lru_cache
@@ -23,8 +22,9 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
-Finite = Annotated[float, Rule("a finite number", math.isfinite)]
-Positive = Annotated[float, Rule("a finite number above 0", lambda x: 0 < x < math.inf)]
+# Finite, and above 0, in the single precision in which networks compute.
+Finite = Annotated[float, Rule("a finite number", lambda x: abs(x) < 1e38)]
+Positive = Annotated[float, Rule("a finite number above 0", lambda x: 1e-37 < x < 1e38)]
 Share = Annotated[float, Rule("a number from 0 to 1", lambda x: 0 <= x <= 1)]
 Count = Annotated[int, Rule("a whole number above 0", lambda n: n > 0)]
 Natural = Annotated[int, Rule("a whole number, 0 or more", lambda n: n >= 0)]

@@ -111,17 +111,6 @@ def test_variants_name_heads() -> None:
     assert set(ADAPTERS) <= set(VARIANTS)
 
 
-def test_files_older_than_the_choice_of_heads() -> None:
-    for encoder, kind in ((ENCODER, "resconn"), (None, "lstm")):
-        new = Architecture(
-            forcings=C, statics=S, encoder=encoder, head=HeadSize(kind=kind, hidden=8)
-        )
-        old = new.to_dict()
-        for key in ("kind", "offset", "outputs", "dropout"):
-            del old["head"][key]
-        assert Architecture.from_dict(old) == new
-
-
 @pytest.fixture(scope="module")
 def trained_on() -> tuple[xstefa.Model, Record, WindowPolicy]:
     schema = load_schema()

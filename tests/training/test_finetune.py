@@ -47,6 +47,23 @@ def test_same_seed_same_file(basins, foundation):
     assert models[0].content_hash == models[1].content_hash != models[2].content_hash
 
 
+def test_states_the_ranges_of_training_sites(basins, foundation):
+    high = basins.assign(elevation=basins.elevation.copy(data=1000.0 + 100 * np.arange(8)))
+    area = [float(basins.area.min()), float(basins.area.max())]
+    model = high.stefa.finetune("streamflow", model=foundation, **FAST)
+    known, mine = foundation.spec.ranges["elevation"], model.spec.ranges["elevation"]
+    assert (known.low, known.high) == (basins.elevation.min(), basins.elevation.max())
+    assert (mine.low, mine.high) == (min(known.low, 1000), max(known.high, 1700))
+    assert [getattr(model.spec.ranges["catchment_area"], k) for k in ("low", "high")] == area
+    assert set(model.spec.ranges) == set(model.spec.tokens)
+    how = {"encoder": "scratch", "holdout": RandomSites(0.5), **FAST}
+    scratch = high.stefa.finetune("streamflow", model=foundation, **how)
+    trained = scratch.spec.provenance["datasets"]["data"]["trained"]
+    own = high.elevation.sel(site=trained)
+    mine = scratch.spec.ranges["elevation"]
+    assert (mine.low, mine.high) == (own.min(), own.max())
+
+
 def test_leaves_the_callers_random_numbers_alone(basins, foundation):
     torch.manual_seed(3)
     expected = torch.rand(3)

@@ -104,6 +104,11 @@ def test_finetune_streams(stored, foundation, tmp_path):
     whole = stored.stefa.finetune("streamflow", memory="1 GB", **how)
     assert model != whole
     assert model.spec.tokens == whole.spec.tokens
+    # All attributes were looked at, not only those of the sample.
+    trained = stored.elevation.sel(site=content["trained"])
+    found, known = model.spec.ranges["elevation"], foundation.spec.ranges["elevation"]
+    assert found.low == min(trained.min(), known.low)
+    assert found.high == max(trained.max(), known.high)
 
 
 def test_pretraining_streams_and_goes_on(stored, tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xstefa.typed import Count, Natural
+
 Days = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Known = NDArray[np.bool_]
@@ -37,9 +39,9 @@ class WindowPolicy:
         Days over which neighbouring windows fade into each other; even.
     """
 
-    length: int = 365
-    spin_up: int = 120
-    blend: int = 30
+    length: Count = 365
+    spin_up: Natural = 120
+    blend: Natural = 30
 
     def __post_init__(self) -> None:
         if self.blend < 0 or self.blend % 2:

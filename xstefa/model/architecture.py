@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
+
+from xstefa.typed import Count, Finite, Natural, Positive, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSize:
     """Keyword arguments of `xstefa.model.encoder.Encoder` beside the variable counts."""
 
-    width: int = 256
-    layers: int = 4
-    heads: int = 4
-    feedforward: int = 512
-    hidden: int = 64
-    positions: int = 1000
-    activation: str = "relu"
-    static_masked_as: str = "vector"
-    static_masked_rows: int = 1
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+    feedforward: Count = 512
+    hidden: Count = 64
+    positions: Count = 1000
+    activation: Literal["relu", "gelu"] = "relu"
+    static_masked_as: Literal["vector", "scalar"] = "vector"
+    static_masked_rows: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +52,14 @@ class HeadSize:
     """
 
     kind: str = "resconn"
-    hidden: int = 256
-    link: str = "identity"
-    kernel: int = 5
-    members: int = 1
-    scale: float = 1.0
-    offset: float = 0.0
-    outputs: int = 1
-    dropout: float = 0.4
+    hidden: Count = 256
+    link: Literal["identity", "softplus", "logistic"] = "identity"
+    kernel: Count = 5
+    members: Count = 1
+    scale: Positive = 1.0
+    offset: Finite = 0.0
+    outputs: Count = 1
+    dropout: Share = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +70,9 @@ class Architecture:
     and, with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM.
     """
 
-    forcings: int
-    statics: int
+    forcings: Count
+    statics: Natural
     encoder: EncoderSize | None = None
     decoder: bool = False
     recurrent: bool = True
     head: HeadSize | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Architecture:
-        """Read the form written by `to_dict`."""
-        parts = dict(content)
-        if parts["encoder"] is not None:
-            parts["encoder"] = EncoderSize(**parts["encoder"])
-        if parts["head"] is not None:
-            # Files older than the choice of heads have none to say: with an encoder it is resconn.
-            kind = "lstm" if parts["encoder"] is None else "resconn"
-            parts["head"] = HeadSize(**({"kind": kind} | parts["head"]))
-        return cls(**parts)

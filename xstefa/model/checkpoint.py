@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache, reduce
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import uuid4
 
-from xstefa.errors import ModelError
+import numpy as np
+from numpy.typing import NDArray
+
+from xstefa.errors import ModelError, XstefaError
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture
+from xstefa.model.ranges import Ranges
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
 from xstefa.schema import Schema, Target
+from xstefa.typed import Name, Rule, build, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +32,14 @@ if TYPE_CHECKING:
     from xstefa.model.network import StefaLand
     from xstefa.model.tensors import A, M
 
-FORMAT = 1
+FORMAT = 2
+_SUPPORTS = ("grid", "point", "any")
+Support: TypeAlias = Annotated[str, Rule(" or ".join(map(repr, _SUPPORTS)), _SUPPORTS.__contains__)]
+Weights: TypeAlias = Mapping[str, NDArray[Any]]
+
 SUFFIX = ".safetensors"
+
+_ANEW = "copy the file anew, or train the model again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,65 +58,85 @@ class ModelSpec:
     tokens : tuple of str
         Tokens that its training data had. Others of the schema are hidden from it: weights that
         no training value ever reached would answer with noise.
+    ranges : mapping of str to Range
+        What the training data held of each of them; empty where that is not known.
     """
 
-    name: str
+    name: Name
     target: str | None
-    support: str
+    support: Support
     architecture: Architecture
     schema: Schema
     scaler: Scaler
     windows: WindowPolicy
     tokens: tuple[str, ...]
+    ranges: Ranges = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     card: str = ""
 
+    def __post_init__(self) -> None:
+        names = (*self.schema.forcing_names, *self.schema.static_names)
+        encoder, architecture = self.architecture.encoder, self.architecture
+        longest = self.windows.length if encoder is None else encoder.positions - 1
+        targets = {None, *(target.name for target in self.schema.targets)}
+        rules = {
+            "architecture.forcings": architecture.forcings == len(self.schema.forcings),
+            "architecture.statics": architecture.statics == len(self.schema.statics),
+            "scaler.forcings": tuple(self.scaler.forcings) == self.schema.forcing_names,
+            "scaler.statics": tuple(self.scaler.statics) == self.schema.static_names,
+            "windows.length": self.windows.length <= longest,
+            "tokens": set(self.tokens) <= set(names),
+            "ranges": set(self.ranges) <= set(names),
+            "target": self.target in targets,
+        }
+        for part, holds in rules.items():
+            if not holds:
+                raise ModelError(
+                    "the parts of this description do not fit each other",
+                    variable=part,
+                    found=repr(reduce(getattr, part.split("."), self)),
+                    expected=f"at most {longest} days, which the encoder can place"
+                    if part == "windows.length"
+                    else "what the model's schema has, in its order",
+                    fix=_ANEW,
+                )
+
     def to_json(self) -> str:
         """Return the canonical JSON text."""
-        content = {
-            "format": FORMAT,
-            "name": self.name,
-            "target": self.target,
-            "support": self.support,
-            "architecture": self.architecture.to_dict(),
-            "schema": self.schema.to_dict(),
-            "scaler": self.scaler.to_dict(),
-            "windows": asdict(self.windows),
-            "tokens": list(self.tokens),
-            "provenance": dict(self.provenance),
-            "card": self.card,
-        }
-        return json.dumps(content, sort_keys=True)
+        return json.dumps({"format": FORMAT, **plain(self)})
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Read the text written by `to_json`."""
-        content = json.loads(text)
-        if (found := content.pop("format", None)) != FORMAT:
+        """Read the text written by `to_json`.
+
+        Raises
+        ------
+        ModelError
+            Naming the field that is missing, or holds what it cannot.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict) or (found := content.pop("format", None)) != FORMAT:
             raise ModelError(
                 variable="format",
-                found=found,
-                expected=f"format {FORMAT}",
-                fix="load it with the xstefa version that wrote it, or upgrade xstefa",
+                found="no JSON table" if not isinstance(content, dict) else repr(found),
+                expected=f"{FORMAT}, the format of this version of xstefa",
+                fix="train or import the model again, or load it with the xstefa that wrote it",
             )
-        schema = Schema.from_dict(content.pop("schema"))
-        # The text is sorted by name; networks read variables in the order of the schema.
-        scaler = Scaler.from_dict(content.pop("scaler")).ordered(schema)
-        return cls(
-            architecture=Architecture.from_dict(content.pop("architecture")),
-            schema=schema,
-            scaler=scaler,
-            windows=WindowPolicy(**content.pop("windows")),
-            tokens=tuple(content.pop("tokens")),
-            **content,
-        )
+        for name in (f.name for f in fields(cls)):
+            if name not in content:
+                raise ModelError(variable=name, found="nothing", expected="this field", fix=_ANEW)
+        return build(cls, content, error=ModelError, fix=_ANEW)
 
 
 class Model:
     """A trained model: a reference to an immutable file, identified by its content.
 
     It holds no weights. It is cheap to pickle and to put into a dask graph, and each process that
-    predicts with it reads the weights once. Equal content means equal models.
+    predicts with it reads the weights once. Equal content means equal models. The file states the
+    hash of its content, which each process verifies before it takes anything from it.
 
     Parameters
     ----------
@@ -122,34 +154,21 @@ class Model:
                 fix="see xstefa.list_models() for the models that come with the package",
             )
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
-        """SHA-256 of the file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """SHA-256 of the description and the weights: what the file states, and has."""
+        return self._content[1]
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Description stored in the file's header."""
+        return self._content[0]
 
     @cached_property
-    def spec(self) -> ModelSpec:
-        """Description stored in the file's header; reads no weights."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.path, framework="numpy") as file:
-                header = file.metadata() or {}
-        except SafetensorError as error:
-            raise ModelError(
-                variable=str(self.path),
-                found=f"a file that is not safetensors ({error})",
-                expected="a model saved by xstefa",
-                fix="for the authors' .pt checkpoints use xstefa.import_published(path)",
-            ) from error
-        if "xstefa" not in header:
-            raise ModelError(
-                variable=str(self.path),
-                found="safetensors without the xstefa description",
-                expected="a model saved by xstefa",
-                fix="save it with Model.save(path)",
-            )
-        return ModelSpec.from_json(header["xstefa"])
+    def _content(self) -> tuple[ModelSpec, str]:
+        with _reading(self.path):
+            state = self.path.stat()
+        return _described(self.path, state.st_mtime_ns, state.st_size, state.st_ino)
 
     @property
     def name(self) -> str:
@@ -174,15 +193,26 @@ class Model:
     def network(self) -> StefaLand:
         """Build the network and read the weights into it, on the CPU, in evaluation mode."""
         import torch
-        from safetensors.torch import load_file
 
         from xstefa.model.network import StefaLand
 
-        # Whatever the process has made the default for new tensors.
-        network = StefaLand(self.spec.architecture).to(torch.float32)
-        # Released weights are stored in half precision; arithmetic is done in single precision.
-        weights = {name: value.to(torch.float32) for name, value in load_file(self.path).items()}
-        network.load_state_dict(weights, strict=True)
+        spec, sha256, weights = _read(self.path)
+        if sha256 != self.content_hash:
+            raise _changed(self.path, sha256, self.content_hash)
+        try:
+            # Whatever the process has made the default for new tensors.
+            network = StefaLand(spec.architecture).to(torch.float32)
+            # Released weights are stored in half precision; arithmetic is in single precision.
+            state = {name: torch.from_numpy(w).to(torch.float32) for name, w in weights.items()}
+            network.load_state_dict(state, strict=True)
+        except (XstefaError, RuntimeError) as error:
+            raise ModelError(
+                f"the weights in {self.path} are not those of its architecture",
+                variable="architecture",
+                found=" ".join(str(error).split()),
+                expected="a tensor of the right shape for each weight, and no other",
+                fix=_ANEW,
+            ) from error
         return network.eval()
 
     def encode(
@@ -367,31 +397,118 @@ def create_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool =
     Model
     """
     import torch
-    from safetensors.torch import save
+    from safetensors.numpy import save
 
     dtype = torch.float16 if half else torch.float32
-    content = save(
-        {name: value.detach().to("cpu", dtype).contiguous() for name, value in weights.items()},
-        metadata={"xstefa": spec.to_json()},
-    )
-    digest = hashlib.sha256(content).hexdigest()
-    path = get_options().cache_path() / "models" / f"{digest}{SUFFIX}"
+    arrays = {
+        name: value.detach().to("cpu", dtype).contiguous().numpy()
+        for name, value in weights.items()
+    }
+    text = spec.to_json()
+    sha256 = _digest(text, arrays)
+    content = save(arrays, metadata={"xstefa": text, "sha256": sha256})
+    path = get_options().cache_path() / "models" / f"{sha256}{SUFFIX}"
+    _parsed(content)  # what cannot be read is not written
     if not path.exists():
         _write_atomically(path, content)
     return Model(path)
+
+
+def _digest(text: str, weights: Weights) -> str:
+    """Return the SHA-256 of a description and of weights, with their names, types and shapes."""
+    digest = hashlib.sha256(text.encode())
+    for name, values in sorted(weights.items()):
+        digest.update(f"\0{name} {values.dtype.str} {values.shape}\0".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _described(path: Path, *state: int) -> tuple[ModelSpec, str]:
+    """Return the description and hash of a file, read and verified once while it stays as it is."""
+    return _read(path)[:2]
+
+
+def _read(path: Path) -> tuple[ModelSpec, str, Weights]:
+    """Return description, hash and weights of a file, all of which has been verified.
+
+    Raises
+    ------
+    ModelError
+    """
+    with _reading(path):
+        return _parsed(path.read_bytes())
+
+
+def _parsed(content: bytes) -> tuple[ModelSpec, str, Weights]:
+    from safetensors.numpy import load
+
+    weights = load(content)
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    if "xstefa" not in header:
+        raise ModelError(
+            variable="xstefa",
+            found="safetensors without the xstefa description",
+            expected="a model saved by xstefa",
+            fix="save it with Model.save(path)",
+        )
+    text, stated = header["xstefa"], header.get("sha256")
+    if stated is None:  # older than the hash, or damaged
+        ModelSpec.from_json(text)
+    if (found := _digest(text, weights)) != stated:
+        raise ModelError(
+            "the content is not what it was when it was saved",
+            variable="sha256",
+            found=f"content {found[:12]}",
+            expected=f"content {str(stated)[:12]}",
+            fix=_ANEW,
+        )
+    for name, values in weights.items():
+        if not np.isfinite(values).all():
+            raise ModelError(
+                "weights that are not finite",
+                variable=name,
+                found=f"{np.count_nonzero(~np.isfinite(values))} of {values.size}",
+                expected="finite numbers",
+                fix="train again, with a lower learning rate",
+            )
+    return ModelSpec.from_json(text), found, weights
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong while it is read."""
+    try:
+        yield
+    except ModelError as error:
+        message = f"{path}: {error.message or 'this model file is damaged'}"
+        texts = {k: getattr(error, k) for k in ("variable", "found", "expected", "fix")}
+        raise ModelError(message, **texts) from error
+    except Exception as error:  # what safetensors raises depends on the bytes it meets
+        raise ModelError(
+            variable=str(path),
+            found=f"a file that is not safetensors, or damaged ({error})",
+            expected="a model saved by xstefa",
+            fix=f"{_ANEW}; for the authors' .pt checkpoints use xstefa.import_published(path)",
+        ) from error
 
 
 def _load_verified(path: Path, content_hash: str) -> Model:
     """Unpickle: the file must be here, and be the same."""
     model = Model(path)
     if model.content_hash != content_hash:
-        raise ModelError(
-            variable=str(path),
-            found=f"content {model.content_hash[:12]}",
-            expected=f"content {content_hash[:12]}, as when the prediction was planned",
-            fix="every worker must see the same file; save the model to a shared folder",
-        )
+        raise _changed(path, model.content_hash, content_hash)
     return model
+
+
+def _changed(path: Path, found: str, expected: str) -> ModelError:
+    return ModelError(
+        variable=str(path),
+        found=f"content {found[:12]}",
+        expected=f"content {expected[:12]}, as when the prediction was planned",
+        fix="every worker must see the same file; save the model to a shared folder",
+    )
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xstefa.schema import Schema
+from xstefa.schema import Schema, Transform
+from xstefa.typed import Finite, Positive
 
 Array = NDArray[np.float32]
 
@@ -30,12 +31,12 @@ INVERSE: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 class Moments:
     """Mean and standard deviation of one token after its transform."""
 
-    mean: float
-    std: float
-    transform: str = "identity"
+    mean: Finite
+    std: Positive
+    transform: Transform = "identity"
 
     @classmethod
-    def fit(cls, values: Array, *, transform: str = "identity") -> Moments:
+    def fit(cls, values: Array, *, transform: Transform = "identity") -> Moments:
         """Fit to the known values; a token never seen, or constant, keeps mean 0 or std 1."""
         known = FORWARD[transform](values[np.isfinite(values)].astype(np.float64))
         if not known.size:
@@ -79,31 +80,4 @@ class Scaler:
                 v.name: Moments.fit(static[..., i], transform=v.transform)
                 for i, v in enumerate(schema.statics)
             },
-        )
-
-    def ordered(self, schema: Schema) -> Scaler:
-        """Return the same moments in the order in which the schema stacks its tokens."""
-        return Scaler(
-            forcings={name: self.forcings[name] for name in schema.forcing_names},
-            statics={name: self.statics[name] for name in schema.static_names},
-        )
-
-    def to_dict(self) -> dict[str, dict[str, dict[str, float | str]]]:
-        """Return a JSON-able form."""
-        return {
-            kind: {
-                name: {"mean": m.mean, "std": m.std, "transform": m.transform}
-                for name, m in getattr(self, kind).items()
-            }
-            for kind in ("forcings", "statics")
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Mapping[str, Mapping[str, float | str]]]) -> Scaler:
-        """Read the form written by `to_dict`."""
-        return cls(
-            **{
-                kind: {name: Moments(**moments) for name, moments in content[kind].items()}  # type: ignore[arg-type]
-                for kind in ("forcings", "statics")
-            }
         )

@@ -22,6 +22,7 @@ __all__ = ["Alias", "Schema", "StandardName", "Target", "Variable", "load_schema
 
 Kind: TypeAlias = Literal["forcing", "static"]
 Transform: TypeAlias = Literal["identity", "log", "log1p"]
+Beyond: TypeAlias = Literal["clip", "unknown", "keep"]
 
 UNKNOWN_UNITS = "unknown"
 """Units of a token of which a model does not say them; no dataset can provide it."""
@@ -101,6 +102,9 @@ class Variable:
         Whether pretraining may hide it.
     daylight : bool
         True for an ingredient that is a mean over daylight hours and says so.
+    beyond : {"clip", "unknown", "keep"}
+        What a model reads of a static value outside those of its training: the nearest of them,
+        nothing, or the value itself.
     """
 
     name: str
@@ -115,6 +119,7 @@ class Variable:
     required: bool = False
     maskable: bool = True
     daylight: bool = False
+    beyond: Beyond = "clip"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import Direct
 from xstefa.model.network import StefaLand
+from xstefa.model.ranges import Ranges, join_ranges
 from xstefa.model.variants import EncoderUse, direct_size
 from xstefa.schema import Schema
 from xstefa.training.checkpoints import Checkpoint
@@ -25,7 +26,7 @@ from xstefa.training.objectives import Estimation
 from xstefa.training.runs import finished, seeded
 from xstefa.training.samples import Record, Split, known_tokens
 from xstefa.training.sampling import Windows, validation_windows
-from xstefa.training.streaming import Stream, StreamedWindows
+from xstefa.training.streaming import Stream, StreamedWindows, seen
 
 
 def train_head(
@@ -112,6 +113,9 @@ def train_head(
     if encoder == "frozen":
         # Weights that no training value ever reached would answer with noise, and cannot learn.
         tokens = tuple(token for token in tokens if token in foundation.spec.tokens)
+    ranges: Ranges = seen(schema, trained_on, streams)
+    if encoder in ("frozen", "tuned"):
+        ranges = join_ranges(foundation.spec.ranges, ranges)
     spec = replace(
         foundation.spec,
         name=name,
@@ -126,6 +130,7 @@ def train_head(
         schema=schema,
         windows=windows,
         tokens=tokens,
+        ranges={token: ranges[token] for token in tokens},
         provenance=provenance,
         card="",
     )

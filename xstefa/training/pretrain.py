@@ -37,7 +37,7 @@ from xstefa.training.objectives import Reconstruction
 from xstefa.training.runs import finished, seeded, versions
 from xstefa.training.samples import Record, Split, fit_scaler, known_tokens
 from xstefa.training.sampling import Windows, validation_windows
-from xstefa.training.streaming import Stream, StreamedWindows
+from xstefa.training.streaming import Stream, StreamedWindows, seen
 
 
 def pretrain(
@@ -230,6 +230,7 @@ def pretrain_encoder(
     History
     """
     splits = splits or [Split.all_of(record) for record in records]
+    training = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
     spec = ModelSpec(
         name=name,
         target=None,
@@ -240,9 +241,8 @@ def pretrain_encoder(
         schema=schema,
         scaler=scaler,
         windows=windows,
-        tokens=known_tokens(
-            schema, [r.select(split.train) for r, split in zip(records, splits, strict=True)]
-        ),
+        tokens=known_tokens(schema, training),
+        ranges=seen(schema, training, streams),
         provenance=provenance,
     )
     job = _Job(

@@ -63,38 +63,20 @@ class Record:
         layout, schema = binding.layout, binding.schema
         columns = layout.days - layout.days[0]
         length = int(columns[-1]) + 1
-        sites = layout.site_dims
-
-        def part(array: xr.DataArray) -> xr.DataArray:
-            return array.isel(block or {}, missing_dims="ignore")
-
-        template = part(binding.forcing["precipitation"])
-
-        def dense(array: xr.DataArray, *dims: str) -> Floats:
-            array = part(array)
-            alike = template.isel({d: 0 for d in (layout.time,) if d not in dims}, drop=True)
-            full = array.broadcast_like(alike)
-            values = full.transpose(*dims).to_numpy().astype(np.float32, copy=False)
-            return values.reshape(-1, len(layout.days)) if layout.time in dims else values.ravel()
-
         count = len(ids)
         forcing = np.full((count, length, len(schema.forcings)), np.nan, dtype=np.float32)
-        static = np.full((count, len(schema.statics)), np.nan, dtype=np.float32)
         for i, name in enumerate(schema.forcing_names):
             if name in binding.forcing:
-                forcing[:, columns, i] = dense(binding.forcing[name], *sites, layout.time)
-        for i, name in enumerate(schema.static_names):
-            if name in binding.static:
-                static[:, i] = dense(binding.static[name], *sites)
+                forcing[:, columns, i] = _dense(binding, binding.forcing[name], block)
         observed = None
         if target is not None:
             observed = np.full((count, length), np.nan, dtype=np.float32)
-            observed[:, columns] = dense(observations(binding, target), *sites, layout.time)
+            observed[:, columns] = _dense(binding, observations(binding, target), block)
         return cls(
             ids=np.asarray(ids, dtype=str),
             first_day=int(layout.days[0]),
             forcing=forcing,
-            static=static,
+            static=attributes(binding, count, block),
             target=observed,
         )
 
@@ -170,6 +152,32 @@ class Record:
                 content.update(repr(values.shape).encode())
                 content.update(np.ascontiguousarray(values).data)
         return content.hexdigest()
+
+
+def attributes(binding: Binding, count: int, block: Mapping[str, slice] | None = None) -> Floats:
+    """Read the static attributes of `count` sites, those of a block; shape (site, S)."""
+    names = binding.schema.static_names
+    static = np.full((count, len(names)), np.nan, dtype=np.float32)
+    for i, name in enumerate(names):
+        if name in binding.static:
+            static[:, i] = _dense(binding, binding.static[name], block, daily=False)
+    return static
+
+
+def _dense(
+    binding: Binding, array: xr.DataArray, block: Mapping[str, slice] | None, *, daily: bool = True
+) -> Floats:
+    """Return the values of a block of sites, shape (site, day), or (site,) if not daily."""
+    layout = binding.layout
+    dims = (*layout.site_dims, layout.time) if daily else layout.site_dims
+    array, template = (
+        part.isel(block or {}, missing_dims="ignore")
+        for part in (array, binding.forcing["precipitation"])
+    )
+    alike = template if daily else template.isel({layout.time: 0}, drop=True)
+    full = array.broadcast_like(alike)
+    values = full.transpose(*dims).to_numpy().astype(np.float32, copy=False)
+    return values.reshape(-1, len(layout.days)) if daily else values.ravel()
 
 
 def joined(records: Sequence[Record]) -> Record:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from xstefa.binding import Binding
 from xstefa.evaluation.sites import Mask, Sites
 from xstefa.inference.windows import Days, Floats
-from xstefa.training.samples import Record, joined
+from xstefa.model.ranges import Range, join_ranges, ranges_of
+from xstefa.schema import Schema
+from xstefa.training.samples import Record, attributes, joined
 from xstefa.training.sampling import Windows
 
 RESIDENT = 4
@@ -99,6 +101,11 @@ class Stream:
         record = record.select(present).at_least(self.length)
         return record if self.days is None else record.observed_on(self.days)
 
+    def attributes(self, number: int) -> Floats:
+        """Read the attributes of the sites of a block that are learned from, shape (site, S)."""
+        inside = self.within(number, self.keep)
+        return attributes(self.binding, len(inside), self.blocks[number])[inside]
+
     def within(self, number: int, sites: Mask) -> Mask:
         """Return the part of a mask over all sites that lies in a block."""
         return sites.reshape(self.sites.shape)[tuple(self.blocks[number].values())].ravel()
@@ -114,6 +121,30 @@ class Stream:
         """Name of the content, without reading it."""
         arrays = [*self.binding.forcing.values(), *self.binding.static.values()]
         return tokenize(self.sites.ids, self.days, [array.variable for array in arrays])
+
+
+def seen(
+    schema: Schema, records: Sequence[Record], streams: Sequence[Stream | None] | None = None
+) -> dict[str, Range]:
+    """Return the range of each token over the training sites.
+
+    Parameters
+    ----------
+    schema : Schema
+    records : sequence of Record
+        Training sites; of a stream its sample, which has to do for the forcings.
+    streams : sequence of Stream or None, optional
+        Their attributes are few, and all are read.
+    """
+    found: dict[str, Range] = {}
+    for record, stream in zip(records, streams or [None] * len(records), strict=True):
+        found = join_ranges(found, ranges_of(schema, record.forcing, record.static))
+        if stream is not None:
+            none = np.empty((0, 0, len(schema.forcings)), dtype=np.float32)
+            for number in range(len(stream.blocks)):
+                static = stream.attributes(number)
+                found = join_ranges(found, ranges_of(schema, none, static))
+    return found
 
 
 def is_too_large(binding: Binding, memory: int) -> bool:
