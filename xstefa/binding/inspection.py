@@ -125,14 +125,17 @@ def _values(part: xr.Dataset, source: TokenSource, layout: Layout) -> NDArray[An
 
 
 def _note(part: xr.Dataset, source: TokenSource) -> str:
-    """Say of a variable that values a little outside its range are taken to the edge."""
+    """Say what becomes of values of a variable that are a little outside its range, or missing."""
     if not isinstance(source, Direct):
         return ""
     values = values_of(source.read(part), source.match.variable.name)
     low, high = source.wanted.valid_range
-    if not ((values < low) | (values > high)).any():
-        return ""
-    return f"; what is a little outside of {low:g} to {high:g} counts as the edge"
+    note = ""
+    if ((values < low) | (values > high)).any():
+        note = f"; what is a little outside of {low:g} to {high:g} counts as the edge"
+    if source.otherwise is not None and np.isnan(values).any():
+        note += f"; where missing {source.otherwise.rule}"
+    return note
 
 
 def _problem(

@@ -261,12 +261,17 @@ class _Resolver:
         match = best(variable.name, matches)
         if match is None:
             return None
-        return Direct(wanted=variable, match=match, conversion=conversion_for(match, variable))
+        used = conversion_for(match, variable)
+        # From tokens, which are read anyway: a gap is no reason to read further variables.
+        tokens = {*self._schema.forcing_names, *self._schema.static_names, LATITUDE, DAY_OF_YEAR}
+        otherwise = self._derived(variable, of=tokens) if variable.name in tokens else None
+        return Direct(wanted=variable, match=match, conversion=used, otherwise=otherwise)
 
-    def _derived(self, variable: Variable) -> Derived | None:
+    def _derived(self, variable: Variable, *, of: Collection[str] | None = None) -> Derived | None:
         broken = None
         for derivation in DERIVATIONS:
-            if derivation.token != variable.name:
+            possible = of is None or set(derivation.parts) <= set(of)
+            if derivation.token != variable.name or not possible:
                 continue
             parts: list[Source] = []
             for name in derivation.parts:
@@ -277,7 +282,7 @@ class _Resolver:
                 parts.append(part)
             else:
                 return Derived(derivation=derivation, parts=tuple(parts))
-        if broken is not None:
+        if broken is not None and of is None:
             # The part's own problem is reported; a second complaint would only hide it.
             self.notes[variable.name] = f"not derived, because of the problem with {broken}"
         return None

@@ -37,21 +37,28 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Direct:
-    """A token or ingredient that is a variable of the dataset, up to units."""
+    """A token or ingredient that is a variable of the dataset, up to units.
+
+    What `otherwise` derives from other tokens stands in, value by value, where it has none.
+    """
 
     wanted: Variable
     match: Match
     conversion: Conversion
+    otherwise: Derived | None = None
 
     def realise(self, ds: xr.Dataset, layout: Layout) -> xr.DataArray:
         """Return the array in canonical units; RangeError if a value is impossible."""
-        return within(
+        found = within(
             self.read(ds),
             self.wanted,
             name=self.match.variable.name,
             used=self.conversion,
             method=self.match.time_method,
         )
+        if self.otherwise is None or (found.chunks is None and bool(found.notnull().all())):
+            return found
+        return found.fillna(self.otherwise.realise(ds, layout))
 
     def read(self, ds: xr.Dataset) -> xr.DataArray:
         """Return the array in canonical units, whatever its values are."""
@@ -65,8 +72,9 @@ class Direct:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The same: it reads nothing else."""
-        return self.variables
+        """That, and what stands in where it has no values."""
+        others = () if self.otherwise is None else self.otherwise.inputs
+        return tuple(dict.fromkeys(self.variables + others))
 
     @property
     def rule(self) -> str:

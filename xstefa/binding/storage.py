@@ -68,8 +68,8 @@ class Storage:
             doubt = ", ".join(f"{key} {attrs[key]}" for key in _PACKING if key in attrs)
             scale, offset = 1.0, 0.0
         were = (scale, offset) if packed else _packing(encoding)
-        stored = np.dtype(variable.dtype if packed else encoding.get("dtype") or variable.dtype)
-        low, high = _limits(attrs, were, packed=stored.kind in "iu" and were != (1.0, 0.0))
+        stored = getattr(variable.dtype if packed else encoding.get("dtype"), "kind", "f")
+        low, high = _limits(attrs, were, packed=were != (1.0, 0.0) and stored in "iu")
         marks, gone = (
             [mark for key in _MARKS for mark in _numbers(each.get(key))]
             for each in (attrs, encoding)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from xstefa.binding import Layout
 from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import values_of
+from xstefa.binding.plausible import doubt
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import MissingTokenError, raise_problems
 from xstefa.inference.answers import Answer
@@ -37,6 +38,9 @@ class ChunksWarning(UserWarning):
 # Share of a forcing's values in a block that may lie outside what is possible. A block can be one
 # odd corner of a map; a wrong label moves nearly all values.
 STRAY = 0.5
+
+# Fewer sites of which one required forcing is known and another not may be those along a coast.
+_SITES = 4
 
 # An in-memory input is cut into this many blocks a core, so that all cores have work to the end.
 BLOCKS_PER_CORE = 4
@@ -323,6 +327,8 @@ def _stack(
     found = [_any_known(data) for data in decisive.values()]
     present = np.all(found, axis=0) if required else np.any(found, axis=0)
     chosen = int(present.sum())
+    if not chosen and len(found) > 1 and all(known.sum() >= _SITES for known in found):
+        doubt(f"In a part of the data {' and '.join(decisive)} are known at different sites only.")
     forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
     static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
     if not chosen:

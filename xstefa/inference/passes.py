@@ -16,6 +16,7 @@ from dask.base import tokenize
 from xstefa.binding import Layout, plan
 from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import in_memory, plain
+from xstefa.binding.plausible import check_known
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import CalendarError, LayoutError, ModelError, OptionError, raise_problems
 from xstefa.inference.answers import Answer
@@ -226,6 +227,8 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
     ]
     raise_problems(value_problems(dataset, read, layout=understood.layout, every=True))
     if at_once:
+        if answer.needs_required:
+            check_known(dataset, sources, key.model.spec.schema, layout=understood.layout)
         # In-memory input runs here and now, whatever cluster is connected.
         bar = progress("predicting", total=math.prod(block.numblocks), unit="blocks")
         with bar, counting(bar, block.name):

@@ -1,0 +1,112 @@
+"""Values that can be, and are unlikely to be what they are said to be: hollow, or never dry."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from xstefa.binding.layout import Layout
+from xstefa.binding.sources import TokenSource
+from xstefa.errors import MissingTokenError
+from xstefa.schema import Schema
+
+__all__ = ["ValuesWarning", "check_known", "doubt"]
+
+_HARDLY = 0.05  # as a share of the values that any required token has
+_YEAR = 365
+_DRY = 1e-3  # mm d-1; less is less than gauges, maps and models write, but for noise around zero
+
+
+class ValuesWarning(UserWarning):
+    """Values can be, but are unlikely to be what they are said to be."""
+
+
+def doubt(text: str) -> None:
+    """Warn of values, in the name of whoever called xstefa."""
+    warnings.warn(text, ValuesWarning, stacklevel=6)
+
+
+def check_known(
+    ds: xr.Dataset, sources: Mapping[str, TokenSource], schema: Schema, *, layout: Layout
+) -> None:
+    """Look whether the tokens that a schema requires are known, and on the same days. Reads them.
+
+    Parameters
+    ----------
+    ds : Dataset
+    sources : mapping of str to TokenSource
+    schema : Schema
+    layout : Layout
+
+    Raises
+    ------
+    MissingTokenError
+        If there is no day at any site on which all are known, though one is.
+
+    Warns
+    -----
+    ValuesWarning
+        If there are less than 5 % of the days on which one is known, nothing is known at all, or
+        no day is dry.
+    """
+    found = {
+        name: source.realise(ds, layout).reset_coords(drop=True)
+        for name, source in sources.items()
+        if name in schema.forcing_names and schema[name].required
+    }
+    if not found:
+        return
+    names = " and ".join(found)
+    known = [each.values for each in xr.broadcast(*(array.notnull() for array in found.values()))]
+    together, some = (int(f.reduce(known).sum()) for f in (np.logical_and, np.logical_or))
+    counts = [int(each.sum()) for each in known]
+    told = ", ".join(f"{name} {count}" for name, count in zip(found, counts, strict=True))
+    if some and not together:
+        empty = [name for name, count in zip(found, counts, strict=True) if not count]
+        raise MissingTokenError(
+            "no value is known" if empty else "there is no day on which all are known at one site",
+            variable=", ".join(sources[empty[0]].variables) if empty else names,
+            found=f"known values (of a site and day): {told}",
+            expected=f"{names} on the same days at the same sites",
+            fix=_meeting(ds, layout),
+        )
+    if known[0].size and not some:
+        doubt(f"Nothing is known of {names}: there is no prediction.")
+    elif together < _HARDLY * some:
+        doubt(
+            f"{names} are known together on {together} of the {some} days (of all sites) on which "
+            f"one is ({told}), so that there is little to predict from. If datasets were merged "
+            "whose coordinates or days differ, xr.merge(..., join='exact') says so."
+        )
+    rain = found.get("precipitation")
+    if rain is None or layout.days.size < _YEAR or not rain.notnull().any():
+        return
+    if (least := float(rain.min())) > _DRY:
+        (name, *_) = sources["precipitation"].variables
+        doubt(
+            f"{name!r} has no dry day: the least of {int(rain.notnull().sum())} known values is "
+            f"{least:.3g} mm d-1. If zeros were read as missing (a _FillValue of 0): "
+            f"ds[{name!r}] = ds[{name!r}].fillna(0)"
+        )
+
+
+def _meeting(ds: xr.Dataset, layout: Layout) -> str:
+    """Say how series that have no day in common come together."""
+    near = [
+        dim
+        for dim in layout.site_dims
+        if dim in ds.coords
+        and ds[dim].dtype.kind == "f"
+        and np.unique(ds[dim].values.astype(np.float32)).size < ds.sizes[dim]
+    ]
+    if not near:
+        return (
+            "print(ds.stefa.tokens(check=True)) says how much is known of each; what was merged "
+            "needs equal coordinates and days: xr.merge(..., join='exact')"
+        )
+    axes = ", ".join(f"{dim}=ds[{dim!r}].astype('f4')" for dim in near)
+    first = "".join(f".groupby({dim!r}).first()" for dim in near)
+    return f"ds = ds.assign_coords({axes}){first}   # coordinates that differ by rounding"
