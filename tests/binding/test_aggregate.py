@@ -217,6 +217,31 @@ def test_bad_polygons_are_refused_with_the_fix(case):
     assert caught.value.expected
 
 
+def test_outlines_that_cross_themselves_are_refused_with_the_fix():
+    bow = Polygon([(0.1, 49.1), (2.9, 51.9), (2.9, 49.1), (0.1, 51.9)])
+    polygons = gpd.GeoDataFrame(geometry=[bow], index=["a"], crs="EPSG:4326")
+    with pytest.raises(OptionError, match=r"'a'.*cross.*1 of 1") as caught:
+        aggregate(weather(), polygons)
+    scope = {"polygons": polygons}
+    exec(caught.value.fix, scope)
+    halves = gpd.GeoSeries(scope["polygons"].geometry.explode(), crs="EPSG:4326")
+    areas = [
+        aggregate(weather(), half).catchment_area.item()
+        for half in (halves.iloc[[0]], halves.iloc[[1]])
+    ]
+    mended = aggregate(weather(), scope["polygons"]).catchment_area.item()
+    assert mended == pytest.approx(sum(areas), rel=1e-9)
+    assert mended > 30_000
+
+
+def test_parts_turned_differently_add_up():
+    left, right = box(0.1, 49.1, 1.1, 50.1), box(2.0, 49.1, 3.0, 50.1)
+    for parts in ([left, right], [left, right.reverse()]):
+        polygons = gpd.GeoDataFrame(geometry=[MultiPolygon(parts)], crs="EPSG:4326")
+        found = aggregate(weather(), polygons).catchment_area.item()
+        assert found == pytest.approx(2 * 8000, rel=0.02)
+
+
 def test_without_the_extra_the_error_names_it(monkeypatch):
     real = builtins.__import__
 

@@ -16,7 +16,14 @@ from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.errors import LayoutError, OptionError, TrainingError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.evaluate import METRICS, score
-from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites, TimeBlocks
+from xstefa.evaluation.holdout import (
+    HashedSites,
+    Period,
+    RandomGroups,
+    RandomSites,
+    TimeBlocks,
+    held_out,
+)
 from xstefa.evaluation.pictures import plot_cdf, plot_few_sites, plot_map
 from xstefa.evaluation.report import compare, table, write_report
 from xstefa.evaluation.twins import find_twins
@@ -95,6 +102,20 @@ def test_roles_follow_rules_and_ancestors():
     assert roles(child, ids).tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("prefix", ["USGS-", "camels_", "CAMELSUS:", "gauge ", "usgs"])
+def test_roles_know_gauges_by_their_numbers(prefix):
+    ids = np.array([f"{number:08d}" for number in range(2_231_000, 2_231_040)])
+    written = np.array([prefix + name for name in ids])
+    for provenance in (
+        {"datasets": {"d": {"trained": ids[:5].tolist()}}},
+        {"holdout": "xstefa-release-1"},
+    ):
+        expected = roles(provenance, ids)
+        assert (expected == 2).any()
+        assert roles(provenance, written).tolist() == expected.tolist()
+        assert not roles(provenance, np.array([f"DE{name}-x" for name in ids])).any()
+
+
 def test_roles_claim_nothing_of_other_names(basins, model):
     """Numbers lose leading zeros, and positions are no names: neither makes a site held out."""
     ids = np.array(["01054200", "02231000", "03504000"])
@@ -103,9 +124,12 @@ def test_roles_claim_nothing_of_other_names(basins, model):
     numbers = np.array(["1054200", "2231000", "3504000"])
     assert roles(trained, numbers).tolist() == [1, 1, 2]
     assert roles(trained, np.array(["a", "b", "c"])).tolist() == [0, 0, 0]
-    assert (
-        roles(trained | rule, ids[2:]).tolist() == roles(rule | {"datasets": {}}, ids[2:]).tolist()
-    )
+    # A hash decides over names of the form that was trained on, and of no other.
+    names = np.array([f"{number:08d}" for number in range(40)])
+    out = roles(trained | rule, names)
+    np.testing.assert_array_equal(out == 2, held_out(names))
+    others = np.array([f"{kind}{name}" for kind, name in zip("ab" * 20, names, strict=True)])
+    assert not roles(trained | rule, others).any()
     assert roles({"holdout": "xstefa-release-1"}, ids, named=False).tolist() == [0, 0, 0]
     unnamed = basins.drop_vars("site")
     assert (unnamed.stefa.evaluate(model, scores="nse").training == 0).all()

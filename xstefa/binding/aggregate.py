@@ -150,6 +150,14 @@ def _basins(polygons: Polygons, by: str | None) -> geopandas.GeoDataFrame:
             expected="polygons",
             fix="polygons = polygons[polygons.geom_type.isin(['Polygon', 'MultiPolygon'])]",
         )
+    if not (sound := polygons.is_valid).all():
+        raise OptionError(
+            "outlines that cross or touch themselves have no area to speak of",
+            variable=", ".join(map(str, polygons.index[~sound][:4])),
+            found=f"{int((~sound).sum())} of {len(polygons)} outlines are not valid",
+            expected="outlines whose inside is where it is meant to be",
+            fix="polygons = polygons.set_geometry(polygons.make_valid())   # and look at them",
+        )
     return polygons
 
 
@@ -183,9 +191,13 @@ def _places(basins: geopandas.GeoDataFrame) -> dict[str, xr.Variable]:
 
 
 def _sizes(basins: geopandas.GeoDataFrame, shares: _Shares) -> dict[str, xr.Variable]:
+    from shapely.geometry.polygon import orient
+
     geod = basins.crs.get_geod()
     outlines = basins.to_crs(basins.crs.geodetic_crs).geometry
-    area = [abs(geod.geometry_area_perimeter(shape)[0]) / 1e6 for shape in outlines]
+    # Turned the same way, or the parts of an outline would be subtracted from each other.
+    parts = [map(orient, getattr(shape, "geoms", [shape])) for shape in outlines]
+    area = [sum(abs(geod.geometry_area_perimeter(p)[0]) for p in each) / 1e6 for each in parts]
     return {
         "catchment_area": xr.Variable(
             BASIN, np.array(area), {"long_name": "area of the polygon", "units": "km2"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,27 +126,52 @@ def _roles_in(
 ) -> NDArray[np.int8] | None:
     """Return what one stage of training, pretraining or fine-tuning, tells; None if nothing."""
     datasets, salt, rule = (provenance.get(key) for key in ("datasets", "holdout", "held_out"))
-    seen = np.zeros(len(ids), dtype=bool)
+    trained: set[str] = set()
     if isinstance(datasets, Mapping):
         trained = {
-            _bare(site)
+            site
             for content in datasets.values()
             for use in ("trained", "validated")
             for site in content.get(use, ())
         }
-        seen = np.array([_bare(str(site)) in trained for site in ids], dtype=bool)
     elif not isinstance(salt, str):
         return None
+    bare, forms = set(map(_bare, trained)), set(map(_form, trained))
+    seen = np.array([_bare(site) in bare for site in ids], dtype=bool)
+    alike = np.array([_form(site) in forms for site in ids], dtype=bool)
     out = np.zeros(len(ids), dtype=bool)
     if seen.any():
-        out = ~seen  # the names are those of training, and theirs are not among them
+        out = alike & ~seen  # the names are those of training, and theirs are not among them
     elif named and isinstance(salt, str):  # of older models only the rule is known
-        out = held_out(ids, salt=salt)
+        published = [_published(site) for site in ids]
+        alike = np.array([bool(_PUBLISHED.fullmatch(site)) for site in published], dtype=bool)
+        out = alike & held_out(published, salt=salt)
     elif named and isinstance(rule, Mapping) and rule.get("kind") == "HashedSites":
-        out = held_out(ids, fraction=rule["fraction"], salt=rule["salt"])
+        out = alike & held_out(ids, fraction=rule["fraction"], salt=rule["salt"])
     return np.select([seen, out], [SEEN, HELD_OUT], UNKNOWN).astype(np.int8)
+
+
+# What agencies and collections put before a gauge number.
+_PREFIX = re.compile(
+    r"(?:usgs|nwis|camels(?:[_-]?us)?|gauge|gage|basin)[-_: ]*(?=\d{5})", re.IGNORECASE
+)
+
+# What the hash of the released models was made of: numbers of the USGS, codes of FLUXNET.
+_PUBLISHED = re.compile(r"\d{8,15}|[A-Z]{2}-\w{3}")
+
+
+def _published(site: str) -> str:
+    """Return a name as the owner of the data writes it."""
+    prefix = _PREFIX.match(str(site))
+    name = str(site) if prefix is None else str(site)[prefix.end() :]
+    return name.zfill(8) if name.isdigit() else name
 
 
 def _bare(site: str) -> str:
     """Return a name without leading zeros, which gauge numbers lose where they become integers."""
-    return site.lstrip("0")
+    return _published(site).lstrip("0")
+
+
+def _form(site: str) -> str:
+    """Return what a name looks like: names of another form are those of other data."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", _published(site)))
