@@ -183,7 +183,7 @@ def test_from_grid_to_hydrograph(schema, make_model):
     flow = ds.stefa.predict(make_model(target="streamflow", support="point"))
     assert flow.dims == ("basin", "time")
     assert flow["basin"].values.tolist() == ["a", "b"]
-    assert bool(flow.notnull().all())
+    assert bool(flow.notnull()[:, 5:].all())  # after half of the spin-up
 
 
 SHAPES = basins(a=TRIANGLE)
