@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from xstefa.inference.windows import WindowPolicy
 from xstefa.schema import load_schema
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -13,6 +14,12 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 @pytest.fixture(scope="session")
 def schema():
     return load_schema()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_model):
+    """Answers from the first day on, so that a few days are enough here."""
+    return make_model(windows=WindowPolicy(length=40, spin_up=0, blend=6))
 
 
 @pytest.fixture
