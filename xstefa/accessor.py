@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
 import xarray as xr
 
+from xstefa.arguments import checked
 from xstefa.binding import TokenTable, plan
 from xstefa.binding.daily import daily
 from xstefa.binding.inspection import look, values_at_hand
@@ -21,6 +23,7 @@ from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
+from xstefa.model.registry import ModelLike
 from xstefa.model.variants import EncoderUse
 from xstefa.schema import Schema, Target, load_schema
 
@@ -48,9 +51,10 @@ class StefaAccessor:
     def _repr_html_(self) -> str:
         return self.tokens()._repr_html_()
 
+    @checked
     def tokens(
         self,
-        schema: Schema | str | None = None,
+        schema: Schema | str | Path | None = None,
         rename: Mapping[str, str] | None = None,
         *,
         check: bool | None = None,
@@ -78,12 +82,13 @@ class StefaAccessor:
             return look(self._dataset, understood)
         return understood.table
 
+    @checked
     def daily(
         self,
         *,
         accumulation: str | None = None,
         rename: Mapping[str, str] | None = None,
-        schema: Schema | str | None = None,
+        schema: Schema | str | Path | None = None,
     ) -> xr.Dataset:
         """Make a sub-daily dataset daily, each variable by the rule of its kind.
 
@@ -191,8 +196,8 @@ class StefaAccessor:
         self,
         target: str | Model,
         *,
-        model: str | Model | None = None,
-        quantiles: Sequence[float] | None = None,
+        model: ModelLike | None = None,
+        quantiles: float | Iterable[float] | None = None,
         coverage: bool = False,
         min_coverage: float = 0.0,
         period: Period | None = None,
@@ -278,7 +283,7 @@ class StefaAccessor:
         self,
         *,
         level: Literal["site", "day"] = "site",
-        model: str | Model | None = None,
+        model: ModelLike | None = None,
         rename: Mapping[str, str] | None = None,
         device: str | None = None,
         precision: str | None = None,
@@ -326,10 +331,10 @@ class StefaAccessor:
 
     def reconstruct(
         self,
-        variables: Sequence[str] | None = None,
+        variables: str | Iterable[str] | None = None,
         *,
         only_missing: bool = True,
-        model: str | Model | None = None,
+        model: ModelLike | None = None,
         rename: Mapping[str, str] | None = None,
         device: str | None = None,
         precision: str | None = None,
@@ -383,8 +388,8 @@ class StefaAccessor:
         self,
         target: str | Model,
         *,
-        model: str | Model | None = None,
-        scores: str | Sequence[str] | None = None,
+        model: ModelLike | None = None,
+        scores: str | Iterable[str] | None = None,
         rename: Mapping[str, str] | None = None,
         sites: str | None = None,
         device: str | None = None,
@@ -438,7 +443,7 @@ class StefaAccessor:
         self,
         target: str | Target,
         *,
-        model: str | Model | None = None,
+        model: ModelLike | None = None,
         head: str | HeadSize | None = "resconn",
         encoder: EncoderUse | None = None,
         holdout: Holdout | None = None,
@@ -564,8 +569,8 @@ class StefaAccessor:
         target: str | Target,
         *,
         holdout: Holdout,
-        model: str | Model | None = None,
-        scores: str | Sequence[str] | None = None,
+        model: ModelLike | None = None,
+        scores: str | Iterable[str] | None = None,
         rename: Mapping[str, str] | None = None,
         sites: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,

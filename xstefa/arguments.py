@@ -1,4 +1,4 @@
-"""What functions say of their arguments: in their annotations and in their docstrings."""
+"""What functions say of their arguments, in annotations and docstrings; and whether it is true."""
 
 from __future__ import annotations
 
@@ -6,9 +6,27 @@ import builtins
 import inspect
 import re
 import sys
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, wraps
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from xstefa import typed
+from xstefa.errors import OptionError, did_you_mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Names(dict[str, Any]):
@@ -38,3 +56,88 @@ def described(function: Callable[..., object]) -> dict[str, str]:
         for names, body in found
         for name in names.split(", ")
     }
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function compare its arguments with its annotations before it runs.
+
+    A call raises `OptionError`, with the name of the argument, what was found and what is expected.
+    Python's own `TypeError` stays for arguments that are missing or too many.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return function(*args, **kwargs)
+        for name, value, annotation in _with_annotations(given, hints(function)):
+            if not typed.fits(value, annotation):
+                default = getattr(signature.parameters.get(name), "default", None)
+                raise OptionError(
+                    variable=name,
+                    found=_shown(value),
+                    expected=words(annotation),
+                    fix=_fix(name, annotation, default),
+                )
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _with_annotations(
+    given: Mapping[str, Any], rules: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each argument with what it has to be."""
+    for name, value in given.items():
+        annotation = rules.get(name, Any)
+        if get_origin(annotation) is not Unpack:
+            yield name, value, annotation
+            continue
+        known = get_type_hints(get_args(annotation)[0])
+        for key, item in value.items():
+            if key not in known:
+                raise OptionError(
+                    variable=key,
+                    found="a keyword that is not known",
+                    expected="one of " + ", ".join(known),
+                    fix=did_you_mean(key, known),
+                )
+            yield key, item, known[key]
+
+
+def _fix(name: str, annotation: Any, default: object) -> str:
+    """Say what can be given instead."""
+    if default is None:
+        return f"leave {name} out"
+    if default is not inspect.Parameter.empty:
+        return f"{name}={default!r}, or leave it out"
+    if "Dataset" in words(annotation):
+        return f"{name}=xarray.open_dataset(path)"
+    return f"{name}=<{words(annotation)}>"
+
+
+def _shown(value: object) -> str:
+    """Say what a value is, short and without computing it."""
+    if not isinstance(value, str | int | float | list | tuple | dict | set | type(None)):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def words(annotation: Any) -> str:
+    """Write an annotation as it stands in documentation."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return typed.described(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(map(words, parts))
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(repr, parts))
+    if parts or not isinstance(annotation, type):
+        return re.sub(r"\b\w+\.(?=\w)", "", str(annotation))  # without modules
+    if inspect.isabstract(annotation):
+        kinds: list[type] = annotation.__subclasses__()
+        return f"{annotation.__name__} ({', '.join(kind.__name__ for kind in kinds)})"
+    return "None" if annotation is type(None) else annotation.__name__

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 import xarray as xr
 from xarray.indexes import PandasIndex
 
+from xstefa.arguments import checked
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, stacked_levels
 from xstefa.binding.plain import check_names, plain
 from xstefa.errors import OptionError, StoreError, XstefaError
@@ -153,6 +154,7 @@ def _global_attributes(ds: xr.Dataset) -> dict[str, str]:
     return attrs
 
 
+@checked
 def to_netcdf(
     obj: xr.DataArray | xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:

@@ -12,13 +12,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_type_hints
 
+from xstefa.arguments import words
 from xstefa.errors import OptionError, did_you_mean
+from xstefa.typed import Count, Rule, fits
 
 Precision = Literal["fp32", "bf16"]
 
-_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
+Device = Annotated[
+    str,
+    Rule(
+        '"cpu", "cuda", "cuda:<number>", "mps" or "xpu"',
+        lambda name: re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", name) is not None,
+    ),
+]
+_FIXES = {
+    "device": 'name the device as torch does, for instance device="cuda:0"',
+    "precision": 'use precision="fp32", or "bf16" for speed at a small loss of accuracy',
+    "batch_size": "give the number of windows the model may see at once, for instance 64",
+    "progress": "use progress=True or progress=False",
+    "cache_dir": 'give a folder, for instance cache_dir="~/scratch/xstefa"',
+}
 
 
 class OptionValues(TypedDict, total=False):
@@ -63,65 +78,27 @@ class Options:
         If a value is not one of the above.
     """
 
-    device: str | None = None
+    device: Device | None = None
     precision: Precision | None = None
-    batch_size: int | None = None
+    batch_size: Count | None = None
     progress: bool | None = None
-    cache_dir: Path | None = None
+    cache_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.device is not None and not (
-            isinstance(self.device, str) and _DEVICE.fullmatch(self.device)
-        ):
-            raise OptionError(
-                variable="device",
-                found=repr(self.device),
-                expected='"cpu", "cuda", "cuda:<number>", "mps", "xpu" or None (automatic)',
-                fix='name the device as torch does, for instance device="cuda:0"',
-            )
-        if not isinstance(self.precision, str | None) or self.precision not in (
-            None,
-            "fp32",
-            "bf16",
-        ):
-            raise OptionError(
-                variable="precision",
-                found=repr(self.precision),
-                expected='"fp32", "bf16" or None ("fp32")',
-                fix='use precision="fp32", or "bf16" for speed at a small loss of accuracy',
-            )
-        if self.batch_size is not None and (
-            isinstance(self.batch_size, bool)
-            or not isinstance(self.batch_size, int)
-            or self.batch_size < 1
-        ):
-            raise OptionError(
-                variable="batch_size",
-                found=repr(self.batch_size),
-                expected="a whole number of at least 1, or None (automatic)",
-                fix="give the number of windows the model may see at once, for instance 64",
-            )
-        if self.progress is not None and not isinstance(self.progress, bool):
-            raise OptionError(
-                variable="progress",
-                found=repr(self.progress),
-                expected="True, False or None (only in a terminal)",
-                fix="use progress=True or progress=False",
-            )
-        if self.cache_dir is not None:
-            if not isinstance(self.cache_dir, str | os.PathLike):
+        for name, rule in get_type_hints(Options, include_extras=True).items():
+            value = getattr(self, name)
+            if not fits(value, rule):
+                expected = f"{words(rule)} (automatic)"
                 raise OptionError(
-                    variable="cache_dir",
-                    found=repr(self.cache_dir),
-                    expected="a path or None (a folder of the user's cache)",
-                    fix='give a folder, for instance cache_dir="~/scratch/xstefa"',
+                    variable=name, found=repr(value), expected=expected, fix=_FIXES[name]
                 )
+        if self.cache_dir is not None:
             object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
 
     def cache_path(self) -> Path:
         """Folder of the cache. It is not created here."""
         if self.cache_dir is not None:
-            return self.cache_dir
+            return Path(self.cache_dir)
         if own := os.environ.get("XSTEFA_CACHE_DIR"):
             return Path(own).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xstefa"

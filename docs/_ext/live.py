@@ -9,8 +9,8 @@ Blocks of one page share their names, as cells of a notebook do::
 
 The value of a last expression is shown, a matplotlib figure as a picture. With
 ``:raises: UnitsError`` the code has to raise that error (or one of several, separated by spaces),
-whose name and message are shown. ``:hide-code:`` shows only the output, and with ``:markdown:`` that
-is a part of the page. Anything else that goes wrong fails the build at that line.
+whose name and message are shown. ``:hide-code:`` shows only the output, which ``:markdown:`` makes
+a part of the page. Anything else that goes wrong fails the build at that line.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ BAD = {
     ),
     "elsewhere": (weather(), basins(far=box(20, 10, 21, 11)), {}, LayoutError, "polygons.crs"),
     "no outlines": (weather(), gpd.GeoDataFrame({"id": [1]}), {}, OptionError, "read_file"),
-    "a column that is no name": (weather(), SHAPES, {"by": {}}, OptionError, "by="),
+    "a column that is no name": (weather(), SHAPES, {"by": {}}, OptionError, "leave by out"),
     "beyond the pole": (weather(lat=(92.5, 91.5, 90.5)), SHAPES, {}, LayoutError, "'lat'"),
     "irregular": (weather(lat=(51.5, 50.9, 49.5)), SHAPES, {}, LayoutError, "interp"),
 }  # fmt: skip

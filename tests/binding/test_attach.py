@@ -294,7 +294,7 @@ BAD = {
     ),
     "there already": (GOOD.assign(elevation=("lat", [1.0, 2.0])), fine(10), {}, OptionError,
                       "drop_vars"),
-    "no xarray object": (GOOD, np.zeros((2, 2)), {}, OptionError, "open_rasterio"),
+    "no xarray object": (GOOD, np.zeros((2, 2)), {}, OptionError, "open_dataset(path)"),
     "no such way": (GOOD, fine(10), {"resampling": "cubic"}, OptionError, "average"),
     "no crs": (GOOD.rename(lat="v", lon="u").assign_coords(
         v=("v", [1.0, 0.0], {"axis": "Y"}), u=("u", [1.0, 0.0], {"axis": "X"})),

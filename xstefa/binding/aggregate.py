@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.arguments import checked
 from xstefa.binding.geometry import horizontal_dims
 from xstefa.binding.grids import REGULAR, Map, map_of
 from xstefa.errors import LayoutError, MissingExtraError, OptionError
@@ -25,6 +26,7 @@ __all__ = ["aggregate"]
 BASIN = "basin"
 
 
+@checked
 def aggregate(ds: xr.Dataset, polygons: Polygons, *, by: str | None = None) -> xr.Dataset:
     """Average a map over polygons; see `StefaAccessor.aggregate`."""
     _need_extra()
@@ -105,7 +107,7 @@ def _basins(polygons: Polygons, by: str | None) -> geopandas.GeoDataFrame:
             fix="polygons = geopandas.read_file(path)",
         )
     if by is not None:
-        if not isinstance(by, Hashable) or by not in polygons.columns:
+        if by not in polygons.columns:
             raise OptionError(
                 "by names a column that the polygons do not have",
                 variable="by",

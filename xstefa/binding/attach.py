@@ -12,6 +12,7 @@ from pyproj import CRS, Transformer
 from rasterio.enums import Resampling
 from rasterio.transform import from_bounds
 
+from xstefa.arguments import checked
 from xstefa.binding.geometry import find_coordinate, horizontal_dims
 from xstefa.binding.grids import WGS84, Cells, Map, map_of
 from xstefa.binding.overlap import area_mean
@@ -22,18 +23,11 @@ __all__ = ["Choice", "attach"]
 Choice: TypeAlias = Literal["average", "nearest"]
 
 
+@checked
 def attach(
     ds: xr.Dataset, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"
 ) -> xr.Dataset:
     """Add static layers to a dataset on its own sites; see `StefaAccessor.attach`."""
-    if not isinstance(resampling, str) or resampling not in ("average", "nearest"):
-        raise OptionError(
-            "unknown way to resample",
-            variable="resampling",
-            found=repr(resampling),
-            expected="'average' (area-weighted) or 'nearest'",
-            fix="resampling='average'",
-        )
     layers = _layers(static, resampling)
     taken = [name for name in layers.data_vars if name in ds.variables]
     if taken:
@@ -97,14 +91,6 @@ def _grid_mapping_reference(ds: xr.Dataset, axes: tuple[str, str] | None) -> dic
 
 def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset:
     """Return the maps of `static` as floats over two dimensions, NaN where there is no data."""
-    if not isinstance(static, xr.Dataset | xr.DataArray):
-        raise OptionError(
-            "static layers come as xarray objects",
-            variable="static",
-            found=type(static).__name__,
-            expected="a Dataset or a DataArray",
-            fix="static = rioxarray.open_rasterio(path, masked=True).rename('elevation')",
-        )
     if isinstance(static, xr.DataArray):
         if static.name is None:
             raise OptionError(

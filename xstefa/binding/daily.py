@@ -17,6 +17,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.arguments import checked
 from xstefa.binding.accumulation import Restarts, name_of, restarts_of, some_days, stated
 from xstefa.binding.days import (
     along_valid_time,
@@ -60,6 +61,7 @@ class _Rule:
     standard_name: str | None = None
 
 
+@checked
 def daily(
     ds: xr.Dataset,
     schema: Schema,

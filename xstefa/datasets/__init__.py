@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import xarray as xr
 
+from xstefa.arguments import checked
 from xstefa.errors import OptionError
 
 SAMPLES: Mapping[str, str] = MappingProxyType(
@@ -28,6 +29,7 @@ US_OUTLINE: Path = Path(__file__).with_name("us_outline.geojson")
 """State borders of the conterminous US (longitude, latitude), GeoJSON lines."""
 
 
+@checked
 def open_sample(name: str, *, chunks: Mapping[str, int] | int | str | None = None) -> xr.Dataset:
     """Open a data set that ships with xstefa.
 

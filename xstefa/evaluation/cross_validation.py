@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 import xarray as xr
 
+from xstefa.arguments import checked
 from xstefa.evaluation.evaluate import score, training_roles
 from xstefa.evaluation.holdout import Fold, Holdout, as_holdout
 from xstefa.evaluation.sites import Mask, Sites, only_sites
@@ -18,7 +19,7 @@ from xstefa.evaluation.twins import Twins, find_twins
 from xstefa.inference.predict import predict
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import foundation_model
+from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.progress import progress
 from xstefa.schema import Target
 from xstefa.training.finetune import (
@@ -34,13 +35,14 @@ NEAR_DUPLICATE = 0.98
 """Correlation of both precipitation and target from which two sites count as nearly the same."""
 
 
+@checked
 def cross_validate(
     dataset: xr.Dataset,
     target: str | Target,
     *,
     holdout: Holdout,
-    model: str | Model | None = None,
-    scores: str | Sequence[str] | None = None,
+    model: ModelLike | None = None,
+    scores: str | Iterable[str] | None = None,
     rename: Mapping[str, str] | None = None,
     sites: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -183,7 +185,7 @@ def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:
             f"{alike} test sites have a near duplicate among the training sites of their fold: see "
             "'twin' in the result, and group such sites, e.g. with Regions",
             LeakageWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     over_sites = any(not fold.train_sites.all() for fold in folds)
     roles = result["pretraining"].where(result["fold"] >= 0, HELD_OUT)
@@ -196,5 +198,5 @@ def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:
             f"the foundation model was pretrained on the inputs of {' and '.join(counts)} test "
             "sites: see 'pretraining' in the result. Pretrain without them for a clean test",
             LeakageWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 import xarray as xr
 
+from xstefa.arguments import checked
 from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.sites import Sites
 from xstefa.inference.predict import predict
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import load_model, model_for
+from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import load_schema
 from xstefa.training.guards import ROLES, roles
@@ -37,12 +38,13 @@ METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(
 """The metrics of appendix E by name."""
 
 
+@checked
 def evaluate(
     dataset: xr.Dataset,
     target: str | Model,
     *,
-    model: str | Model | None = None,
-    scores: str | Sequence[str] | None = None,
+    model: ModelLike | None = None,
+    scores: str | Iterable[str] | None = None,
     rename: Mapping[str, str] | None = None,
     sites: str | None = None,
     device: str | None = None,
@@ -103,7 +105,7 @@ def score(
     predicted: xr.DataArray,
     observed: xr.DataArray,
     *,
-    scores: str | Sequence[str] | None = None,
+    scores: str | Iterable[str] | None = None,
     dim: str = "time",
 ) -> xr.Dataset:
     """Score a prediction.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import xarray as xr
 
-from xstefa.errors import ModelError, OptionError
+from xstefa.arguments import checked
+from xstefa.errors import ModelError
 from xstefa.inference.answers import Answer
 from xstefa.inference.passes import make_key, provenance, run, understand
-from xstefa.model.checkpoint import Model
-from xstefa.model.registry import foundation_model
+from xstefa.model.registry import ModelLike, foundation_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,24 +51,18 @@ class SiteEmbeddings(DayEmbeddings):
         return network.encoder(forcing, static).site
 
 
+@checked
 def embed(
     dataset: xr.Dataset,
     *,
     level: Literal["site", "day"] = "site",
-    model: str | Model | None = None,
+    model: ModelLike | None = None,
     rename: Mapping[str, str] | None = None,
     device: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
 ) -> xr.DataArray:
     """Embed sites or days; see `StefaAccessor.embed`."""
-    if not isinstance(level, str) or level not in ("site", "day"):
-        raise OptionError(
-            variable="level",
-            found=repr(level),
-            expected='"site" or "day"',
-            fix='level="site" for one vector a site, level="day" for one a day',
-        )
     chosen = foundation_model(model)
     if chosen.spec.architecture.encoder is None:
         raise ModelError(

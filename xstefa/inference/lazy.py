@@ -416,5 +416,5 @@ def _cut(
         block_bytes=block_bytes,
     )
     if text := advice(blocks, time=layout.time, policy=spec.windows, values=values):
-        warnings.warn(text, ChunksWarning, stacklevel=6)
+        warnings.warn(text, ChunksWarning, stacklevel=7)
     return replace(blocks, sizes=sizes | {layout.time: answered.stop - answered.start})

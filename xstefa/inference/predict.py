@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
-from numbers import Real
 
 import numpy as np
 import xarray as xr
 
+from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.answers import Members
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Period, each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import load_model, model_for
+from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import load_schema
+from xstefa.typed import Share
 
 COVERAGE = {
     "long_name": "share of the model's daily forcings known in the windows behind each value",
@@ -26,14 +27,15 @@ COVERAGE = {
 QUANTILE = {"long_name": "level of the quantile over the model's heads", "units": "1"}
 
 
+@checked
 def predict(
     dataset: xr.Dataset,
     target: str | Model,
     *,
-    model: str | Model | None = None,
-    quantiles: Sequence[float] | None = None,
+    model: ModelLike | None = None,
+    quantiles: float | Iterable[float] | None = None,
     coverage: bool = False,
-    min_coverage: float = 0.0,
+    min_coverage: Share = 0.0,
     period: Period | None = None,
     rename: Mapping[str, str] | None = None,
     device: str | None = None,
@@ -43,14 +45,6 @@ def predict(
     """Predict a target for every site and day of a dataset; see `StefaAccessor.predict`."""
     if isinstance(target, Model):
         model, target = target, _target_of(target)
-    if not isinstance(target, str):
-        raise ModelError(
-            "a target is known by its name",
-            variable="target",
-            found=repr(target),
-            expected="a name, or a model that has a target",
-            fix="target='streamflow'",
-        )
     schema = load_schema() if model is None else load_model(model).schema
     understood = understand(dataset, schema, rename=rename, period=period)
     layout = understood.layout.during(understood.answered)
@@ -63,10 +57,6 @@ def predict(
             fix=f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
     levels = _check_quantiles(quantiles, chosen)
-    if not (isinstance(min_coverage, Real) and 0 <= min_coverage <= 1):
-        raise OptionError(
-            variable="min_coverage", found=repr(min_coverage), expected="a share between 0 and 1"
-        )
     key = make_key(chosen, device=device, precision=precision, batch_size=batch_size)
     block = run(understood, key, Members())
 
@@ -106,7 +96,9 @@ def _coverage(block: Floats) -> Floats:
     return block[..., -1]
 
 
-def _check_quantiles(quantiles: Sequence[float] | None, model: Model) -> tuple[float, ...] | None:
+def _check_quantiles(
+    quantiles: float | Iterable[float] | None, model: Model
+) -> tuple[float, ...] | None:
     if quantiles is None:
         return None
     try:

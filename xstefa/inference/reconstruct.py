@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 import dask.array as da
 import xarray as xr
 
+from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.answers import Answer
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Understood, each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import foundation_model
+from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.scaler import Moments
 from xstefa.options import as_list
 from xstefa.schema import Kind, Variable
@@ -82,12 +83,13 @@ class StaticReconstruction(Reconstruction):
     kind: ClassVar[Kind] = "static"
 
 
+@checked
 def reconstruct(
     dataset: xr.Dataset,
-    variables: Sequence[str] | None = None,
+    variables: str | Iterable[str] | None = None,
     *,
     only_missing: bool = True,
-    model: str | Model | None = None,
+    model: ModelLike | None = None,
     rename: Mapping[str, str] | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -131,7 +133,11 @@ def reconstruct(
 
 
 def _names(
-    variables: Sequence[str] | None, model: Model, understood: Understood, *, only_missing: bool
+    variables: str | Iterable[str] | None,
+    model: Model,
+    understood: Understood,
+    *,
+    only_missing: bool,
 ) -> list[str]:
     """Return the tokens to reconstruct."""
     learned = [v.name for v in model.schema.tokens if v.name in model.spec.tokens]

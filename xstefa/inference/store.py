@@ -39,6 +39,7 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
+from xstefa.arguments import checked
 from xstefa.cf import as_cf, describing
 from xstefa.errors import StoreError
 from xstefa.inference import identity
@@ -82,6 +83,7 @@ class _Call:
     token: str = field(default_factory=lambda: uuid4().hex)
 
 
+@checked
 def to_zarr(
     obj: xr.DataArray | xr.Dataset,
     store: str | os.PathLike[str] | Store,
@@ -173,13 +175,6 @@ def _location(store: str | os.PathLike[str] | Store) -> Location:
                 fix="open it for writing; for Icechunk, repo.writable_session('main').store",
             )
         return str(store.root) if isinstance(store, LocalStore) else store
-    if not isinstance(store, str | os.PathLike):
-        raise StoreError(
-            variable="store",
-            found=type(store).__name__,
-            expected="a path, a URL or a store of Zarr's",
-            fix="for Icechunk, repo.writable_session('main').store",
-        )
     place = os.fspath(store)
     return place if "://" in place else os.path.abspath(place)
 

@@ -17,6 +17,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from xstefa.arguments import checked
 from xstefa.errors import ModelError, XstefaError
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture
@@ -316,6 +317,7 @@ class Model:
 
         return tensors.estimate(self, x, c, published_fill=published_fill)
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> Model:
         """Copy the model to `path`, with its card beside it as Markdown.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from xstefa.arguments import checked
 from xstefa.errors import ModelError
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 ANY_VALUE = (-1e30, 1e30)
 
 
+@checked
 def import_published(
     path: str | os.PathLike[str],
     scaler: Scaler | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -33,7 +34,10 @@ class ModelTable(list[str]):
             return self.to_pandas().reset_index().to_html(index=False)
 
 
-def load_model(name_or_path: str | os.PathLike[str] | Model) -> Model:
+ModelLike: TypeAlias = str | os.PathLike[str] | Model
+
+
+def load_model(name_or_path: ModelLike) -> Model:
     """Load a bundled model by name, or any model from a file.
 
     Parameters
@@ -100,7 +104,7 @@ def model_for(target: str, *, support: str) -> Model:
     )
 
 
-def foundation_model(model: str | os.PathLike[str] | Model | None) -> Model:
+def foundation_model(model: ModelLike | None) -> Model:
     """Return a model by name, path or itself; by default the bundled foundation model.
 
     Raises

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from xstefa.errors import OptionError, TrainingError
+from xstefa.errors import TrainingError
 
 HEADER = "xstefa_training"
 ENDING = ".safetensors"
@@ -102,8 +102,6 @@ def as_checkpoint(checkpoint: str | os.PathLike[str] | Checkpoint | None) -> Che
     """Return a checkpoint given as such or as the path of its file."""
     if checkpoint is None or isinstance(checkpoint, Checkpoint):
         return checkpoint
-    if not isinstance(checkpoint, str | os.PathLike):
-        raise OptionError(variable="checkpoint", found=repr(checkpoint), expected="a path")
     return Checkpoint(path=Path(checkpoint))
 
 

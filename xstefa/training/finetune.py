@@ -10,13 +10,14 @@ from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 
+from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.evaluation.holdout import Fold, Holdout
 from xstefa.inference.windows import Floats
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import foundation_model
+from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import resolve_options
 from xstefa.schema import Schema, Target
@@ -104,11 +105,12 @@ class TrainingOptions(TypedDict, total=False):
     precision: str | None
 
 
+@checked
 def finetune(
     datasets: Datasets,
     target: str | Target,
     *,
-    model: str | Model | None = None,
+    model: ModelLike | None = None,
     holdout: Holdout | None = None,
     shares: Mapping[str, float] | None = None,
     support: str | None = None,

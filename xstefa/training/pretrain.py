@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xstefa.arguments import checked
 from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize
@@ -40,6 +41,7 @@ from xstefa.training.sampling import Windows, validation_windows
 from xstefa.training.streaming import Stream, StreamedWindows, seen
 
 
+@checked
 def pretrain(
     datasets: Datasets,
     schema: Schema | str | None = None,
