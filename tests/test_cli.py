@@ -52,6 +52,15 @@ def test_tokens(file, basins, tmp_path):
     assert "no such schema" in refused("tokens", file, "--schema", "nothing").lower()
 
 
+def test_predict_for_a_period(file, basins, tmp_path):
+    words = ["--target", "streamflow", "--no-coverage", "--period", "1991-04", "1991-05"]
+    succeed("predict", file, tmp_path / "out.nc", *words)
+    with xr.open_dataset(tmp_path / "out.nc") as found:
+        expected = basins.stefa.predict("streamflow", period=["1991-04", "1991-05"])
+        assert found.sizes["time"] == 61
+        np.testing.assert_array_equal(found["streamflow"], expected)
+
+
 def test_evaluate(file, basins, tmp_path):
     said = succeed(
         "evaluate", file, tmp_path / "scores.nc", "--target", "streamflow",

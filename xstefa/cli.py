@@ -141,8 +141,8 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
             kind = {"multiple": True, "callback": _pairs, "metavar": "VARIABLE=TOKEN"}
         elif origin in (Iterable, Sequence) and items[0] in kinds:
             flag, kind = flag.removesuffix("s"), {"multiple": True, "type": items[0]}
-        elif origin is tuple and set(items) <= set(kinds):
-            kind = {"nargs": len(items), "type": items[0]}
+        elif origin is tuple:
+            kind = {"nargs": len(items), "type": items[0] if items[0] in kinds else str}
         elif origin is Literal:
             kind = {"type": click.Choice(items)}
         elif part is bool:

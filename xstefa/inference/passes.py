@@ -28,7 +28,7 @@ from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
 from xstefa.schema import Schema
 
-Period = tuple[Any, Any]
+Period = tuple[Any, Any] | list[Any]
 """First and last day, each as an index of days takes them; None is the end of the record."""
 
 
