@@ -23,7 +23,7 @@ from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import ModelLike
+from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.variants import EncoderUse
 from xstefa.schema import Schema, Target, load_schema
 
@@ -69,17 +69,21 @@ class StefaAccessor:
             Dataset variable to token, where matching by metadata and name does not suffice.
         check : bool, optional
             Whether to read a few days and say how many values are known, which range they have
-            and whether it fits their units. By default only if all values are in memory.
+            and whether it fits their units and the training of the bundled models. By default only
+            if all values are in memory.
 
         Returns
         -------
         TokenTable
         """
+        chosen = schema
         if not isinstance(schema, Schema):
             schema = load_schema("stefaland" if schema is None else schema)
         understood = plan(self._dataset, schema, rename=rename)
         if check or (check is None and values_at_hand(self._dataset, understood)):
-            return look(self._dataset, understood)
+            # All bundled models were trained on what their foundation has seen.
+            ranges = foundation_model(None).spec.ranges if chosen is None else None
+            return look(self._dataset, understood, ranges)
         return understood.table
 
     @checked
@@ -205,6 +209,7 @@ class StefaAccessor:
         device: str | None = None,
         precision: str | None = None,
         batch_size: int | None = None,
+        extrapolate: bool = False,
     ) -> xr.DataArray:
         """Predict a target for every site and day of the dataset.
 
@@ -240,6 +245,10 @@ class StefaAccessor:
         batch_size : int, optional
             Windows per call of the network, rounded up to a multiple of 16; default as set by
             `set_options`, else 16 on a CPU and 512 on a GPU. Halved where memory runs out.
+        extrapolate : bool
+            Read site attributes outside all that the model was trained on as they are. By default
+            they count as the nearest value of training, aridity as it is (`Variable.beyond`); an
+            `ExtrapolationWarning` and the result's ``attributes_outside_training`` name them.
 
         Returns
         -------
@@ -277,6 +286,7 @@ class StefaAccessor:
             device=device,
             precision=precision,
             batch_size=batch_size,
+            extrapolate=extrapolate,
         )
 
     def embed(
@@ -288,6 +298,7 @@ class StefaAccessor:
         device: str | None = None,
         precision: str | None = None,
         batch_size: int | None = None,
+        extrapolate: bool = False,
     ) -> xr.DataArray:
         """Represent every site, or every day of every site, as a vector.
 
@@ -300,7 +311,7 @@ class StefaAccessor:
             Any model with an encoder; by default the bundled foundation model.
         rename : mapping of str to str, optional
             Dataset variable to token.
-        device, precision, batch_size
+        device, precision, batch_size, extrapolate
             As for `predict`.
 
         Returns
@@ -327,6 +338,7 @@ class StefaAccessor:
             device=device,
             precision=precision,
             batch_size=batch_size,
+            extrapolate=extrapolate,
         )
 
     def reconstruct(
@@ -339,6 +351,7 @@ class StefaAccessor:
         device: str | None = None,
         precision: str | None = None,
         batch_size: int | None = None,
+        extrapolate: bool = False,
     ) -> xr.Dataset:
         """Say what the masked autoencoder expects of variables that are not known.
 
@@ -356,7 +369,7 @@ class StefaAccessor:
             A foundation model; by default the bundled one.
         rename : mapping of str to str, optional
             Dataset variable to token.
-        device, precision, batch_size
+        device, precision, batch_size, extrapolate
             As for `predict`.
 
         Returns
@@ -382,6 +395,7 @@ class StefaAccessor:
             device=device,
             precision=precision,
             batch_size=batch_size,
+            extrapolate=extrapolate,
         )
 
     def evaluate(
@@ -395,6 +409,7 @@ class StefaAccessor:
         device: str | None = None,
         precision: str | None = None,
         batch_size: int | None = None,
+        extrapolate: bool = False,
     ) -> xr.Dataset:
         """Predict a target and score it against the dataset's own observations, site by site.
 
@@ -412,7 +427,7 @@ class StefaAccessor:
         sites : str, optional
             Variable that names the sites; by default the one with ``cf_role = "timeseries_id"``,
             else their labels.
-        device, precision, batch_size
+        device, precision, batch_size, extrapolate
             As for `predict`.
 
         Returns
@@ -437,6 +452,7 @@ class StefaAccessor:
             device=device,
             precision=precision,
             batch_size=batch_size,
+            extrapolate=extrapolate,
         )
 
     def finetune(

@@ -15,8 +15,9 @@ from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.planning import Plan
 from xstefa.binding.ranges import TOLERATED, misfit
 from xstefa.binding.sources import Direct, TokenSource, leaves
-from xstefa.binding.table import TokenTable
+from xstefa.binding.table import TokenRow, TokenTable
 from xstefa.errors import RangeError
+from xstefa.model.ranges import Ranges
 
 __all__ = ["look", "value_problems", "values_at_hand"]
 
@@ -34,7 +35,7 @@ def values_at_hand(ds: xr.Dataset, plan: Plan) -> bool:
     )
 
 
-def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
+def look(ds: xr.Dataset, plan: Plan, ranges: Ranges | None = None) -> TokenTable:
     """Return the token table of `plan` with coverage, ranges and range problems. Reads data.
 
     Parameters
@@ -43,6 +44,8 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
     plan : Plan
         Of `ds`. Of a large dataset 16 days are looked at, spread over the record, and 64 places
         along each dimension.
+    ranges : mapping of str to Range, optional
+        What a model was trained on, by token.
     """
     layout = plan.layout
     if layout is None:
@@ -69,7 +72,7 @@ def look(ds: xr.Dataset, plan: Plan) -> TokenTable:
                 low=low,
                 high=high,
                 wrong=bool(wrong & set(row.variables)),
-                rule=row.rule + _note(part, source),
+                rule=row.rule + _note(part, source) + _beyond(row, values, ranges or {}),
             )
         rows.append(row)
     days = picks[layout.time].size
@@ -136,6 +139,16 @@ def _note(part: xr.Dataset, source: TokenSource) -> str:
     if source.otherwise is not None and np.isnan(values).any():
         note += f"; where missing {source.otherwise.rule}"
     return note
+
+
+def _beyond(row: TokenRow, values: NDArray[Any], ranges: Ranges) -> str:
+    """Say of an attribute how many values lie outside all that a model was trained on."""
+    if row.kind != "static" or row.token not in ranges:
+        return ""
+    known = ranges[row.token]
+    count = int(known.excludes(values).sum())
+    limits = f"{known.low:.4g} to {known.high:.4g}"
+    return f"; {count} of {values.size} outside training ({limits})" if count else ""
 
 
 def _problem(

@@ -50,6 +50,7 @@ def evaluate(
     device: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
+    extrapolate: bool = False,
 ) -> xr.Dataset:
     """Predict, and score against the dataset's own observations; see `StefaAccessor.evaluate`."""
     if isinstance(target, Model):
@@ -67,6 +68,7 @@ def evaluate(
         device=device,
         precision=precision,
         batch_size=batch_size,
+        extrapolate=extrapolate,
     )
     if not (predicted.size and observed.size):
         raise LayoutError(
@@ -79,7 +81,9 @@ def evaluate(
     found = score(predicted, observed, scores=scores, dim=layout.time)
     places = Sites.of(dataset, layout, name=sites)
     found["training"] = training_roles(chosen, places)
+    told = "attributes_outside_training"
     return found.assign_attrs(
+        {told: predicted.attrs[told]} if told in predicted.attrs else {},
         title=f"{target} of {chosen.name} against observations",
         target=target,
         model_name=chosen.name,

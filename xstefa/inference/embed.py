@@ -11,6 +11,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.errors import ModelError
 from xstefa.inference.answers import Answer
+from xstefa.inference.beyond import outside_training
 from xstefa.inference.passes import make_key, provenance, run, understand
 from xstefa.model.registry import ModelLike, foundation_model
 
@@ -61,6 +62,7 @@ def embed(
     device: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
+    extrapolate: bool = False,
 ) -> xr.DataArray:
     """Embed sites or days; see `StefaAccessor.embed`."""
     chosen = foundation_model(model)
@@ -73,7 +75,14 @@ def embed(
         )
     answer = DayEmbeddings() if level == "day" else SiteEmbeddings()
     understood = understand(dataset, chosen.schema, rename=rename)
-    key = make_key(chosen, device=device, precision=precision, batch_size=batch_size)
+    key = make_key(
+        chosen,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        extrapolate=extrapolate,
+    )
+    outside = outside_training(understood, key)
     block = run(understood, key, answer)
     frame = understood.frame(daily=answer.daily)
     attrs = {
@@ -85,7 +94,7 @@ def embed(
         dims=(*frame.dims, FEATURE),
         coords=frame.coords,
         name="embedding",
-        attrs=frame.attrs | attrs | provenance(key, dataset, done=f"{level}s embedded"),
+        attrs=frame.attrs | attrs | outside | provenance(key, dataset, done=f"{level}s embedded"),
     )
     result.encoding = frame.encoding
     return result

@@ -21,6 +21,7 @@ from xstefa.errors import OptionError
 from xstefa.inference.answers import Answer, Members
 from xstefa.inference.windows import Days, Floats, bridge
 from xstefa.model.checkpoint import Model
+from xstefa.model.ranges import bounded
 from xstefa.options import require_gpu
 
 if TYPE_CHECKING:
@@ -54,12 +55,16 @@ class EngineKey:
     batch_size : int or None
         Windows per call of the network, rounded up to a multiple of 16. None is 16 on a CPU and
         512 on a GPU.
+    extrapolate : bool
+        Read site attributes outside the range of training as they are, and not by the schema's
+        rule.
     """
 
     model: Model
     device: str | None = None
     precision: str = "fp32"
     batch_size: int | None = None
+    extrapolate: bool = False
 
 
 def get_engine(key: EngineKey) -> Engine:
@@ -244,6 +249,8 @@ class Engine:
             windows that answer for the day; 0 without an answer.
         """
         spec = self.key.model.spec
+        if not self.key.extrapolate:
+            static = bounded(static, spec.schema, spec.ranges)
         policy = spec.windows
         windows, _, _ = policy.needed(out, record)
         ends = {"first": int(record[0]), "last": int(record[-1])}

@@ -25,6 +25,7 @@ from xstefa.binding.plausible import doubt
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import MissingTokenError, raise_problems
 from xstefa.inference.answers import Answer
+from xstefa.inference.beyond import look_at_block
 from xstefa.inference.blocks import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.inference.engine import ROWS, EngineKey, get_engine
 from xstefa.inference.reading import Chunked, read_inside, storage_chunks
@@ -242,6 +243,7 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     sites = layout.site_dims
     shape = tuple(out[d].stop - out[d].start for d in sites)
     forcing, static, present = _stack(job, reading, shape, chunks)
+    look_at_block(job, forcing, static)
     values, coverage = get_engine(job.key).answer(
         job.answer, forcing, static, days=record[reach], record=record, out=record[days]
     )

@@ -165,7 +165,12 @@ def _date(day: object) -> str:
 
 
 def make_key(
-    model: Model, *, device: str | None, precision: str | None, batch_size: int | None
+    model: Model,
+    *,
+    device: str | None,
+    precision: str | None,
+    batch_size: int | None,
+    extrapolate: bool,
 ) -> EngineKey:
     """Return what runs a model, with the options in force.
 
@@ -188,6 +193,7 @@ def make_key(
         device=options.device,
         precision=options.precision or "fp32",
         batch_size=options.batch_size,
+        extrapolate=extrapolate,
     )
 
 

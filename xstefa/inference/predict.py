@@ -11,6 +11,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.answers import Members
+from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Period, each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
@@ -41,6 +42,7 @@ def predict(
     device: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
+    extrapolate: bool = False,
 ) -> xr.DataArray:
     """Predict a target for every site and day of a dataset; see `StefaAccessor.predict`."""
     if isinstance(target, Model):
@@ -57,7 +59,14 @@ def predict(
             fix=f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
     levels = _check_quantiles(quantiles, chosen)
-    key = make_key(chosen, device=device, precision=precision, batch_size=batch_size)
+    key = make_key(
+        chosen,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        extrapolate=extrapolate,
+    )
+    outside = outside_training(understood, key)
     block = run(understood, key, Members())
 
     # What follows is arithmetic on one pass over the data: the mean, quantiles and coverage of the
@@ -68,7 +77,7 @@ def predict(
         block,
         () if levels is None else (len(levels),),
     )
-    attrs = _attributes(key, dataset)
+    attrs = _attributes(key, dataset) | outside
     frame = layout.wrap(each_block(_coverage, block), name="coverage")
     result = xr.DataArray(
         values, dims=(*extra, *frame.dims), coords=frame.coords, name=target, attrs=attrs

@@ -13,6 +13,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.answers import Answer
+from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Understood, each_block, make_key, provenance, run, understand
 from xstefa.inference.windows import Floats
@@ -94,6 +95,7 @@ def reconstruct(
     device: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
+    extrapolate: bool = False,
 ) -> xr.Dataset:
     """Reconstruct variables; see `StefaAccessor.reconstruct`."""
     chosen = foundation_model(model)
@@ -106,7 +108,14 @@ def reconstruct(
         )
     understood = understand(dataset, chosen.schema, rename=rename)
     names = _names(variables, chosen, understood, only_missing=only_missing)
-    key = make_key(chosen, device=device, precision=precision, batch_size=batch_size)
+    key = make_key(
+        chosen,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        extrapolate=extrapolate,
+    )
+    outside = outside_training(understood, key)
     schema = chosen.schema
     arrays: dict[str, xr.DataArray] = {}
     for tokens, kind in (
@@ -129,7 +138,7 @@ def reconstruct(
                 only_missing=only_missing,
             )
     result = xr.Dataset({name: arrays[name] for name in names})
-    return result.assign_attrs(provenance(key, dataset, done="variables reconstructed"))
+    return result.assign_attrs(outside | provenance(key, dataset, done="variables reconstructed"))
 
 
 def _names(

@@ -1,0 +1,130 @@
+"""Values that a model has never seen the like of: said, and not only read by the schema's rule."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstefa.binding.plain import in_memory
+from xstefa.binding.sources import TokenSource
+from xstefa.inference.engine import EngineKey
+from xstefa.inference.windows import YEAR, Floats
+from xstefa.model.ranges import Range
+from xstefa.schema import Variable
+
+if TYPE_CHECKING:
+    from xstefa.inference.lazy import Job
+    from xstefa.inference.passes import Understood
+
+# Means of a few years vary more than those of decades: by this share of the range of means.
+VARIABILITY = 0.1
+
+_READ_AS = {"clip": "the nearest of these", "unknown": "not known", "keep": "they are"}
+
+_told: WeakKeyDictionary[Job, set[str]] = WeakKeyDictionary()
+
+
+class ExtrapolationWarning(UserWarning):
+    """A model is given what lies outside of all that it was trained on."""
+
+
+def outside_training(understood: Understood, key: EngineKey) -> dict[str, str]:
+    """Warn of attributes in memory that lie outside the range of training.
+
+    Returns
+    -------
+    dict of str to str
+        The same as an attribute of the result; empty if there are none.
+    """
+    found: dict[str, str] = {}
+    for variable in key.model.spec.schema.statics:
+        source = understood.sources.get(variable.name)
+        if source is not None and _at_hand(source, understood.dataset):
+            found |= _attributes(understood.token(variable.name).to_numpy(), variable, key)
+    if not found:
+        return {}
+    if not key.extrapolate:
+        _warn("attributes", found, key, 6)
+    return {"attributes_outside_training": "; ".join(found.values())}
+
+
+def look_at_block(job: Job, forcing: Floats, static: Floats) -> None:
+    """Warn, once for each token of a job in a process, of what planning could not see.
+
+    Parameters
+    ----------
+    job : Job
+    forcing : ndarray, shape (site, day, C)
+    static : ndarray, shape (site, S)
+    """
+    key, spec, told = job.key, job.key.model.spec, _told.setdefault(job, set())
+    attributes: dict[str, str] = {}
+    climate: dict[str, str] = {}
+    for i, variable in enumerate(spec.schema.statics):
+        source = job.sources.get(variable.name)
+        if source is not None and not _at_hand(source, job.dataset):
+            attributes |= _attributes(static[:, i], variable, key)
+    for i, variable in enumerate(spec.schema.forcings):
+        climate |= _climate(forcing[..., i], variable, spec.ranges.get(variable.name))
+    for what, found in {"attributes": attributes, "a climate": climate}.items():
+        if not found.keys() <= told and not (key.extrapolate and what == "attributes"):
+            _warn(what, found, key, 3, where=" (in one block of the data)")
+            told.update(found)
+
+
+def _at_hand(source: TokenSource, dataset: xr.Dataset) -> bool:
+    names = source.variables
+    return all(name in dataset and in_memory(dataset[name].variable) for name in names)
+
+
+def _attributes(values: Floats, variable: Variable, key: EngineKey) -> dict[str, str]:
+    known = key.model.spec.ranges.get(variable.name)
+    if known is None or not (outside := known.excludes(values)).any():
+        return {}
+    rule = _READ_AS["keep" if key.extrapolate else variable.beyond]
+    text = _counted(variable, values[outside], values.size, known.low, known.high)
+    return {variable.name: f"{text}, read as {rule}"}
+
+
+def _climate(values: Floats, variable: Variable, known: Range | None) -> dict[str, str]:
+    values = values[np.isfinite(values).sum(axis=1) >= YEAR]
+    if known is None or not len(values):
+        return {}
+    means = np.asarray(np.nanmean(values, axis=1, dtype=np.float64))
+    low, high = known.mean_low, known.mean_high
+    margin = VARIABILITY * (high - low)
+    outside = (means < low - margin) | (means > high + margin)
+    if not outside.any():
+        return {}
+    text = _counted(variable, means[outside], len(means), low, high)
+    return {variable.name: f"mean {text}"}
+
+
+def _counted(
+    variable: Variable, values: NDArray[np.floating], sites: int, low: float, high: float
+) -> str:
+    """Name the token, how many sites, the value farthest out, and what training had."""
+    middle = (low + high) / 2
+    farthest = values[np.argmax(np.abs(values - middle))]
+    return (
+        f"{variable.name} {farthest:.4g} {variable.units} (training: {low:.4g} to {high:.4g}) "
+        f"at {values.size} of {sites} sites"
+    )
+
+
+def _warn(
+    what: str, found: Mapping[str, str], key: EngineKey, stacklevel: int, *, where: str = ""
+) -> None:
+    advice = "" if what != "attributes" else "; extrapolate=True reads values as they are"
+    warnings.warn(
+        f"{key.model.name} has never seen {what} like these: {'; '.join(found.values())}{where}. "
+        f"Expect less skill there{advice}.",
+        ExtrapolationWarning,
+        stacklevel=stacklevel,
+    )
