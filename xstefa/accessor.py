@@ -165,7 +165,13 @@ class StefaAccessor:
 
         return attach(self._dataset, static, resampling=resampling)
 
-    def aggregate(self, polygons: Polygons, *, by: str | None = None) -> xr.Dataset:
+    def aggregate(
+        self,
+        polygons: Polygons,
+        *,
+        by: str | None = None,
+        outside: Literal["raise", "drop"] = "raise",
+    ) -> xr.Dataset:
         """Average a map over basins, each cell weighted by its area inside the polygon.
 
         Needs the packages of the extra ``vector``: exactextract and geopandas.
@@ -176,6 +182,9 @@ class StefaAccessor:
             Basin outlines in any coordinate reference system.
         by : str, optional
             Column of identifiers; by default the index.
+        outside : {"raise", "drop"}
+            What to do about polygons that no cell of the map touches: refuse them, or drop them
+            with a warning that names them.
 
         Returns
         -------
@@ -194,7 +203,7 @@ class StefaAccessor:
         """
         from xstefa.binding.aggregate import aggregate
 
-        return aggregate(decoded(self._dataset), polygons, by=by)
+        return aggregate(decoded(self._dataset), polygons, by=by, outside=outside)
 
     def predict(
         self,

@@ -14,7 +14,7 @@ import rioxarray  # noqa: E402, F401 - registers .rio
 from shapely.geometry import MultiPolygon, Point, Polygon, box  # noqa: E402
 
 from xstefa.binding import bind  # noqa: E402
-from xstefa.binding.aggregate import aggregate  # noqa: E402
+from xstefa.binding.aggregate import OutsideWarning, aggregate  # noqa: E402
 from xstefa.errors import LayoutError, MissingExtraError, OptionError  # noqa: E402
 
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
@@ -204,6 +204,25 @@ BAD = {
     "beyond the pole": (weather(lat=(92.5, 91.5, 90.5)), SHAPES, {}, LayoutError, "'lat'"),
     "irregular": (weather(lat=(51.5, 50.9, 49.5)), SHAPES, {}, LayoutError, "interp"),
 }  # fmt: skip
+
+
+def test_polygons_outside_are_refused_or_dropped_by_name():
+    """Also one before, and one between, those that are on the map."""
+    ds, far = weather(), box(20, 10, 21, 11)
+    shapes = basins(moon=far, triangle=TRIANGLE, mars=far, ridge=RIDGE)
+    with pytest.raises(LayoutError) as caught:
+        aggregate(ds, shapes)
+    assert caught.value.variable == "moon, mars"
+    assert "2 of 4 polygons" in caught.value.found
+    assert "outside='drop'" in caught.value.fix
+    with pytest.warns(OutsideWarning, match="dropped: moon, mars$") as warned:
+        found = ds.stefa.aggregate(shapes, outside="drop")
+    assert warned[0].filename == __file__
+    expected = aggregate(ds, basins(triangle=TRIANGLE, ridge=RIDGE))
+    xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
+    assert "outside of the map: moon, mars" in found.attrs["history"]
+    with pytest.raises(LayoutError, match=r"polygons\.crs"):  # nothing would be left
+        aggregate(ds, basins(moon=far), outside="drop")
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -25,9 +27,22 @@ __all__ = ["aggregate"]
 
 BASIN = "basin"
 
+# As many polygons outside of the map are named.
+_NAMED = 20
+
+
+class OutsideWarning(UserWarning):
+    """Polygons lie outside of the map, and were dropped."""
+
 
 @checked
-def aggregate(ds: xr.Dataset, polygons: Polygons, *, by: str | None = None) -> xr.Dataset:
+def aggregate(
+    ds: xr.Dataset,
+    polygons: Polygons,
+    *,
+    by: str | None = None,
+    outside: Literal["raise", "drop"] = "raise",
+) -> xr.Dataset:
     """Average a map over polygons; see `StefaAccessor.aggregate`."""
     _need_extra()
     basins = _basins(polygons, by)
@@ -40,7 +55,8 @@ def aggregate(ds: xr.Dataset, polygons: Polygons, *, by: str | None = None) -> x
             fix="for sites that are basins already, predict without aggregating",
         )
     grid = map_of(ds, what="ds")
-    shares = _shares(grid, basins)
+    shares = _shares(grid, basins, drop=outside == "drop")
+    basins, dropped = basins[shares.inside], basins.index[~shares.inside]
     fields, other, left_out = {}, {}, []
     for name, array in ds.data_vars.items():
         dims = {grid.y, grid.x} & set(map(str, array.dims))
@@ -59,6 +75,7 @@ def aggregate(ds: xr.Dataset, polygons: Polygons, *, by: str | None = None) -> x
     result.attrs["featureType"] = "timeSeries"
     line = f"xstefa: area-weighted means over {len(basins)} polygons"
     line += f"; left out: {', '.join(left_out)}" if left_out else ""
+    line += f"; outside of the map: {_names(dropped)}" if len(dropped) else ""
     previous = ds.attrs.get("history")
     result.attrs["history"] = f"{line}\n{previous}" if previous else line
     return result
@@ -215,7 +232,7 @@ def _sizes(basins: geopandas.GeoDataFrame, shares: _Shares) -> dict[str, xr.Vari
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Shares:
-    """The cells of all polygons, one polygon after the other.
+    """The cells of all polygons on the map, one polygon after the other.
 
     Parameters
     ----------
@@ -227,15 +244,23 @@ class _Shares:
         Where each polygon begins in `cells`.
     covered : float64 array (polygon,)
         Share of the polygon's area that lies on the map.
+    inside : bool array
+        Which of the polygons given have any cell.
     """
 
     cells: NDArray[np.int64]
     weights: NDArray[np.float64]
     starts: NDArray[np.int64]
     covered: NDArray[np.float64]
+    inside: NDArray[np.bool_]
 
 
-def _shares(grid: Map, basins: geopandas.GeoDataFrame) -> _Shares:
+def _names(index: pd.Index) -> str:
+    more = f" and {len(index) - _NAMED} more" if len(index) > _NAMED else ""
+    return ", ".join(map(str, index[:_NAMED])) + more
+
+
+def _shares(grid: Map, basins: geopandas.GeoDataFrame, *, drop: bool) -> _Shares:
     import shapely
     from exactextract import exact_extract
     from exactextract.raster import NumPyRasterSource
@@ -258,14 +283,21 @@ def _shares(grid: Map, basins: geopandas.GeoDataFrame) -> _Shares:
         raster, shapes.to_frame("geometry"), ["cell_id", "coverage"], output="pandas"
     )
     found = table["coverage"].map(np.sum).to_numpy(dtype=float) * size_x * size_y
-    if (found == 0).any():
-        raise LayoutError(
-            "polygons lie outside of the map",
-            variable=", ".join(map(str, basins.index[found == 0][:5])),
-            found=f"{int((found == 0).sum())} of {len(basins)} polygons without any cell",
-            expected=f"polygons within {grid.extent}",
-            fix="leave them out, or check the coordinate reference systems: polygons.crs",
-        )
+    inside = found > 0
+    if not inside.all():
+        names = _names(basins.index[~inside])
+        if not (drop and inside.any()):
+            raise LayoutError(
+                "polygons lie outside of the map",
+                variable=names,
+                found=f"{int((~inside).sum())} of {len(basins)} polygons without any cell",
+                expected=f"polygons within {grid.extent}",
+                fix="check the coordinate reference systems, polygons.crs"
+                + (", or leave these out: outside='drop'" if inside.any() else ""),
+            )
+        text = f"these polygons lie outside of the map and were dropped: {names}"
+        warnings.warn(text, OutsideWarning, stacklevel=5)
+    table, shapes, found = table[inside], shapes[inside], found[inside]
     counts = table["cell_id"].map(len).to_numpy()
     ids = np.concatenate(table["cell_id"].to_list()).astype(np.int64)
     row, column = from_top[ids // width], from_left[ids % width]
@@ -278,6 +310,7 @@ def _shares(grid: Map, basins: geopandas.GeoDataFrame) -> _Shares:
         starts=np.concatenate([[0], np.cumsum(counts)[:-1]]),
         # Both areas are in the coordinates of the map; geopandas would warn of degrees.
         covered=np.minimum(found / shapely.area(shapes.to_numpy()), 1.0),
+        inside=inside,
     )
 
 
