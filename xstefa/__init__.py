@@ -1,6 +1,7 @@
 """StefaLand for xarray: predict streamflow and soil moisture from any labeled dataset.
 
-Importing registers the ``.stefa`` accessor on `xarray.Dataset` and does nothing else.
+Importing registers the ``.stefa`` accessors on `xarray.Dataset` and `xarray.DataTree`, and does
+nothing else.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from xstefa.model.published import import_published
 from xstefa.model.registry import list_models, load_model
 from xstefa.options import set_options
 from xstefa.schema import load_schema
+from xstefa.tree import StefaTreeAccessor as StefaTreeAccessor
 
 if TYPE_CHECKING:
     from xstefa.training.pretrain import pretrain
