@@ -214,6 +214,7 @@ class StefaAccessor:
         coverage: bool = False,
         min_coverage: float = 0.0,
         period: Period | None = None,
+        strict: bool = False,
         rename: Mapping[str, str] | None = None,
         device: str | None = None,
         precision: str | None = None,
@@ -244,6 +245,9 @@ class StefaAccessor:
             First and last day to answer for, as ``.sel(time=slice(*period))`` takes them. The days
             before are read for the spin-up: the result is that of the whole record, to the bit.
             Selecting time before predicting hides them from the model.
+        strict : bool
+            Refuse what would be warned of: variables that may be optional tokens, but whose units
+            or match are in doubt, and which else count as not known.
         rename : mapping of str to str, optional
             Dataset variable to token, where matching by metadata and name does not suffice.
         device : str, optional
@@ -291,6 +295,7 @@ class StefaAccessor:
             coverage=coverage,
             min_coverage=min_coverage,
             period=period,
+            strict=strict,
             rename=rename,
             device=device,
             precision=precision,

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
+from xstefa.binding.planning import TokenWarning
 from xstefa.errors import (
     AmbiguousMatchError,
     BindingErrors,
@@ -524,7 +525,69 @@ def test_bad_datasets_are_refused_by_name_with_the_fix(basins, schema, case):
     change, error, variable, fix = BAD[case]
     changed = change(basins)
     ds, rename = changed if isinstance(changed, tuple) else (changed, None)
-    check(problems(bind, ds, schema, rename=rename), error, variable, fix)
+    check(problems(bind, ds, schema, rename=rename, strict=True), error, variable, fix)
+
+
+OPTIONAL = [
+    "two elevations",
+    "two evapotranspirations",
+    "no units of a fraction",
+    "a temperature as elevation",
+    "accumulated radiation",
+]
+
+
+@pytest.mark.parametrize("case", OPTIONAL)
+def test_optional_tokens_in_doubt_are_not_known(basins, schema, case):
+    change, error, variable, fix = BAD[case]
+    changed = change(basins)
+    with pytest.warns(TokenWarning, match="taken as not known") as caught:
+        binding = bind(changed, schema)
+    check(caught[0].message.doubts, error, variable, fix)
+    assert binding.table.doubts == tuple(map(str, caught[0].message.doubts))
+    assert not binding.table.problems
+    wrong = {row.token for row in binding.table.rows if row.note}
+    assert wrong
+    assert not wrong & {*binding.forcing, *binding.static}
+    assert "In doubt" in repr(binding.table)
+    assert "In doubt" in binding.table._repr_html_()
+
+
+def test_what_keeps_a_required_token_away_is_reported_with_all_doubts(basins, schema):
+    changed = BAD["no units of a fraction"][0](basins)
+    changed["pr"].attrs["units"] = "mm"
+    del changed["pr"].attrs["cell_methods"]
+    found = problems(bind, changed, schema)
+    assert {problem.variable for problem in found} == {"pr", BAD["no units of a fraction"][2]}
+
+
+def test_a_site_attribute_on_every_day_is_taken_if_it_is_the_same(basins, schema):
+    sand = xr.DataArray([20.0, 40.0, np.nan], dims="site", attrs={"units": "%"})
+    for chunks in (None, {"time": 3, "site": 1}):
+        ds = basins.assign(sand=sand.expand_dims(time=basins.sizes["time"]).copy())
+        ds = ds if chunks is None else ds.chunk(chunks)
+        np.testing.assert_array_equal(bind(ds, schema).static["sand"], sand)
+    ds["sand"] = ds["sand"].where(ds.time != ds.time[5], 50.0)
+    with pytest.warns(TokenWarning, match="'sand'.*change along time") as caught:
+        assert "sand" not in bind(ds, schema).static
+    exec(caught[0].message.doubts[0].fix, {"ds": ds})
+    assert "sand" in bind(ds, schema).static
+
+
+@pytest.mark.parametrize("stations", [True, False])
+def test_quantities_along_a_dimension_are_named_with_the_fix(basins, schema, stations):
+    cube = basins[["pr", "hot"]].rename(hot="tas").to_array("dynamic_features")
+    ds = xr.Dataset({"data": cube})
+    if stations:
+        ds = xr.Dataset({f"s{i}": cube.isel(site=i, drop=True) for i in range(3)})
+    found = problems(bind, ds, schema)
+    assert len(found) == 1
+    check(found, LayoutError, "dynamic_features", "to_dataset")
+    scope = {"ds": ds, "xr": xr}
+    exec(found[0].fix, scope)
+    assert {"pr", "tas"} <= set(scope["ds"].data_vars)
+    with pytest.raises(XstefaError, match="no units"):
+        bind(scope["ds"], schema)
 
 
 # (variable, its values, the units it claims, what they look like)

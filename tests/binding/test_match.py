@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
-from xstefa.binding.match import describe
+from xstefa.binding.match import describe, match_target
 from xstefa.errors import (
     AmbiguousMatchError,
     MissingTokenError,
@@ -238,3 +238,70 @@ def test_a_dataset_without_time_still_shows_its_statics(schema):
     assert understood.table.matched == ("elevation",)
     assert understood.layout is None
     assert understood.problems
+
+
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [
+        ("maximum temperature", "maximum"),
+        ("Daily Minimum Near-Surface Air Temperature", "minimum"),
+        ("max. 2 m temperature of the day", "maximum"),
+        ("minimum relative humidity", "minimum"),
+        ("mean temperature", None),
+        ("mean of maximum and minimum temperature", None),
+        ("temperature between minimum and maximum", None),
+        ("maximum depth", None),
+    ],
+)
+def test_extremes_that_only_words_tell(basins, words, method):
+    basins["hot"].attrs = {"standard_name": "air_temperature", "units": "degC", "long_name": words}
+    assert describe(basins, time="time")["hot"].method == method
+
+
+def test_the_observations_of_europe_are_known_by_their_names(basins, schema):
+    """E-OBS has no cell methods, calls all temperatures alike, and its precipitation rainfall."""
+    temperature = {"standard_name": "air_temperature", "units": "Celsius"}
+    ds = xr.Dataset(
+        {
+            "rr": basins["pr"].assign_attrs(
+                standard_name="thickness_of_rainfall_amount", units="mm", cell_methods=None
+            ),
+            "tx": basins["hot"]
+            .drop_attrs()
+            .assign_attrs(temperature, long_name="maximum temperature"),
+            "tn": basins["cold"]
+            .drop_attrs()
+            .assign_attrs(temperature, long_name="minimum temperature"),
+            "tg": basins["cold"]
+            .drop_attrs()
+            .assign_attrs(temperature, long_name="mean temperature"),
+        }
+    )
+    del ds["rr"].attrs["cell_methods"]
+    table = plan(ds, schema).table
+    assert not table.problems
+    names = ("precipitation", "temperature_max", "temperature_min", "temperature_mean")
+    assert [table[name].variables for name in names] == [("rr",), ("tx",), ("tn",), ("tg",)]
+    without = plan(ds[["rr", "tx"]], schema, rename={"rr": "precipitation"})
+    assert "temperature_mean" in without.table.missing
+    assert "'tx': 'temperature_mean'" not in str(without.table.problems)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "surface soil moisture, degree of saturation",
+        "relative soil moisture",
+        "soil moisture anomaly",
+        "standardized soil moisture",
+        "soil wetness index",
+        "root-zone soil moisture",
+    ],
+)
+def test_observations_of_another_quantity_are_not_those_of_the_target(basins, schema, words):
+    target = schema.target("soil_moisture")
+    basins["soil_moisture"] = basins["pr"].drop_attrs().assign_attrs(units="%", long_name=words)
+    assert not match_target(describe(basins, time="time").values(), target)
+    assert plan(basins, schema).table.unused["soil_moisture"].startswith("not soil_moisture: ")
+    basins["soil_moisture"].attrs["long_name"] = "volumetric soil moisture"
+    assert match_target(describe(basins, time="time").values(), target)

@@ -13,7 +13,7 @@ from xstefa.binding.observed import observed
 from xstefa.binding.plain import plain
 from xstefa.binding.planning import Plan, plan
 from xstefa.binding.table import TokenTable
-from xstefa.errors import LayoutError, raise_problems
+from xstefa.errors import raise_problems
 from xstefa.schema import Schema
 
 __all__ = ["Binding", "bind"]
@@ -114,7 +114,13 @@ class Binding:
         raise_problems(value_problems(self._dataset, sources, layout=self.layout, days=days))
 
 
-def bind(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = None) -> Binding:
+def bind(
+    ds: xr.Dataset,
+    schema: Schema,
+    *,
+    rename: Mapping[str, str] | None = None,
+    strict: bool = False,
+) -> Binding:
     """See a dataset as tokens: `plan`, refuse what cannot work, offer the arrays.
 
     Reads no data.
@@ -125,6 +131,8 @@ def bind(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     schema : Schema
     rename : mapping of str to str, optional
         ``{dataset variable: token}``: overrules all other rules.
+    strict : bool
+        Refuse optional tokens that are in doubt, which else count as not known.
 
     Returns
     -------
@@ -138,13 +146,7 @@ def bind(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     """
     ds = plain(ds)
     understood = plan(ds, schema, rename=rename)
-    raise_problems(understood.problems)
-    layout = understood.layout
-    if layout is None:
-        raise LayoutError(
-            "no forcing to read the layout from",
-            expected="at least one daily series that is a token of the schema",
-        )
+    layout = understood.settle(strict=strict)
     sources = understood.sources
 
     def make(token: str) -> xr.DataArray:

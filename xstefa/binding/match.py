@@ -38,8 +38,18 @@ _PARTIAL = (
     (re.compile(r"\bclimatolog", re.IGNORECASE), "a climatology, not the day's value"),
 )
 _DAYLIGHT = _PARTIAL[0][1]
-# gridMET calls both extremes air_temperature, and says which in words.
-_EXTREME = re.compile(r"\bdaily (maximum|minimum)\b", re.IGNORECASE)
+# gridMET, E-OBS and others call both extremes air_temperature, and say which in words.
+_EXTREME = re.compile(r"\b(max|min)(?:imum)?\b", re.IGNORECASE)
+_OF_A_DAY = re.compile(r"temperature|humidity|\bdaily max|\bdaily min", re.IGNORECASE)
+_MEAN = re.compile(r"\b(?:mean|average)\b", re.IGNORECASE)
+
+# What words make an observation another quantity than the target it is named like.
+_OTHER = re.compile(
+    r"\b(?:(?:degree|percent(?:age)?|%) (?:of )?saturation|saturation (?:degree|ratio)|relative "
+    r"(?:soil )?(?:moisture|wetness|saturation)|soil wetness|anomal\w+|index|percentiles?|"
+    r"(?:normali[sz]|standardi[sz])ed|root[ -]?zone|deficit)\b",
+    re.IGNORECASE,
+)
 
 
 class Rank(IntEnum):
@@ -55,6 +65,8 @@ class Rank(IntEnum):
 class Facts:
     """What matching looks at in one variable: metadata only.
 
+    `repeated` is the time dimension of a static attribute that is the same on all days;
+    `text` is what it says of itself in words;
     `method` is its time cell method; `doubt` are its cell methods where two methods along time
     contradict each other, so that the last does not say what the values are; `added_up` means that
     the history of the file says that days were summed, which nothing else accounts for; `storage`
@@ -71,12 +83,20 @@ class Facts:
     numeric: bool
     has_time: bool
     storage: Storage
+    text: str = ""
+    repeated: str | None = None
     added_up: bool = False
 
     @property
     def words(self) -> set[str | None]:
         """What it is called: its name and its standard name."""
         return {self.name, self.standard_name}
+
+    @property
+    def other(self) -> str | None:
+        """What its words make it, other than an observation of the target it is named like."""
+        found = _OTHER.search(f"{self.name} {self.text}")
+        return None if found is None else found[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +140,6 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
         attrs = variable.attrs
         cell_methods = str(attrs.get("cell_methods", ""))
         words = f"{attrs.get('long_name', '')} {attrs.get('description', '')}"
-        extreme = _EXTREME.search(words)
         units = attrs.get("units")
         has_time = time is not None and time in variable.dims
         methods = _time_methods(cell_methods, along)
@@ -128,13 +147,14 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
             name=name,
             dims=tuple(str(dim) for dim in variable.dims),
             standard_name=_optional(attrs.get("standard_name")),
-            method=methods[-1] if methods else (extreme[1].lower() if extreme else None),
+            method=methods[-1] if methods else _extreme(words) if has_time else None,
             doubt=cell_methods if has_time and _contradict(methods) else None,
             partial=_partial(f"{cell_methods} {words}"),
             units="s" if variable.dtype.kind == "m" else _optional(units),
             numeric=variable.dtype.kind in "fiumb" and "flag_meanings" not in attrs,
             has_time=has_time,
             storage=Storage.of(variable, name),
+            text=words,
             added_up=added_up and has_time,
         )
     if added_up and any(fact.method == "sum" for fact in facts.values()):
@@ -175,6 +195,14 @@ def _time_methods(cell_methods: str, along: Collection[str]) -> list[str]:
                 return [str(verb)]
             methods.append(str(verb))
     return methods
+
+
+def _extreme(words: str) -> str | None:
+    """Return which extreme of the day some words are about, if it is one."""
+    found = {match.lower() for match in _EXTREME.findall(words)}
+    if len(found) != 1 or _MEAN.search(words) or not _OF_A_DAY.search(words):
+        return None
+    return {"max": "maximum", "min": "minimum"}[found.pop()]
 
 
 def _contradict(methods: list[str]) -> bool:
@@ -247,6 +275,8 @@ def match_target(facts: Iterable[Facts], target: Target) -> list[Match]:
     matches = []
     for variable in facts:
         if not variable.numeric or not variable.has_time or variable.method in _EXTREMES:
+            continue
+        if variable.other is not None:
             continue
         if variable.standard_name in {name.name for name in target.standard_names}:
             matches.append(Match(variable=variable, rank=Rank.NAME, rule="standard_name"))
@@ -415,6 +445,8 @@ def explain_unused(
             return f"computed from {target.name}"
         if match_target([variable], target):
             return f"target {target.name}"
+        if match_target([replace(variable, text="")], target):
+            return f"not {target.name}: {variable.other}"
     if dims is not None and not set(variable.dims) <= set(dims):
         return f"on {', '.join(variable.dims)}: not the sites of the forcings"
     if not variable.numeric:

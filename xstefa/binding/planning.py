@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import xarray as xr
 
 from xstefa.binding.days import find_time
@@ -23,7 +25,7 @@ from xstefa.binding.match import (
     match_variable,
     near_miss,
 )
-from xstefa.binding.plain import plain
+from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.renaming import check_rename, misfits
 from xstefa.binding.sources import (
     DayOfYear,
@@ -44,10 +46,29 @@ from xstefa.errors import (
     RangeError,
     UnitsError,
     XstefaError,
+    raise_problems,
 )
 from xstefa.schema import Schema, Target, Variable
 
 __all__ = ["Plan", "candidates", "conversion_for", "plan"]
+
+
+class TokenWarning(UserWarning):
+    """Variables that could be optional tokens are in doubt, and count as not known.
+
+    Parameters
+    ----------
+    doubts : sequence of XstefaError
+        Kept as `.doubts`.
+    """
+
+    def __init__(self, doubts: Sequence[XstefaError]) -> None:
+        self.doubts = tuple(doubts)
+        super().__init__(*map(str, doubts))
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {doubt}" for doubt in self.doubts)
+        return f"taken as not known, unless strict=True refuses it:{lines}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +83,8 @@ class Plan:
         None if the dataset has no usable time axis or no forcing.
     problems : tuple of XstefaError
         What would stop `bind`; empty if all is well.
+    doubts : tuple of XstefaError
+        What keeps optional tokens from being used: they count as not known.
     sources : mapping of str to Direct or Derived
         The recipe of each token that the dataset has.
     """
@@ -70,7 +93,31 @@ class Plan:
     table: TokenTable
     layout: Layout | None
     problems: tuple[XstefaError, ...]
+    doubts: tuple[XstefaError, ...]
     sources: Mapping[str, TokenSource]
+
+    def settle(self, *, strict: bool = False) -> Layout:
+        """Raise what stops a prediction, warn of what it goes on without; return the layout.
+
+        Parameters
+        ----------
+        strict : bool
+            Raise both.
+
+        Raises
+        ------
+        XstefaError
+            The problem of the dataset, or `BindingErrors` with all of them.
+        """
+        raise_problems((*self.problems, *self.doubts) if strict else self.problems)
+        if self.doubts:
+            warnings.warn(TokenWarning(self.doubts), stacklevel=4)
+        if self.layout is None:
+            raise LayoutError(
+                "no forcing to read the layout from",
+                expected="at least one daily series that is a token of the schema",
+            )
+        return self.layout
 
 
 def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = None) -> Plan:
@@ -130,12 +177,13 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     problems += [maps] if maps is not None else []
 
     resolver = _Resolver(
+        ds=ds,
+        time=time,
         schema=schema,
         facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
         names=facts.keys(),
         renamed=renamed,
         latitude=None if anchor is None else _latitude(ds, anchor),
-        problems=problems,
     )
     sources = {
         variable.name: source
@@ -149,11 +197,19 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         for name, fact in facts.items()
         if name not in used and name in ds.data_vars
     }
+    # What keeps no required token from being found does not stop a prediction.
+    complete = all(variable.name in sources for variable in schema.tokens if variable.required)
+    doubts = tuple(resolver.errors) if complete else ()
+    problems += () if complete else resolver.errors
     rows = tuple(_row(v, sources.get(v.name), resolver.notes) for v in schema.tokens)
+    labels = None if complete else _quantities_along(ds, schema)
+    problems += [] if labels is None else [labels]
     for variable in schema.tokens:
         # Without a time axis nothing is a series: the axis is the problem, not its series.
-        hidden = maps is not None or (
-            time is None and any(is_named(fact, variable) for fact in usable)
+        hidden = (
+            maps is not None
+            or labels is not None
+            or (time is None and any(is_named(fact, variable) for fact in usable))
         )
         if variable.required and variable.name not in sources | resolver.notes and not hidden:
             problems.append(_missing(variable, unused, facts.values(), dims, schema))
@@ -163,10 +219,41 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         unused=unused,
         layout="" if layout is None else str(layout),
         problems=tuple(map(str, problems)),
+        doubts=tuple(map(str, doubts)),
     )
     return Plan(
-        schema=schema, table=table, layout=layout, problems=tuple(problems), sources=sources
+        schema=schema,
+        table=table,
+        layout=layout,
+        problems=tuple(problems),
+        doubts=doubts,
+        sources=sources,
     )
+
+
+def _quantities_along(ds: xr.Dataset, schema: Schema) -> LayoutError | None:
+    """Return the problem of a dataset that has its quantities along a dimension."""
+    for dim in map(str, ds.dims):
+        if dim not in ds.coords or ds[dim].dtype.kind not in "UOST":
+            continue
+        labels = [str(label) for label in ds[dim].values.tolist()]
+        known = [label for label in labels if label in schema.words]
+        holders = [str(name) for name, variable in ds.data_vars.items() if dim in variable.dims]
+        if not known or not holders:
+            continue
+        one = f"ds[{holders[0]!r}].to_dataset({dim!r})"
+        if len(holders) > 1:
+            one = f"ds[{holders}].to_array('site').to_dataset({dim!r})"
+        rest = [name for name in map(str, ds.data_vars) if name not in holders]
+        return LayoutError(
+            "the quantities are labels of a dimension, not variables",
+            variable=dim,
+            found=f"{', '.join(known[:6])} along {dim!r} of "
+            f"{', '.join(holders[:4])}{', ...' if holders[4:] else ''}",
+            expected="a variable for each quantity, with its units",
+            fix=f"ds = xr.merge([ds[{rest}], {one}])" if rest else f"ds = {one}",
+        )
+    return None
 
 
 def _latitude(ds: xr.Dataset, anchor: Facts) -> Latitude | MapLatitude | None:
@@ -228,19 +315,22 @@ class _Resolver:
     def __init__(
         self,
         *,
+        ds: xr.Dataset,
+        time: str | None,
         schema: Schema,
         facts: list[Facts],
         names: Collection[str],
         renamed: Mapping[str, str],
         latitude: Latitude | MapLatitude | None,
-        problems: list[XstefaError],
     ) -> None:
+        self._ds = ds
+        self._time = time
         self._schema = schema
         self._facts = facts
         self._names = names
         self._renamed = renamed
         self._latitude = latitude
-        self._problems = problems
+        self.errors: list[XstefaError] = []
         self._done: dict[str, TokenSource | None] = {}
         self.notes: dict[str, str] = {}
 
@@ -252,13 +342,13 @@ class _Resolver:
             try:
                 self._done[name] = self._direct(variable) or self._derived(variable)
             except XstefaError as error:
-                self._problems.append(error)
+                self.errors.append(error)
                 self.notes[name] = str(error)
         return self._done[name]
 
     def _direct(self, variable: Variable) -> Direct | None:
         matches = candidates(self._facts, variable, self._schema, self._renamed, self._names)
-        match = best(variable.name, matches)
+        match = best(variable.name, matches) or self._repeated(variable)
         if match is None:
             return None
         used = conversion_for(match, variable)
@@ -266,6 +356,37 @@ class _Resolver:
         tokens = {*self._schema.forcing_names, *self._schema.static_names, LATITUDE, DAY_OF_YEAR}
         otherwise = self._derived(variable, of=tokens) if variable.name in tokens else None
         return Direct(wanted=variable, match=match, conversion=used, otherwise=otherwise)
+
+    def _repeated(self, variable: Variable) -> Match | None:
+        """Match an attribute that has a time axis, as `xarray.open_mfdataset` gives it one.
+
+        The only values that planning reads: three days of it, all of them if they are in memory.
+        """
+        time = self._time
+        if variable.kind != "static" or time is None:
+            return None
+        series = [replace(f, has_time=False, repeated=time) for f in self._facts if f.has_time]
+        matches = candidates(series, variable, self._schema, self._renamed, self._names)
+        match = best(variable.name, matches)
+        if match is None:
+            return None
+        name = match.variable.name
+        array = self._ds[name]
+        days = np.arange(array.sizes[time])
+        if not in_memory(array.variable):
+            days = days[[0, len(days) // 2, -1]]
+        values = values_of(array.isel({time: days}).transpose(time, ...), name)
+        same = (values == values[0]) | ((values != values) & (values[0] != values[0]))
+        if same.all():
+            return match
+        raise LayoutError(
+            f"a series that is called like the site attribute {variable.name}",
+            variable=name,
+            found="values that change along time",
+            expected="one value a site",
+            fix=f"ds[{name!r}] = ds[{name!r}].mean({time!r}, keep_attrs=True)   # or another name, "
+            "if it is something else",
+        )
 
     def _derived(self, variable: Variable, *, of: Collection[str] | None = None) -> Derived | None:
         broken = None

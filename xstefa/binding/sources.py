@@ -63,7 +63,10 @@ class Direct:
     def read(self, ds: xr.Dataset) -> xr.DataArray:
         """Return the array in canonical units, whatever its values are."""
         fact = self.match.variable
-        return self.conversion(fact.storage(ds[fact.name]))
+        array = ds[fact.name]
+        if fact.repeated is not None:
+            array = array.isel({fact.repeated: 0}, drop=True)
+        return self.conversion(fact.storage(array))
 
     @property
     def variables(self) -> tuple[str, ...]:

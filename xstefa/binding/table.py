@@ -98,6 +98,8 @@ class TokenTable:
         Sites and days in a few words.
     problems : tuple of str
         What would stop a prediction, each with its fix.
+    doubts : tuple of str
+        What keeps optional tokens from being used, each with its fix.
     looked_at : str
         Of which values `known` and the ranges are; empty if none were read.
     """
@@ -107,6 +109,7 @@ class TokenTable:
     unused: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
     problems: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     looked_at: str = ""
 
     def __getitem__(self, token: str) -> TokenRow:
@@ -134,9 +137,9 @@ class TokenTable:
 
     def __repr__(self) -> str:
         lines = [f"<xstefa.TokenTable> {self._heading}"]
-        if self.problems:
-            lines.append(f"Problems: {len(self.problems)}")
-            for problem in self.problems:
+        for title, texts in self._complaints:
+            lines.append(f"{title}: {len(texts)}")
+            for problem in texts:
                 # What is to be typed stays in one piece.
                 what, fix, mended = problem.partition("Fix: ")
                 lines += [*_wrapped(what), *([f"        {fix}{mended}"] if fix else [])]
@@ -159,9 +162,9 @@ class TokenTable:
 
     def _repr_html_(self) -> str:
         sections = []
-        if self.problems:
-            items = "".join(f"<li>{_html_problem(problem)}</li>" for problem in self.problems)
-            sections.append(_html_alarm("Problems", str(len(self.problems)), f"<ul>{items}</ul>"))
+        for title, texts in self._complaints:
+            items = "".join(f"<li>{_html_problem(text)}</li>" for text in texts)
+            sections.append(_html_alarm(title, str(len(texts)), f"<ul>{items}</ul>"))
         if self._needed:
             names = ", ".join(row.token for row in self._needed)
             advice = _html_table(_ADVICE, [(row.token, row.advice) for row in self._needed])
@@ -190,6 +193,11 @@ class TokenTable:
             f"<div>{_STYLE}<pre class='xstefa-text'>{escape(repr(self))}</pre>"
             f"<div class='xstefa-table' style='display:none'>{title}{''.join(sections)}</div></div>"
         )
+
+    @property
+    def _complaints(self) -> list[tuple[str, tuple[str, ...]]]:
+        titled = [("Problems", self.problems), ("In doubt, taken as not known", self.doubts)]
+        return [(title, texts) for title, texts in titled if texts]
 
     @property
     def _needed(self) -> list[TokenRow]:

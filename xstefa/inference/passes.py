@@ -18,7 +18,7 @@ from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import in_memory, plain
 from xstefa.binding.plausible import check_known
 from xstefa.binding.sources import TokenSource
-from xstefa.errors import CalendarError, LayoutError, ModelError, OptionError, raise_problems
+from xstefa.errors import CalendarError, ModelError, OptionError, raise_problems
 from xstefa.inference.answers import Answer
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.lazy import is_lazy, plan_job
@@ -75,17 +75,12 @@ def understand(
     *,
     rename: Mapping[str, str] | None,
     period: Period | None = None,
+    strict: bool = False,
 ) -> Understood:
     """Match a dataset to a schema; raise all that is wrong."""
     dataset = plain(dataset)
     understood = plan(dataset, schema, rename=rename)
-    raise_problems(understood.problems)
-    if understood.layout is None:
-        raise LayoutError(
-            "no forcing to read the layout from",
-            expected="at least one daily series that is a token of the schema",
-        )
-    layout = understood.layout
+    layout = understood.settle(strict=strict)
     return Understood(
         dataset=dataset,
         sources=understood.sources,

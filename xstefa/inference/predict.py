@@ -38,6 +38,7 @@ def predict(
     coverage: bool = False,
     min_coverage: Share = 0.0,
     period: Period | None = None,
+    strict: bool = False,
     rename: Mapping[str, str] | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -48,7 +49,7 @@ def predict(
     if isinstance(target, Model):
         model, target = target, _target_of(target)
     schema = load_schema() if model is None else load_model(model).schema
-    understood = understand(dataset, schema, rename=rename, period=period)
+    understood = understand(dataset, schema, rename=rename, period=period, strict=strict)
     layout = understood.layout.during(understood.answered)
     chosen = model_for(target, support=layout.support) if model is None else load_model(model)
     if _target_of(chosen) != target:
