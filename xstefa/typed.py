@@ -52,7 +52,7 @@ def fits(value: object, annotation: Any) -> bool:
     annotation : type or special form
         Resolved, as `typing.get_type_hints` returns it.
     """
-    origin, parts = get_origin(annotation), get_args(annotation)
+    origin, parts = _parts(annotation)
     if annotation is None:
         return value is None
     if origin is Annotated:
@@ -157,7 +157,7 @@ def plain(value: object) -> Any:
 
 def described(annotation: Any) -> str:
     """Say in words what an annotation asks for."""
-    origin, parts = get_origin(annotation), get_args(annotation)
+    origin, parts = _parts(annotation)
     if origin is Annotated:
         return " and ".join(rule.text for rule in annotation.__metadata__)
     if origin in (Union, UnionType):
@@ -179,39 +179,44 @@ def _read(value: object, annotation: Any, where: str, error: type[XstefaError], 
     def inner(item: object, kind: Any, place: str = "") -> object:
         return _read(item, kind, where + place, error, fix)
 
-    origin, parts = get_origin(annotation), get_args(annotation)
-    found = value
+    origin, parts = _parts(annotation)
     if origin is Annotated:
         found = inner(value, parts[0])
+        if fits(found, annotation):
+            return found
     elif origin in (Union, UnionType) and value is not None:
-        found = inner(value, next(part for part in parts if part is not type(None)))
+        return inner(value, next(part for part in parts if part is not type(None)))
     elif origin is tuple and isinstance(value, list | tuple):
         kinds = [parts[0]] * len(value) if parts[1:] == (...,) else parts
-        items = enumerate(zip(value, kinds, strict=False))
-        found = tuple(inner(item, kind, f"[{i}]") for i, (item, kind) in items)
-        found = found if len(found) == len(value) else value
+        if len(kinds) == len(value):
+            items = enumerate(zip(value, kinds, strict=True))
+            return tuple(inner(item, kind, f"[{i}]") for i, (item, kind) in items)
     elif _is_table(origin) and isinstance(value, Mapping):
-        found = {key: inner(item, parts[1], f".{key}") for key, item in value.items()}
+        return {key: inner(item, parts[1], f".{key}") for key, item in value.items()}
     elif hasattr(annotation, "from_dict") and isinstance(value, Mapping):
         try:
-            found = annotation.from_dict(value)
+            return annotation.from_dict(value)
         except XstefaError as problem:
             path = ".".join(part for part in (where, problem.variable) if part)
             texts = {"found": problem.found, "expected": problem.expected, "fix": fix}
             raise error(problem.message, variable=path, **texts) from problem
     elif is_dataclass(annotation):
-        found = build(annotation, value, where, error=error, fix=fix)  # type: ignore[arg-type]
-    elif annotation is float and fits(value, float):
-        found = float(value)  # type: ignore[arg-type]
-    if not fits(found, annotation):
-        raise error(
-            "not what this field holds",
-            variable=where,
-            found=_shown(value),
-            expected=described(annotation),
-            fix=fix,
-        )
-    return found
+        return build(annotation, value, where, error=error, fix=fix)  # type: ignore[arg-type]
+    elif fits(value, annotation):
+        return float(value) if annotation is float else value  # type: ignore[arg-type]
+    raise error(
+        "not what this field holds",
+        variable=where,
+        found=_shown(value),
+        expected=described(annotation),
+        fix=fix,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return origin and arguments of an annotation."""
+    return get_origin(annotation), get_args(annotation)
 
 
 def _key(field: Field[Any]) -> str:
