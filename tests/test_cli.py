@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -59,6 +61,18 @@ def test_predict_for_a_period(file, basins, tmp_path):
         expected = basins.stefa.predict("streamflow", period=["1991-04", "1991-05"])
         assert found.sizes["time"] == 61
         np.testing.assert_array_equal(found["streamflow"], expected)
+
+
+def test_warnings_are_lines(basins, tmp_path):
+    shown = warnings.showwarning
+    basins.isel(time=slice(300)).to_netcdf(tmp_path / "short.nc")
+    words = [tmp_path / "short.nc", tmp_path / "out.nc", "--target", "streamflow"]
+    lines = succeed("predict", *words).splitlines()
+    (line,) = lines
+    assert line.startswith("Warning: No answer on 125 of 300 days")
+    assert "with --period 1989-10-01 1990-07-27" in line
+    assert not any(".py" in line for line in lines)
+    assert warnings.showwarning is shown
 
 
 def test_evaluate(file, basins, tmp_path):

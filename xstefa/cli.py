@@ -6,7 +6,9 @@ import ctypes
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -37,12 +39,18 @@ class _Group(click.Group):
 
 def _in_a_terminal(text: str) -> str:
     """Say what is to be typed as it is typed here."""
-    text = re.sub(r"rename=\{'(.*?)': '(.*?)'\}", r"--rename '\1=\2'", text)
-    return re.sub(r"ds\.stefa\.tokens\((check)=True\)|\b(resume|overwrite)=True", _flag, text)
+    for said, typed in _TYPED.items():
+        text = re.sub(said, typed, text)
+    return text
 
 
-def _flag(found: re.Match[str]) -> str:
-    return "--" + (found[1] or found[2])
+# What messages say for Python, and how it is typed here.
+_TYPED = {
+    r"rename=\{'(.*?)': '(.*?)'\}": r"--rename '\1=\2'",
+    r"period=\('(.*?)', '(.*?)'\)": r"--period \1 \2",
+    r"ds\.stefa\.tokens\(check=True\)": "--check",
+    r"\b([a-z]+)=True\b": r"--\1",
+}
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,6 +60,17 @@ def main(ctx: click.Context) -> None:
     """Predict streamflow and soil moisture from any labeled dataset."""
     _keep_freed_memory()
     ctx.with_resource(xstefa.set_options(progress=True))
+    ctx.with_resource(_warnings_as_lines())
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Say warnings as errors are said, without places in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: click.echo(
+            f"Warning: {_in_a_terminal(str(message))}", err=True
+        )
+        yield
 
 
 def _keep_freed_memory() -> None:
