@@ -184,6 +184,15 @@ def to_netcdf(
             expected="a new name",
             fix="overwrite=True",
         )
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.exists(folder):  # which the netCDF library takes for a lack of permission
+        raise OptionError(
+            "there is no such folder",
+            variable=str(path),
+            found=f"nothing at {folder}",
+            expected="a path in a folder that exists",
+            fix=f"os.makedirs({folder!r})",
+        )
     unfinished = f"{os.fspath(path)}.partial"
     try:
         with describing(path):
