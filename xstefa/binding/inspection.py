@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.climate import unlikely
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.planning import Plan
@@ -55,6 +56,9 @@ def look(ds: xr.Dataset, plan: Plan, ranges: Ranges | None = None) -> TokenTable
     part = ds.isel(picks)
     problems = value_problems(part, plan.sources.values(), layout=layout)
     wrong = {problem.variable for problem in problems}
+    whole = ds if values_at_hand(ds, plan) else part
+    found = [] if problems else unlikely(whole, plan.sources, layout=layout)
+    doubts = {each.token: f"; {each.text}" for each in found}
     rows = []
     for row in plan.table.rows:
         if row.token in plan.sources:
@@ -72,7 +76,10 @@ def look(ds: xr.Dataset, plan: Plan, ranges: Ranges | None = None) -> TokenTable
                 low=low,
                 high=high,
                 wrong=bool(wrong & set(row.variables)),
-                rule=row.rule + _note(part, source) + _beyond(row, values, ranges or {}),
+                rule=row.rule
+                + _note(part, source)
+                + _beyond(row, values, ranges or {})
+                + doubts.get(row.token, ""),
             )
         rows.append(row)
     days = picks[layout.time].size

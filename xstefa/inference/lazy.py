@@ -19,6 +19,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from xstefa.binding import Layout
+from xstefa.binding.climate import unlikely
 from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import values_of
 from xstefa.binding.plausible import doubt
@@ -63,6 +64,8 @@ class Job:
         The variables that tasks read or hold themselves, and the coordinates that recipes need.
     operands : tuple of Chunked
         The variables whose chunks tasks receive, in the order in which they do.
+    checked : bool
+        Whether the values were looked at as a whole; else each block looks at its own.
     """
 
     key: EngineKey
@@ -71,6 +74,7 @@ class Job:
     layout: Layout
     dataset: xr.Dataset
     operands: tuple[Chunked, ...]
+    checked: bool
 
     def __repr__(self) -> str:
         # Dask prints arguments when a task fails.
@@ -150,6 +154,7 @@ def plan_job(
             )
             for name, array in computed.items()
         ),
+        checked=at_once,
     )
     reach = cache(partial(_reach, policy=spec.windows, record=layout.days))
     blocks = _cut(dataset, job, answered, reach)
@@ -329,7 +334,8 @@ def _stack(
     found = [_any_known(data) for data in decisive.values()]
     present = np.all(found, axis=0) if required else np.any(found, axis=0)
     chosen = int(present.sum())
-    if not chosen and len(found) > 1 and all(known.sum() >= _SITES for known in found):
+    apart = len(found) > 1 and all(known.sum() >= _SITES for known in found)
+    if apart and not (chosen or job.checked):
         doubt(f"In a part of the data {' and '.join(decisive)} are known at different sites only.")
     forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
     static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
@@ -338,11 +344,15 @@ def _stack(
     for name in names:
         data = decisive.pop(name) if name in decisive else series(name)
         forcing[..., spec.schema.forcing_names.index(name)] = data[present]
-    read = [job.sources[name] for name in names]
-    raise_problems(value_problems(block, read, layout=layout, tolerated=STRAY))
+    if not job.checked:
+        read = [job.sources[name] for name in names]
+        raise_problems(value_problems(block, read, layout=layout, tolerated=STRAY))
     for column, name in enumerate(spec.schema.static_names):
         if name in job.sources:
             static[:, column] = values(name, sites, ())[present]
+    if not job.checked:
+        for each in unlikely(block, job.sources, layout=layout):
+            doubt(each.text)
     return forcing, static, present
 
 

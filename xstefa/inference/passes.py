@@ -14,9 +14,10 @@ import xarray as xr
 from dask.base import tokenize
 
 from xstefa.binding import Layout, plan
+from xstefa.binding.climate import unlikely
 from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import in_memory, plain
-from xstefa.binding.plausible import check_known
+from xstefa.binding.plausible import check_known, doubt
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import CalendarError, ModelError, OptionError, raise_problems
 from xstefa.inference.answers import Answer
@@ -220,16 +221,18 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
     )
     at_once = not is_lazy(dataset[n] for s in sources.values() for n in s.variables)
     # What is at hand can be checked as a whole; each block checks what it reads.
+    sources = {token: sources[token] for token in sources if token in key.model.spec.tokens}
     read = [
         source
-        for token, source in sources.items()
-        if token in key.model.spec.tokens
-        and (at_once or all(in_memory(dataset[n].variable) for n in source.variables))
+        for source in sources.values()
+        if at_once or all(in_memory(dataset[n].variable) for n in source.variables)
     ]
     raise_problems(value_problems(dataset, read, layout=understood.layout, every=True))
     if at_once:
         if answer.needs_required:
             check_known(dataset, sources, key.model.spec.schema, layout=understood.layout)
+        for each in unlikely(dataset, sources, layout=understood.layout):
+            doubt(str(each))
         # In-memory input runs here and now, whatever cluster is connected.
         bar = progress("predicting", total=math.prod(block.numblocks), unit="blocks")
         with bar, counting(bar, block.name):
