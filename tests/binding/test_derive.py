@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xstefa
 from xstefa.binding import derive
 from xstefa.binding.derive import DERIVATIONS
 
@@ -36,8 +37,39 @@ def test_hargreaves_of_fao_56_example_20():
     assert result == pytest.approx(5.0, abs=0.1)
 
 
-def test_hargreaves_counts_inverted_extremes_as_no_range():
-    assert derive.hargreaves(f(5.0), f(7.0), f(45.0), f(180.0)) == 0.0
+@pytest.mark.parametrize(("maximum", "minimum"), [(6.0, 6.0), (5.0, 7.0)])
+def test_extremes_that_are_none_evaporate_as_their_mean(maximum, minimum):
+    found = derive.hargreaves(f(maximum), f(minimum), f(45.0), f(180.0))
+    assert found == derive.oudin(f(6.0), f(45.0), f(180.0)) > 0.5
+
+
+def test_extremes_that_are_none_are_not_known():
+    names = ("precipitation", "temperature_max", "temperature_min", "temperature_mean")
+    forcing = np.float32([[[1, 9, 3, 6], [1, 6, 6, 6], [1, 5, 7, 6], [1, np.nan, 3, 6]]])
+    expected = forcing.copy()
+    expected[0, 1:3, 1:3] = np.nan
+    derive.hide_false_extremes(forcing, names)
+    np.testing.assert_array_equal(forcing, expected)
+    derive.hide_false_extremes(forcing, names[:2])
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 50}])
+def test_the_mean_as_both_extremes_predicts_as_the_mean(tiny_model, chunks):
+    """CAMELS-US's Maurer and NLDAS files."""
+    ds = xstefa.open_sample("camels_us").isel(basin=slice(2), time=slice(400)).load()
+    mean = ((ds["tmax"] + ds["tmin"]) / 2).assign_attrs(units="degC", cell_methods="time: mean")
+    same = ds.assign(
+        tmax=mean.assign_attrs(ds["tmax"].attrs), tmin=mean.assign_attrs(ds["tmin"].attrs)
+    )
+    right = ds.drop_vars(["tmax", "tmin"]).assign(tmean=mean)
+    found, expected = (
+        (each if chunks is None else each.chunk(chunks)).stefa.predict(tiny_model).compute()
+        for each in (same, right)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    text = "\n".join(same.stefa.tokens(check=True).doubts)
+    assert "'tmax' and 'tmin': the same, on 100 % of the days" in text
+    assert not ds.stefa.tokens(check=True).doubts
 
 
 def test_oudin_is_zero_below_minus_five_and_by_hand_above():

@@ -13,14 +13,14 @@ Oudin et al. (2005), Journal of Hydrology 303, 290-306.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DAY_OF_YEAR", "DERIVATIONS", "LATITUDE", "Derivation"]
+__all__ = ["DAY_OF_YEAR", "DERIVATIONS", "LATITUDE", "Derivation", "hide_false_extremes"]
 
 Array: TypeAlias = NDArray[np.floating]
 
@@ -136,11 +136,35 @@ def extraterrestrial_radiation(latitude: Array, day: Array) -> Array:
 def hargreaves(maximum: Array, minimum: Array, latitude: Array, day: Array) -> Array:
     """Potential evapotranspiration [mm d-1], at least 0 (Hargreaves-Samani 1985; FAO-56 eq. 52).
 
-    A day with maximum < minimum (present in real records) counts as having no range.
+    A day without a range of temperature, which the formula takes for one without evaporation, has
+    the value of `oudin`: CAMELS-US's Maurer and NLDAS files hold the mean as both extremes.
     """
     evaporable = 0.408 * extraterrestrial_radiation(latitude, day)
+    mean = midrange(maximum, minimum)
     swing = np.sqrt(np.maximum(maximum - minimum, 0.0))
-    return np.maximum(0.0023 * evaporable * (midrange(maximum, minimum) + 17.8) * swing, 0.0)
+    found = np.maximum(0.0023 * evaporable * (mean + 17.8) * swing, 0.0)
+    return np.where(without_range(maximum, minimum), oudin(mean, latitude, day), found)
+
+
+def without_range(maximum: Array, minimum: Array) -> NDArray[np.bool_]:
+    """Return where the extremes of a day are none: the same, or the wrong way round."""
+    return np.asarray(maximum <= minimum)
+
+
+def hide_false_extremes(forcing: NDArray[np.float32], names: Sequence[str]) -> None:
+    """Make the extremes of temperature not known where they are none, in place.
+
+    Parameters
+    ----------
+    forcing : ndarray of float32, shape (..., C)
+    names : sequence of str, length C
+        The tokens.
+    """
+    if {"temperature_max", "temperature_min"} <= set(names):
+        both = [names.index("temperature_max"), names.index("temperature_min")]
+        wrong = without_range(forcing[..., both[0]], forcing[..., both[1]])
+        for column in both:
+            forcing[..., column][wrong] = np.nan
 
 
 def oudin(temperature: Array, latitude: Array, day: Array) -> Array:

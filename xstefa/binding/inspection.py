@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.climate import unlikely
+from xstefa.binding.derive import without_range
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.planning import Plan
@@ -90,7 +91,25 @@ def look(ds: xr.Dataset, plan: Plan, ranges: Ranges | None = None) -> TokenTable
         plan.table,
         rows=tuple(rows),
         problems=(*plan.table.problems, *map(str, problems)),
+        doubts=plan.table.doubts + _false_extremes(part, plan, layout),
         looked_at=", ".join([f"{days} of {layout.days.size} days", *places]),
+    )
+
+
+def _false_extremes(part: xr.Dataset, plan: Plan, layout: Layout) -> tuple[str, ...]:
+    """Say that the extremes of temperature are none, where most of them are not."""
+    both = ("temperature_max", "temperature_min")
+    found = [plan.sources[token] for token in both if token in plan.sources]
+    if len(found) < 2:
+        return ()
+    share = without_range(*(_values(part, source, layout) for source in found)).mean()
+    if share < 0.5:
+        return ()
+    first, second = (source.variables[0] for source in found)
+    return (
+        f"{first!r} and {second!r}: the same, on {100 * share:.0f} % of the days. Taken for the "
+        f"mean, and for no extremes. Fix: ds.drop_vars({second!r}).stefa.predict(..., "
+        f"rename={{{first!r}: 'temperature_mean'}}) says the same",
     )
 
 

@@ -32,7 +32,7 @@ from xstefa.errors import LayoutError, OptionError
 
 __all__ = ["CamelsUsBackend"]
 
-_FORCINGS = ("daymet", "maurer", "nldas")
+_FORCINGS = ("daymet", "maurer", "maurer_extended", "nldas", "nldas_extended")
 _FORCING_FOLDER, _FLOW_FOLDER = "basin_mean_forcing", "usgs_streamflow"
 _CUBIC_FEET = 0.028316846592  # m3
 _BASIN, _TIME = "basin", "time"
@@ -60,7 +60,9 @@ class CamelsUsBackend(BackendEntrypoint):
         filename_or_obj: str | PathLike[str],
         *,
         drop_variables: str | Iterable[str] | None = None,
-        forcing: Literal["daymet", "maurer", "nldas"] = "daymet",
+        forcing: Literal[
+            "daymet", "maurer", "maurer_extended", "nldas", "nldas_extended"
+        ] = "daymet",
     ) -> xr.Dataset:
         """Open a CAMELS-US folder.
 
@@ -69,8 +71,8 @@ class CamelsUsBackend(BackendEntrypoint):
         filename_or_obj : path-like
             The folder that holds ``basin_dataset_public_v1p2``, or that folder itself.
         drop_variables : str or iterable of str, optional
-        forcing : {"daymet", "maurer", "nldas"}
-            Which of the three sets of forcings.
+        forcing : {"daymet", "maurer", "maurer_extended", "nldas", "nldas_extended"}
+            Which of the sets of forcings. The extended ones come with archives of their own.
 
         Returns
         -------

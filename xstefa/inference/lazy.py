@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Layout
 from xstefa.binding.climate import unlikely
+from xstefa.binding.derive import hide_false_extremes
 from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import values_of
 from xstefa.binding.plausible import doubt
@@ -347,6 +348,7 @@ def _stack(
     if not job.checked:
         read = [job.sources[name] for name in names]
         raise_problems(value_problems(block, read, layout=layout, tolerated=STRAY))
+    hide_false_extremes(forcing, spec.schema.forcing_names)
     for column, name in enumerate(spec.schema.static_names):
         if name in job.sources:
             static[:, column] = values(name, sites, ())[present]

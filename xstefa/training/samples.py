@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding
+from xstefa.binding.derive import hide_false_extremes
 from xstefa.errors import TrainingError
 from xstefa.evaluation.sites import Mask
 from xstefa.inference.windows import Days, Floats, bridge
@@ -68,6 +69,7 @@ class Record:
         for i, name in enumerate(schema.forcing_names):
             if name in binding.forcing:
                 forcing[:, columns, i] = _dense(binding, binding.forcing[name], block)
+        hide_false_extremes(forcing, schema.forcing_names)
         observed = None
         if target is not None:
             observed = np.full((count, length), np.nan, dtype=np.float32)
