@@ -1,6 +1,7 @@
 """The official text files of CAMELS-US, written from the bundled sample and read back."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -180,3 +181,11 @@ def test_other_folders_and_forcings_are_refused_with_the_fix(folder, tmp_path):
         xr.open_dataset(folder, engine=CamelsUsBackend, forcing="maurer")
     with pytest.raises(OptionError, match="daymet"):
         xr.open_dataset(folder, engine=CamelsUsBackend, forcing="era5")
+
+
+def test_extended_forcings_have_the_same_format(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "camels")
+    forcings = tmp_path / "camels" / "basin_dataset_public_v1p2" / "basin_mean_forcing"
+    (forcings / "daymet").rename(forcings / "maurer_extended")
+    found = xr.open_dataset(tmp_path / "camels", engine=CamelsUsBackend, forcing="maurer_extended")
+    xr.testing.assert_equal(found, xr.open_dataset(folder, engine=CamelsUsBackend))
