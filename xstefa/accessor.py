@@ -34,7 +34,6 @@ if TYPE_CHECKING:  # what trains imports torch, and is imported when something t
     from xstefa.training.loop import Schedule
 
 
-@xr.register_dataset_accessor("stefa")
 class StefaAccessor:
     """What StefaLand can do with a dataset.
 
@@ -652,3 +651,20 @@ class StefaAccessor:
             checkpoint=checkpoint,
             **training,
         )
+
+
+class _Accessor:
+    """Makes an accessor each time that it is asked for.
+
+    The one that xarray registers is kept by its dataset, and keeps it: a dataset in a cycle is left
+    to garbage collection, which closes its files in any thread, and file libraries are not safe in
+    several.
+    """
+
+    def __get__(
+        self, dataset: xr.Dataset | None, owner: type[xr.Dataset]
+    ) -> StefaAccessor | type[StefaAccessor]:
+        return StefaAccessor if dataset is None else StefaAccessor(dataset)
+
+
+xr.Dataset.stefa = _Accessor()  # type: ignore[attr-defined]
