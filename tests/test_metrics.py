@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from xstefa.errors import LayoutError, UnitsError
 from xstefa.evaluation import metrics
+from xstefa.evaluation.evaluate import METRICS
 
 ALL = [getattr(metrics, name) for name in metrics.__all__]
 EFFICIENCIES = [metrics.nse, metrics.kge, metrics.correlation]
@@ -219,3 +220,18 @@ def test_bounds_and_relations(pred, obs) -> None:
     bias = (pred - obs).mean().item()
     assert scores["rmse"] ** 2 == pytest.approx(scores["ubrmse"] ** 2 + bias**2, abs=1e-9)
     assert scores["mae"] <= scores["rmse"] + 1e-9
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_days_may_be_called_anything(name):
+    """Caravan's count along ``date``."""
+    days = xr.date_range("2000-01-01", periods=400)
+    random = np.random.default_rng(0).gamma(1.0, 1.0, (2, 2, 400))
+    pred, obs = (
+        xr.DataArray(values, dims=("gauge_id", "date"), coords={"date": days}) for values in random
+    )
+    found = METRICS[name](pred, obs)
+    xr.testing.assert_identical(found, METRICS[name](pred, obs, dim="date"))
+    assert found.dims == ("gauge_id",)
+    with pytest.raises(LayoutError):
+        METRICS[name](pred.drop_vars("date"), obs.drop_vars("date"))

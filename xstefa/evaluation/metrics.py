@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.days import find_time
 from xstefa.binding.units import conversion
 from xstefa.errors import LayoutError
 
@@ -36,8 +37,12 @@ PERCENTILES = 100
 """Points of the flow duration curve compared by `fdc_rmse`."""
 
 
-def _pairs(pred: xr.DataArray, obs: xr.DataArray, dim: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Both arrays in float64, same labels and units, missing wherever either is."""
+def _pairs(
+    pred: xr.DataArray, obs: xr.DataArray, dim: str | None
+) -> tuple[xr.DataArray, xr.DataArray, str]:
+    """Both arrays in float64, same labels and units, missing where either is; and `dim`."""
+    if dim is None:
+        dim = "time" if "time" in pred.dims else find_time(pred.to_dataset(name="prediction"))
     for role, array in (("prediction", pred), ("observation", obs)):
         if dim not in array.dims:
             raise LayoutError(
@@ -63,7 +68,7 @@ def _pairs(pred: xr.DataArray, obs: xr.DataArray, dim: str) -> tuple[xr.DataArra
         to_observed = conversion(found, used, variable=str(pred.name))
         pred = pred * to_observed.scale + to_observed.offset
     both = pred.notnull() & obs.notnull()
-    return pred.where(both), obs.where(both)
+    return pred.where(both), obs.where(both), dim
 
 
 def _named(score: xr.DataArray, name: str, long_name: str, units: str) -> xr.DataArray:
@@ -87,15 +92,15 @@ def _correlation(pred: xr.DataArray, obs: xr.DataArray, dim: str) -> xr.DataArra
     return (covariance / spread.where(defined)).clip(-1, 1)
 
 
-def nse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def nse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Nash-Sutcliffe efficiency.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -118,22 +123,22 @@ def nse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     ----------
     .. [1] Nash and Sutcliffe 1970, doi:10.1016/0022-1694(70)90255-6
     """
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
     error = ((pred - obs) ** 2).mean(dim)
     variance = ((obs - obs.mean(dim)) ** 2).mean(dim)
     score = 1 - error / variance.where(_varies(obs, dim) & (variance > 0))
     return _named(score, "nse", "Nash-Sutcliffe efficiency", "1")
 
 
-def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Kling-Gupta efficiency, 2009 form.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -157,7 +162,7 @@ def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     ----------
     .. [1] Gupta et al. 2009, doi:10.1016/j.jhydrol.2009.08.003
     """
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
     obs_mean, obs_std = obs.mean(dim), obs.std(dim)
     variability = pred.std(dim) / obs_std.where(obs_std > 0)
     bias = pred.mean(dim) / obs_mean.where(obs_mean != 0)
@@ -165,15 +170,15 @@ def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
     return _named(1 - squares**0.5, "kge", "Kling-Gupta efficiency (2009)", "1")
 
 
-def correlation(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def correlation(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Pearson correlation.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -187,19 +192,19 @@ def correlation(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> 
     UnitsError
         If one's units cannot be converted to the other's.
     """
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
     return _named(_correlation(pred, obs, dim), "correlation", "Pearson correlation", "1")
 
 
-def rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Root mean squared error.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -214,19 +219,19 @@ def rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Data
         If one's units cannot be converted to the other's.
     """
     units = obs.attrs.get("units", "")
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
     return _named(((pred - obs) ** 2).mean(dim) ** 0.5, "rmse", "root mean squared error", units)
 
 
-def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Unbiased root mean squared error: that of the anomalies from each one's own mean.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -245,21 +250,21 @@ def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Da
     .. [1] Entekhabi et al. 2010, doi:10.1175/2010JHM1223.1
     """
     units = obs.attrs.get("units", "")
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
     error = pred - obs
     score = ((error - error.mean(dim)) ** 2).mean(dim) ** 0.5
     return _named(score, "ubrmse", "unbiased root mean squared error", units)
 
 
-def mae(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def mae(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Mean absolute error.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -274,19 +279,19 @@ def mae(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataA
         If one's units cannot be converted to the other's.
     """
     units = obs.attrs.get("units", "")
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
     return _named(abs(pred - obs).mean(dim), "mae", "mean absolute error", units)
 
 
-def pbias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def pbias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Percent bias of the total.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -310,14 +315,14 @@ def pbias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.Dat
     ----------
     .. [1] Yapo et al. 1996, doi:10.1016/0022-1694(95)02918-4
     """
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
     observed = obs.mean(dim)
     score = 100 * (pred - obs).mean(dim) / observed.where(observed != 0)
     return _named(score, "pbias", "percent bias", "%")
 
 
 def fhv(
-    pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time", fraction: float = 0.02
+    pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, fraction: float = 0.02
 ) -> xr.DataArray:
     r"""Percent bias of the high-flow volume: the highest 2 % of the flow duration curve.
 
@@ -327,8 +332,8 @@ def fhv(
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
     fraction : float
         Share of the days that counts as high.
 
@@ -358,7 +363,7 @@ def fhv(
 
 
 def flv(
-    pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time", fraction: float = 0.3
+    pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, fraction: float = 0.3
 ) -> xr.DataArray:
     r"""Percent bias of the low-flow volume: the lowest 30 % of the flow duration curve.
 
@@ -368,8 +373,8 @@ def flv(
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
     fraction : float
         Share of the days that counts as low.
 
@@ -399,15 +404,15 @@ def flv(
     return _named(score, "flv", f"percent bias of the lowest {fraction:.3g} of flows", "%")
 
 
-def fdc_rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str = "time") -> xr.DataArray:
+def fdc_rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Root mean squared error between flow duration curves at 100 exceedance percentiles.
 
     Parameters
     ----------
     pred, obs : xarray.DataArray
         Predicted and observed values, on the same labels along `dim`.
-    dim : str
-        Dimension to score over.
+    dim : str, optional
+        Dimension to score over; by default the one that counts the days.
 
     Returns
     -------
@@ -435,10 +440,10 @@ def _by_curve(
     function: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
     pred: xr.DataArray,
     obs: xr.DataArray,
-    dim: str,
+    dim: str | None,
 ) -> xr.DataArray:
     """Apply `function` to both series sorted ascending along the last axis, missing values last."""
-    pred, obs = _pairs(pred, obs, dim)
+    pred, obs, dim = _pairs(pred, obs, dim)
 
     def curves(pred: NDArray[np.float64], obs: NDArray[np.float64]) -> NDArray[np.float64]:
         # np.sort puts NaN last; _pairs made the NaNs of both the same in number.
