@@ -261,10 +261,10 @@ BAD = {
     "a speed as temperature": (attrs("hot", units="m s-1"), UnitsError, "hot", "drop_vars('hot')"),
     "a percentage as rain": (attrs("pr", units="%"), UnitsError, "pr", "drop_vars('pr')"),
     "an angle as a ratio": (
-        add("slope", ("site",), 1.0, units="degree"),
+        add("aridity", ("site",), 1.0, units="degree"),
         UnitsError,
-        "slope",
-        "slope",
+        "aridity",
+        "aridity",
     ),
     "a temperature as elevation": (
         attrs("elevation", units="degC"),

@@ -800,3 +800,188 @@ def test_smap_l3_beside_weather_is_the_observation(schema):
     )  # fmt: skip
     binding = check(ds, schema, {"precipitation": (("pr",), 2.0)})
     assert float(binding.observed("soil_moisture").mean()) == pytest.approx(0.3)
+
+
+WEATHER = {"prcp": (2.0, {"units": "mm d-1"}), "tmean": (10.0, {"units": "degC"})}
+
+
+def statics(binding):
+    """Return {token: (variable, value)} of all attributes."""
+    return {
+        token: (binding.table[token].variables, pytest.approx(float(values[0]), rel=1e-4))
+        for token, values in binding.static.items()
+    }
+
+
+def test_attributes_of_camels_us_have_its_units_in_any_file(schema):
+    """As neuralhydrology's generic files and tables of attributes have them: without units."""
+    values = {
+        "elev_mean": 500.0, "slope_mean": 20.0, "area_gages2": 300.0, "sand_frac": 40.0,
+        "silt_frac": 35.0, "clay_frac": 20.0, "organic_frac": 1.0, "water_frac": 2.0,
+        "frac_forest": 0.5, "gvf_max": 0.8, "gvf_diff": 0.3, "soil_depth_statsgo": 1.2,
+        "soil_depth_pelletier": 5.0, "soil_porosity": 0.45, "soil_conductivity": 2.0,
+        "max_water_content": 0.5, "carbonate_rocks_frac": 0.1, "geol_porostiy": 0.12,
+        "root_depth_50": 0.2, "p_mean": 3.0, "pet_mean": 2.5, "frac_snow": 0.2,
+        "high_prec_freq": 20.0, "high_prec_dur": 1.3, "low_prec_freq": 200.0, "low_prec_dur": 3.5,
+    }  # fmt: skip
+    columns = {"prcp(mm/day)": (2.0, {}), "tmax(C)": (20.0, {}), "tmin(C)": (10.0, {})}
+    ds = basins(columns, {name: (value, {}) for name, value in values.items()})
+    made = plan(ds, schema)
+    assert not made.problems + made.doubts
+    found = statics(check(ds, schema, {"precipitation": (("prcp(mm/day)",), 2.0)}))
+    used = {names[0]: value for names, value in found.values()}
+    assert used == {**values, "slope_mean": 0.02, "frac_forest": 0.5, "water_frac": 0.02}
+
+
+def test_what_the_sources_have_in_other_units_is_told_by_their_other_names(schema):
+    names = {"slope_mean": (20.0, {}), "high_prec_freq": (0.05, {})}
+    alone = plan(basins(WEATHER, names), schema)
+    assert {doubt.variable for doubt in alone.doubts} == {"slope_mean", "high_prec_freq"}
+
+    swiss = bind(basins(WEATHER, names | {"steep_area_perc": (30.0, {})}), schema)
+    assert swiss.table["slope"].rule == "derived: tangent of the angle"
+    assert float(swiss.static["slope"][0]) == pytest.approx(np.tan(np.deg2rad(20.0)))
+    caravan = bind(basins(WEATHER, names | {"moisture_index_FAO_PM": (0.1, {})}), schema)
+    assert float(caravan.static["high_precip_freq"][0]) == pytest.approx(0.05 * 365.25, rel=1e-3)
+
+    both = {"moisture_index_FAO_PM": (0.1, {}), "area_gages2": (300.0, {})}
+    mixed = plan(basins(WEATHER, {"high_prec_freq": (0.05, {})} | both), schema)
+    assert [doubt.variable for doubt in mixed.doubts] == ["high_prec_freq"]
+
+
+@pytest.mark.parametrize(
+    ("units", "value"), [("degree", np.tan(np.deg2rad(10.0))), ("m km-1", 0.01), ("%", 0.1)]
+)
+def test_a_slope_is_an_angle_if_its_units_are(schema, units, value):
+    binding = bind(basins(WEATHER, {"slope": (10.0, {"units": units})}), schema)
+    assert float(binding.static["slope"][0]) == pytest.approx(value)
+    assert binding.table["slope"].variables == ("slope",)
+
+
+def test_twins_of_hydroatlas_come_after_the_attributes_of_the_source(schema):
+    names = {
+        "elev_mean": (500.0, {}), "ele_mt_sav": (480.0, {}), "slope_mean": (20.0, {}),
+        "slp_dg_sav": (11.0, {}), "sand_frac": (40.0, {}), "snd_pc_sav": (30.0, {}),
+        "area_gages2": (300.0, {}),
+    }  # fmt: skip
+    ds = basins(
+        WEATHER | {"pet": (1.0, {"units": "mm d-1"}), "pet_gleam": (2.0, {"units": "mm d-1"})},
+        names,
+    )
+    expected = {"elevation": "elev_mean", "slope": "slope_mean", "sand": "sand_frac",
+                "potential_evapotranspiration": "pet"}  # fmt: skip
+    table = bind(ds, schema).table
+    assert {token: table[token].variables for token in expected} == {
+        token: (name,) for token, name in expected.items()
+    }
+    table = bind(ds.drop_vars(list(expected.values())), schema).table
+    assert table["sand"].variables == ("snd_pc_sav",)
+    assert table["potential_evapotranspiration"].variables == ("pet_gleam",)
+
+
+def test_a_column_may_hold_its_units(schema):
+    """As in CAMELS-CH and CAMELS-IND."""
+    ds = basins(
+        {
+            "precipitation(mm/d)": (2.0, {}),
+            "temperature_mean(°C)": (10.0, {}),
+            "rel_hum(%)": (70.0, {}),
+            "discharge_spec(mm/d)": (1.0, {}),
+            "wind(2m)": (3.0, {}),
+        }
+    )
+    binding = check(
+        ds,
+        schema,
+        {
+            "precipitation": (("precipitation(mm/d)",), 2.0),
+            "temperature_mean": (("temperature_mean(°C)",), 10.0),
+            "relative_humidity": (("rel_hum(%)",), 70.0),
+        },
+    )
+    assert float(binding.observed("streamflow").mean()) == 1.0
+
+
+def test_camels_de_and_fr_tables_say_no_units(schema):
+    german = {
+        "precipitation_mean": 2.0, "temperature_mean": 10.0, "temperature_min": 5.0,
+        "temperature_max": 15.0, "humidity_mean": 70.0, "radiation_global_mean": 120.0,
+        "discharge_spec_obs": 1.0,
+    }  # fmt: skip
+    binding = check(
+        basins({name: (value, {}) for name, value in german.items()}),
+        schema,
+        {
+            "precipitation": (("precipitation_mean",), 2.0),
+            "shortwave_down": (("radiation_global_mean",), 120.0),
+        },
+    )
+    assert float(binding.observed("streamflow").mean()) == 1.0
+    french = {
+        "tsd_prec": 2.0, "tsd_temp": 10.0, "tsd_temp_min": 5.0, "tsd_temp_max": 15.0,
+        "tsd_pet_ou": 1.0, "tsd_pet_pe": 2.0, "tsd_rad_ssi": 1036.8, "tsd_humid": 6.0,
+        "tsd_wind": 3.0, "tsd_q_mm": 1.0,
+    }  # fmt: skip
+    attributes = {"top_altitude_mean": (500.0, {}), "top_slo_mean": (10.0, {}),
+                  "sta_area_snap": (300.0, {}), "cli_prec_freq_high": (20.0, {})}  # fmt: skip
+    binding = check(
+        basins({name: (value, {}) for name, value in french.items()}, attributes),
+        schema,
+        {
+            "precipitation": (("tsd_prec",), 2.0),
+            "potential_evapotranspiration": (("tsd_pet_ou",), 1.0),
+            "shortwave_down": (("tsd_rad_ssi",), 120.0),
+            "relative_humidity": (("tsd_humid", "tsd_temp", "top_altitude_mean"), None),
+            "slope": (("top_slo_mean",), np.tan(np.deg2rad(10.0))),
+            "high_precip_freq": (("cli_prec_freq_high",), 20.0),
+        },
+    )
+    assert float(binding.observed("streamflow").mean()) == 1.0
+
+
+def test_evaporation_as_from_open_water_is_no_potential_evapotranspiration(schema):
+    """Of Caravan before 1.5, whose names 1.5 gave up; or told by a file's own words."""
+    ds = basins(
+        {
+            "total_precipitation_sum": (2.0, {}),
+            "temperature_2m_mean": (15.0, {}),
+            "potential_evaporation_sum": (9.0, {}),
+        },
+        {"moisture_index": (0.1, {}), "pet_mean": (8.0, {}), "aridity": (4.0, {}),
+         "p_mean": (2.0, {}), "frac_snow": (0.1, {})},
+    )  # fmt: skip
+    table = bind(ds, schema).table
+    assert table["potential_evapotranspiration"].rule == "derived: Oudin et al. 2005"
+    assert not table["pet_mean"].variables + table["aridity"].variables
+    for name in ("potential_evaporation_sum", "pet_mean", "aridity"):
+        assert "open water" in table.unused[name]
+    words = {"units": "mm d-1", "comment": "ERA5-Land potential_evaporation_sum"}
+    said = bind(basins(WEATHER | {"pet": (9.0, words)}), schema).table
+    assert said["potential_evapotranspiration"].variables == ("tmean",)
+
+
+def test_nldas_2_of_grib_files(schema):
+    """As ncl and wgrib name them: with the level."""
+    ds = grid(
+        {
+            "APCP_FORA": (2.0, {"units": "kg m-2", "cell_methods": "time: sum"}),
+            "TMP_2_FORA": (288.0, {"units": "K"}),
+            "SPFH_2_FORA": (0.008, {"units": "kg kg-1"}),
+            "PRES_FORA": (1e5, {"units": "Pa"}),
+            "DSWRF_FORA": (200.0, {"units": "W m-2"}),
+            "DLWRF_FORA": (300.0, {"units": "W m-2"}),
+            "UGRD_10_FORA": (3.0, {"units": "m s-1"}),
+            "VGRD_10_FORA": (4.0, {"units": "m s-1"}),
+        }
+    )
+    check(
+        ds,
+        schema,
+        {
+            "precipitation": (("APCP_FORA",), 2.0),
+            "temperature_mean": (("TMP_2_FORA",), 14.85),
+            "relative_humidity": (("SPFH_2_FORA", "TMP_2_FORA", "PRES_FORA"), 75.78),
+            "shortwave_down": (("DSWRF_FORA",), 200.0),
+            "wind_speed": (("UGRD_10_FORA", "VGRD_10_FORA"), 5.0),
+        },
+    )

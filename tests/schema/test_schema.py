@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
-from xstefa.binding.units import conversion
+from xstefa.binding.units import conversion, same_kind
 from xstefa.errors import SchemaError
-from xstefa.schema import Alias, Schema, load_schema
+from xstefa.schema import Alias, Schema, Variable, load_schema
 
 SCHEMA = load_schema()
 
@@ -40,20 +40,28 @@ def test_fingerprint_follows_content():
     assert Schema.from_dict(content).fingerprint != SCHEMA.fingerprint
 
 
+def told(alias):
+    """Whether the dataset can show that the name is the one of this source."""
+    return alias.beside is not None or alias.signed
+
+
 @pytest.mark.parametrize("kind", ["forcing", "static"])
-def test_no_name_belongs_to_two_tokens_of_a_kind(kind):
-    owners: dict[str, str] = {}
-    for variable in (*SCHEMA.tokens, *SCHEMA.ingredients):
+def test_a_name_that_two_tokens_have_is_told_by_its_source_or_its_units(kind):
+    owners: dict[str, Variable] = {}
+    for variable in (*SCHEMA.tokens, *SCHEMA.ingredients, *SCHEMA.others):
         for alias in variable.aliases if variable.kind == kind else ():
-            if alias.beside is not None:
-                continue  # what stands beside it tells whose name it is
-            assert owners.setdefault(alias.name, variable.name) == variable.name, alias.name
+            if not told(alias):
+                owner = owners.setdefault(alias.name, variable)
+                assert owner is variable or not same_kind(owner.units, variable.units), alias.name
 
 
 def test_every_alias_says_where_it_comes_from_and_converts():
     for variable in (*SCHEMA.tokens, *SCHEMA.ingredients, *SCHEMA.targets):
         for alias in variable.aliases:
             assert alias.source
+            if alias.signed:
+                assert alias.units is not None
+                assert {*alias.source.split(", ")} <= SCHEMA.sources.keys()
             if alias.units is not None:
                 conversion(alias.units, variable.units, variable=alias.name)
 
@@ -63,7 +71,7 @@ def test_the_more_particular_of_two_aliases_comes_first():
         plain: set[str] = set()
         for alias in variable.aliases:
             assert alias.name not in plain, f"{alias.name} ({alias.source}) never counts"
-            if alias.beside is None:
+            if not told(alias):
                 plain.add(alias.name)
 
 

@@ -17,6 +17,7 @@ from itertools import pairwise
 import xarray as xr
 
 from xstefa.binding.storage import Storage
+from xstefa.binding.units import is_units, same_kind
 from xstefa.errors import AmbiguousMatchError, UnitsError
 from xstefa.schema import Schema, Target, Variable
 
@@ -26,6 +27,7 @@ __all__ = [
 
 _EXTREMES = frozenset({"maximum", "minimum", "maximum_absolute_value", "range", "median"})
 _CELL_METHOD = re.compile(r"((?:\w+:\s*)+)(\w+)(\s+within\s+days)?")
+_COLUMN = re.compile(r"(\w+) ?\(([^()]+)\)")
 # Coordinates along time that aggregation made and a selection may have dropped since.
 _OF_THE_CALENDAR = frozenset({"date", "day", "day_of_month", "day_of_year", "doy", "hour"})
 # CDO's and NCO's operators that make days, scale what they made, or join what others made.
@@ -59,14 +61,16 @@ class Rank(IntEnum):
     NAME_AND_METHOD = 1
     NAME = 2
     ALIAS = 3
+    TWIN = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """What matching looks at in one variable: metadata only.
 
+    `called` is its name without the units that it may hold, ``tmax`` of ``tmax(C)``;
     `repeated` is the time dimension of a static attribute that is the same on all days;
-    `text` is what it says of itself in words;
+    `text` and `comment` are what it says of itself in words;
     `method` is its time cell method; `doubt` are its cell methods where two methods along time
     contradict each other, so that the last does not say what the values are; `added_up` means that
     the history of the file says that days were summed, which nothing else accounts for; `storage`
@@ -74,6 +78,7 @@ class Facts:
     """
 
     name: str
+    called: str
     dims: tuple[str, ...]
     standard_name: str | None
     method: str | None
@@ -84,13 +89,14 @@ class Facts:
     has_time: bool
     storage: Storage
     text: str = ""
+    comment: str = ""
     repeated: str | None = None
     added_up: bool = False
 
     @property
     def words(self) -> set[str | None]:
         """What it is called: its name and its standard name."""
-        return {self.name, self.standard_name}
+        return {self.called, self.standard_name}
 
     @property
     def other(self) -> str | None:
@@ -140,11 +146,14 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
         attrs = variable.attrs
         cell_methods = str(attrs.get("cell_methods", ""))
         words = f"{attrs.get('long_name', '')} {attrs.get('description', '')}"
-        units = attrs.get("units")
+        comment = f"{attrs.get('comment', '')}"
+        called, units = _split_name(name) if name[-1:] == ")" else (name, None)
+        units = attrs.get("units", units)
         has_time = time is not None and time in variable.dims
         methods = _time_methods(cell_methods, along)
         facts[name] = Facts(
             name=name,
+            called=called,
             dims=tuple(str(dim) for dim in variable.dims),
             standard_name=_optional(attrs.get("standard_name")),
             method=methods[-1] if methods else _extreme(words) if has_time else None,
@@ -155,6 +164,7 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
             has_time=has_time,
             storage=Storage.of(variable, name),
             text=words,
+            comment=comment,
             added_up=added_up and has_time,
         )
     if added_up and any(fact.method == "sum" for fact in facts.values()):
@@ -175,6 +185,12 @@ def _service_variables(ds: xr.Dataset) -> set[str]:
             if link in attrs:
                 names.add(str(attrs[link]))
     return names
+
+
+def _split_name(name: str) -> tuple[str, str | None]:
+    """Return the name of a column and the units in it, if it holds any: ``tmax(C)``."""
+    column = _COLUMN.fullmatch(name)
+    return (column[1], column[2]) if column and is_units(column[2]) else (name, None)
 
 
 def _optional(value: object) -> str | None:
@@ -260,7 +276,7 @@ def match_variable(
             continue
         if _contradiction(variable, wanted, schema) is not None:
             continue
-        alias = _by_alias(variable, wanted, names)
+        alias = _by_alias(variable, wanted, schema, names)
         found = _by_standard_name(variable, wanted, schema) or alias
         if found is not None and alias is not None:
             # What the source documents holds for its name, whatever else tells what it is.
@@ -282,7 +298,7 @@ def match_target(facts: Iterable[Facts], target: Target) -> list[Match]:
             matches.append(Match(variable=variable, rank=Rank.NAME, rule="standard_name"))
             continue
         for alias in target.aliases:
-            if variable.name == alias.name and variable.standard_name is None:
+            if variable.called == alias.name and variable.standard_name is None:
                 matches.append(
                     Match(
                         variable=variable,
@@ -323,6 +339,10 @@ def _contradiction(variable: Facts, wanted: Variable, schema: Schema) -> str | N
             return "not said to cover daylight hours only"
         if not wanted.daylight and variable.partial is not None:
             return variable.partial
+    about = f"{variable.text} {variable.comment}".lower()
+    for words in wanted.unless:
+        if words in about:
+            return f"{words!r} among its words"
     methods = _methods(wanted)
     if variable.method is not None:
         allowed = methods | ({"mean", "sum"} if not methods & _EXTREMES else set())
@@ -330,7 +350,8 @@ def _contradiction(variable: Facts, wanted: Variable, schema: Schema) -> str | N
             return f"time: {variable.method}"
     own = {name.name for name in wanted.standard_names}
     if variable.standard_name is not None and variable.standard_name not in own:
-        variables = (*schema.tokens, *schema.ingredients)
+        # A long-term mean may have the standard name of the series that it is of.
+        variables = [v for v in (*schema.tokens, *schema.ingredients) if v.kind == wanted.kind]
         known = {name.name for other in variables for name in other.standard_names}
         known |= {name.name for target in schema.targets for name in target.standard_names}
         if variable.standard_name in known:
@@ -350,7 +371,7 @@ def _by_standard_name(variable: Facts, wanted: Variable, schema: Schema) -> Matc
             rule=f"standard_name, time: {variable.method}",
         )
     if variable.method is None and (methods & {None, "mean", "sum"}):
-        if variable.name in _alias_names_of_siblings(wanted, schema):
+        if variable.called in _alias_names_of_siblings(wanted, schema):
             return None
         return Match(variable=variable, rank=Rank.NAME, rule="standard_name")
     if variable.method is not None and None in methods:
@@ -371,22 +392,39 @@ def _alias_names_of_siblings(wanted: Variable, schema: Schema) -> set[str]:
     }
 
 
-def _by_alias(variable: Facts, wanted: Variable, names: Collection[str]) -> Match | None:
-    for alias in wanted.aliases:
-        if alias.name == variable.name and (alias.beside is None or alias.beside in names):
-            return Match(
-                variable=variable,
-                rank=Rank.ALIAS,
-                rule=f"alias ({alias.source})",
-                units=alias.units,
-                method=alias.method,
-            )
-    return None
+def _by_alias(
+    variable: Facts, wanted: Variable, schema: Schema, names: Collection[str]
+) -> Match | None:
+    claims = [
+        claim
+        for claim in schema.claims(variable.called, names)
+        if variable.has_time == (claim[0].kind == "forcing")
+        and (claim[0].name == wanted.name or _contradiction(variable, claim[0], schema) is None)
+    ]
+    if len({owner.name for owner, _, _ in claims}) > 1:
+        # Its source tells whose name it is, or else its units; otherwise the first has it.
+        units = variable.units
+        fitting = [c for c in claims if units is not None and same_kind(units, c[0].units)]
+        first = next(iter([c for c in claims if c[2]] or fitting or claims))[0]
+        claims = [claim for claim in claims if claim[0] is first]
+    own = [(alias, proven) for owner, alias, proven in claims if owner.name == wanted.name]
+    if not own:
+        return None
+    alias = min(own, key=lambda claim: not claim[1])[0]
+    documented = {(a.units, a.method) for a, proven in own if proven and (a.units or a.method)}
+    return Match(
+        variable=variable,
+        rank=Rank.TWIN if alias.twin else Rank.ALIAS,
+        rule=f"alias ({alias.source})",
+        # Two sources at once do not tell which of their units holds.
+        units=alias.units if len(documented) < 2 else None,
+        method=alias.method if len(documented) < 2 else None,
+    )
 
 
 def is_named(variable: Facts, wanted: Variable) -> bool:
     """Whether the name or standard name of `variable` is one of `wanted`'s."""
-    return any(alias.name == variable.name for alias in wanted.aliases) or any(
+    return any(alias.name == variable.called for alias in wanted.aliases) or any(
         name.name == variable.standard_name for name in wanted.standard_names
     )
 
@@ -416,7 +454,9 @@ def near_miss(
     variable: Facts, wanted: Variable, schema: Schema, dims: tuple[str, ...] | None
 ) -> str | None:
     """Why `variable`, which is named like `wanted`, is not it; None if it is named otherwise."""
-    if not is_named(variable, wanted) or variable.name in _alias_names_of_siblings(wanted, schema):
+    if not is_named(variable, wanted) or variable.called in _alias_names_of_siblings(
+        wanted, schema
+    ):
         return None
     contradiction = _contradiction(variable, wanted, schema)
     siblings = {
@@ -445,7 +485,7 @@ def explain_unused(
             return f"computed from {target.name}"
         if match_target([variable], target):
             return f"target {target.name}"
-        if match_target([replace(variable, text="")], target):
+        if variable.other and match_target([replace(variable, text="")], target):
             return f"not {target.name}: {variable.other}"
     if dims is not None and not set(variable.dims) <= set(dims):
         return f"on {', '.join(variable.dims)}: not the sites of the forcings"
@@ -454,6 +494,9 @@ def explain_unused(
     if not variable.words & schema.words:
         return "no token"
     variables = (*schema.tokens, *schema.ingredients)
+    for wanted in schema.others:
+        if match_variable([variable], wanted, schema, names=names):
+            return wanted.long_name
     for wanted in variables:
         if match_variable([variable], wanted, schema, names=names):
             if wanted.name in taken:

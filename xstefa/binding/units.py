@@ -19,7 +19,7 @@ import xarray as xr
 from xstefa.errors import UnitsError
 from xstefa.schema import UNKNOWN_UNITS
 
-__all__ = ["Conversion", "check_sum", "conversion", "is_amount", "same_kind"]
+__all__ = ["Conversion", "check_sum", "conversion", "is_amount", "is_units", "same_kind"]
 
 _EXPONENT = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
 _WORD = re.compile(r"\b[A-Z][a-z]{4,}\b")  # Kelvin, Watts: names of units are small letters
@@ -150,6 +150,14 @@ def _parse(text: str) -> tuple[float, pint.Unit]:
         return factor, _registry().parse_units(cleaned)
     except Exception as error:  # pint raises several unrelated types on text it cannot read
         raise UnitsError("cannot read these units", found=repr(text)) from error
+
+
+def is_units(text: str) -> bool:
+    """Whether `text` reads as units."""
+    try:
+        return _parse(text) is not None
+    except UnitsError:
+        return False
 
 
 def _is_angle(unit: pint.Unit) -> bool:

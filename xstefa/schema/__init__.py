@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
@@ -27,7 +27,9 @@ Beyond: TypeAlias = Literal["clip", "unknown", "keep"]
 UNKNOWN_UNITS = "unknown"
 """Units of a token of which a model does not say them; no dataset can provide it."""
 
-_KINDS: dict[str, Kind] = {"forcing": "forcing", "static": "static", "ingredient": "forcing"}
+_KINDS: dict[str, Kind] = {
+    "forcing": "forcing", "static": "static", "ingredient": "forcing", "other": "forcing"
+}  # fmt: skip
 """Kind of the variables of a section that do not say it."""
 
 
@@ -56,10 +58,11 @@ class Alias:
     name : str
         The exact name in the source's files.
     source : str
-        The source, for the reader and for the token table.
+        The sources, separated by commas, for the reader and for the token table.
     units : str, optional
         Units fixed by the source's documentation, used only when the variable itself has none.
-        Given only for names that no other source uses in another unit, or together with `beside`.
+        Given only for names that no other source uses in another unit, or together with `beside`
+        or `signed`.
     method : str, optional
         Time cell method fixed by the source's documentation, used only when the variable itself
         says none: ``"sum"`` of an amount that is the total of its day, ``"mean"`` of an hourly
@@ -67,6 +70,11 @@ class Alias:
     beside : str, optional
         Another variable of the source, by which it is told from sources that use this name for
         something else: without it the alias does not count.
+    signed : bool
+        Whether `units` and `method` count only beside a sign of one of the sources.
+    twin : bool
+        Whether it is the second reading of a quantity that sources have under another name too,
+        and counts only where no other alias does.
     """
 
     name: str
@@ -74,6 +82,8 @@ class Alias:
     units: str | None = None
     method: str | None = None
     beside: str | None = None
+    signed: bool = False
+    twin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +115,8 @@ class Variable:
     beyond : {"clip", "unknown", "keep"}
         What a model reads of a static value outside those of its training: the nearest of them,
         nothing, or the value itself.
+    unless : tuple of str
+        Words, in small letters, by which a variable says that it is another quantity.
     """
 
     name: str
@@ -120,6 +132,7 @@ class Variable:
     maskable: bool = True
     daylight: bool = False
     beyond: Beyond = "clip"
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,7 +183,11 @@ class Schema:
         In the order in which models stack them.
     ingredients : tuple of Variable
         Variables that are not tokens but from which tokens are derived.
+    others : tuple of Variable
+        Quantities that are nothing to a model, so that their names are taken for nothing else.
     targets : tuple of Target
+    sources : mapping of str to tuple of str
+        Names of variables by which the data of a source are known.
     """
 
     name: str
@@ -178,7 +195,9 @@ class Schema:
     forcings: tuple[Variable, ...] = field(metadata={"key": "forcing"})
     statics: tuple[Variable, ...] = field(default=(), metadata={"key": "static"})
     ingredients: tuple[Variable, ...] = field(default=(), metadata={"key": "ingredient"})
+    others: tuple[Variable, ...] = field(default=(), metadata={"key": "other"})
     targets: tuple[Target, ...] = field(default=(), metadata={"key": "target"})
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     _index: dict[str, Variable] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -258,10 +277,44 @@ class Schema:
             targets[target.name] = _known_today(target, targets.get(target.name, target))
         return replace(installed, targets=tuple(targets.values()))
 
+    def claims(self, name: str, beside: Collection[str]) -> list[tuple[Variable, Alias, bool]]:
+        """Whatever a variable of this name may be, beside the others of its dataset.
+
+        Parameters
+        ----------
+        name : str
+        beside : collection of str
+            Names of all variables of the dataset.
+
+        Returns
+        -------
+        list of (Variable, Alias, bool)
+            First what is no token; true if the dataset tells that it comes from that source.
+        """
+        found = []
+        for variable, alias in self._by_alias.get(name, ()):
+            if alias.beside is not None and alias.beside not in beside:
+                continue
+            signs = [self.sources.get(source, ()) for source in alias.source.split(", ")]
+            shown = alias.signed and any(sign in beside for names in signs for sign in names)
+            if alias.signed and not shown:
+                alias = replace(alias, units=None, method=None)
+            proven = shown or alias.beside is not None
+            found.append((variable, alias, proven))
+        return found
+
+    @cached_property
+    def _by_alias(self) -> dict[str, list[tuple[Variable, Alias]]]:
+        names: dict[str, list[tuple[Variable, Alias]]] = {}
+        for variable in (*self.others, *self.tokens, *self.ingredients):
+            for alias in variable.aliases:
+                names.setdefault(alias.name, []).append((variable, alias))
+        return names
+
     @cached_property
     def words(self) -> frozenset[str]:
-        """All aliases and standard names of tokens and ingredients."""
-        variables = (*self.tokens, *self.ingredients)
+        """All aliases and standard names of tokens, ingredients and others."""
+        variables = (*self.tokens, *self.ingredients, *self.others)
         aliases = {alias.name for variable in variables for alias in variable.aliases}
         return frozenset(aliases | {n.name for v in variables for n in v.standard_names})
 
