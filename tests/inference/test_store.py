@@ -251,3 +251,62 @@ def test_unequal_chunks_are_made_equal(plan, tmp_path):
 def test_a_variable_called_like_the_journal_is_refused(plan, tmp_path):
     with pytest.raises(StoreError, match="rename"):
         xstefa.to_zarr(plan().rename("_xstefa"), tmp_path / "out.zarr")
+
+
+def icechunk_store(folder):
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.in_memory_storage())
+    return repository.writable_session("main").store
+
+
+def object_store(folder):
+    return zarr.storage.ObjectStore(pytest.importorskip("obstore").store.MemoryStore())
+
+
+STORES = {
+    "memory": lambda folder: zarr.storage.MemoryStore(),
+    "local": lambda folder: zarr.storage.LocalStore(folder / "out.zarr"),
+    "fsspec": lambda folder: zarr.storage.FsspecStore.from_url(f"memory://{folder}"),
+    "wrapped": lambda folder: zarr.storage.WrapperStore(zarr.storage.MemoryStore()),
+    "object": object_store,
+    "icechunk": icechunk_store,
+}
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_stores_of_zarr(plan, tmp_path, kill_after, monkeypatch, kind):
+    store = STORES[kind](tmp_path)
+    with monkeypatch.context():
+        kill_after(5)
+        with pytest.raises(Killed):
+            xstefa.to_zarr(plan(), store)
+        monkeypatch.undo()
+    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    with pytest.raises(StoreError, match="a store that is writing"):
+        xstefa.to_zarr(plan(), store)
+    xstefa.to_zarr(plan(), store, resume=True)
+    found = xr.open_zarr(store, consolidated=False).load()
+    xr.testing.assert_equal(found, plan().compute().reset_coords())
+    with pytest.raises(StoreError, match="a store that is complete"):
+        xstefa.to_zarr(plan(), store)
+
+
+class Unsent(zarr.storage.MemoryStore):
+    def __reduce__(self):
+        raise ValueError("not for other processes")
+
+
+@pytest.mark.parametrize(
+    ("make", "client", "message"),
+    [
+        (lambda f: zarr.storage.MemoryStore(read_only=True), None, "can only be read"),
+        (lambda f: zarr.storage.ZipStore(f / "out.zip", mode="w"), None, "can be replaced"),
+        (lambda f: Unsent(), object(), "workers of the cluster cannot write"),
+    ],
+)
+def test_stores_that_cannot_be_written_are_refused(
+    plan, tmp_path, monkeypatch, make, client, message
+):
+    monkeypatch.setattr(module, "_client", lambda: client)
+    with pytest.raises(StoreError, match=message):
+        xstefa.to_zarr(plan(), make(tmp_path))

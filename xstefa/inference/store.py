@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -117,7 +118,8 @@ def to_zarr(
     StoreError
         If the store exists and neither `resume` nor `overwrite` is given; if it was begun with
         another model, schema, input or cut into blocks, or changed since, naming what differs; if
-        its metadata are damaged; if another process is writing it; or if there is no room left.
+        its metadata are damaged; if another process is writing it; if nothing can be written, or
+        replaced, there; or if there is no room left.
 
     Notes
     -----
@@ -174,9 +176,30 @@ def _location(store: str | os.PathLike[str] | Store) -> Location:
                 variable=str(store),
                 fix="open it for writing; for Icechunk, repo.writable_session('main').store",
             )
+        if not store.supports_deletes:
+            raise StoreError(
+                "nothing in this store can be replaced, so that it cannot be gone on with",
+                variable=str(store),
+                fix="give a folder, and make an archive of it when the call has returned",
+            )
+        if _client() is not None:
+            try:
+                pickle.dumps(store)
+            except Exception as error:  # stores have each their own
+                raise StoreError(
+                    "the workers of the cluster cannot write to this store",
+                    variable=str(store),
+                    found=f"{type(error).__name__}: {error}",
+                    fix="with dask.config.set(scheduler='threads'): xstefa.to_zarr(obj, store)",
+                ) from error
         return str(store.root) if isinstance(store, LocalStore) else store
     place = os.fspath(store)
     return place if "://" in place else os.path.abspath(place)
+
+
+def _client() -> Any:
+    """Return the client of the cluster that computes here, or None."""
+    return getattr(get_scheduler(cls=da.Array), "__self__", None)
 
 
 def _stream(dataset: xr.Dataset, location: Location, *, resume: bool, overwrite: bool) -> None:
@@ -439,7 +462,7 @@ def _write_missing(dataset: xr.Dataset, location: Location) -> None:
         return
     layers = HighLevelGraph.from_collections(name, graph, dependencies=list(arrays.values()))
     bar = progress(f"writing {os.path.basename(str(location))}", total=len(graph), unit="blocks")
-    client = getattr(get_scheduler(cls=da.Array), "__self__", None)
+    client = _client()
     with bar:
         if client is None:
             with counting(bar, name):
