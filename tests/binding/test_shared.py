@@ -100,3 +100,88 @@ def test_statics_alone_are_understood(shared, schema):
     assert table["elevation"].variables == ("ele_mt_sav",)
     assert table["high_precip_freq"].units_found == "1"
     assert table["p_seasonality"].variables == ()
+
+
+BASINS = {"precipitation": "prcp", "temperature_mean": "tmean", "catchment_area": "area"}
+EXTREMES = {"temperature_max": "tmax", "temperature_min": "tmin"}
+MAPS = {"precipitation": "precipitation", "temperature_mean": "tas", "elevation": "elevation"}
+PET = {"potential_evapotranspiration": "pet"}
+WORLD = {
+    "camels_de_sample": BASINS
+    | EXTREMES
+    | {
+        "shortwave_down": "srad", "relative_humidity": "rel_hum",
+        "potential_evapotranspiration": "tmax, tmin", "elevation": "elev_mean",
+        "p_mean": "p_mean", "p_seasonality": "p_seasonality", "snow_fraction": "frac_snow",
+        "high_precip_freq": "high_prec_freq", "high_precip_dur": "high_prec_dur",
+        "low_precip_freq": "low_prec_freq", "low_precip_dur": "low_prec_dur",
+    },
+    "camels_fr_sample": BASINS | PET | {"elevation": "elev_mean"},
+    "camels_gb_sample": BASINS | PET,
+    "canada_sample": BASINS
+    | EXTREMES
+    | PET
+    | {
+        "shortwave_down": "srad", "relative_humidity": "dewpoint, tmean",
+        "surface_pressure": "pressure",
+    },
+    # Caravan before 1.5: its evapotranspiration is that of open water, and so are its aridity and
+    # mean; HydroATLAS has no units in the file.
+    "caravan_sample": BASINS
+    | EXTREMES
+    | {
+        "relative_humidity": "dewpoint, tmean", "potential_evapotranspiration": "tmax, tmin",
+        "wind_speed": "wind_u, wind_v", "surface_pressure": "pressure", "elevation": "ele_mt_sav",
+        "slope": "slp_dg_sav", "p_mean": "p_mean", "snow_fraction": "frac_snow",
+        "high_precip_freq": "high_prec_freq", "high_precip_dur": "high_prec_dur",
+        "low_precip_freq": "low_prec_freq", "low_precip_dur": "low_prec_dur",
+        "t_mean": "tmp_dc_syr", "sand": "snd_pc_sav", "silt": "slt_pc_sav", "clay": "cly_pc_sav",
+        "forest_fraction": "for_pc_sse", "water_fraction": "lka_pc_sse",
+        "population_density": "ppd_pk_sav", "gdp": "gdp_ud_sav",
+    },
+    "switzerland_thur": BASINS | PET | {"elevation": "elev_mean"},
+    "moselle_grid": MAPS
+    | PET
+    | {
+        "slope": "slope", "sand": "sand", "clay": "clay", "bulk_density": "bulk_density",
+        "forest_fraction": "forest_fraction",
+    },
+    "rhine_grid_1990": MAPS
+    | PET
+    | {
+        "slope": "slope", "sand": "sand", "silt": "silt", "clay": "clay",
+        "soil_conductivity": "ksat", "canopy_height": "canopy_height",
+    },
+    "stehekin_grid": MAPS
+    | {
+        "temperature_max": "tasmax", "temperature_min": "tasmin", "wind_speed": "wind",
+        "potential_evapotranspiration": "tasmax, tasmin", "soil_conductivity": "ksat",
+        "bulk_density": "bulk_density", "lai_max": "lai_max",
+    },
+}  # fmt: skip
+# The file has numbers without units, of which its documentation says none either.
+DOUBTED = {"canada_sample": {"elev_mean", "slope_mean"}}
+
+
+@pytest.mark.parametrize("name", WORLD)
+def test_files_from_all_over_the_world_are_understood_without_rename(shared, schema, name):
+    made = plan(shared(f"world/{name}.nc"), schema)
+    found = {token: ", ".join(source.variables) for token, source in made.sources.items()}
+    assert found == WORLD[name]
+    assert not made.problems
+    assert {doubt.variable for doubt in made.doubts} == DOUBTED.get(name, set())
+
+
+@pytest.mark.parametrize("name", WORLD)
+@pytest.mark.filterwarnings("ignore")
+def test_files_from_all_over_the_world_are_predicted(shared, name):
+    ds = shared(f"world/{name}.nc")
+    grid = "basin" not in ds.dims
+    weather = ["precipitation", "tas"] if grid else ["prcp", "tmean"]
+    known = ds[weather].to_array().notnull().all("variable")
+    first = known.argmax(...)
+    place = {dim: [int(first[dim])] for dim in known.dims if dim != "time"}
+    last = int(np.flatnonzero(known.isel(place).values.ravel())[-1])
+    small = ds.isel(place).isel(time=slice(max(0, last - 400), last + 1))
+    answer = small.stefa.predict("soil_moisture" if grid else "streamflow")
+    assert answer.isel(time=-1).notnull().all()

@@ -114,6 +114,18 @@ def test_it_binds_without_rename(folder):
     binding.check_ranges()
 
 
+def test_the_open_water_evaporation_of_versions_before_1_5_is_not_used(folder):
+    ds = xr.open_dataset(folder, engine=CaravanBackend)
+    older = ds.drop_vars("potential_evaporation_sum_FAO_PENMAN_MONTEITH").rename(
+        potential_evaporation_sum_ERA5_LAND="potential_evaporation_sum"
+    )
+    table = bind(older.assign(pet_mean=2 * ds["p_mean"]), xstefa.load_schema()).table
+    assert table["potential_evapotranspiration"].rule == "derived: Hargreaves-Samani 1985"
+    assert not table["pet_mean"].matched
+    assert not table["aridity"].matched
+    assert "open water" in table.unused["potential_evaporation_sum"]
+
+
 def test_subsets_and_gauges_can_be_chosen(folder, sample):
     whole = xr.open_dataset(folder, engine=CaravanBackend).load()
     for gauges, rows in (
