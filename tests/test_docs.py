@@ -26,3 +26,10 @@ def test_nothing_says_that_a_package_index_has_xstefa():
     claims = re.compile(r"pip install [^.\n]*\bxstefa\b")
     found = [t.name for t in texts if t.suffix in (".md", ".py") and claims.search(t.read_text())]
     assert not found
+
+
+def test_the_tests_that_a_page_names_are_there():
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "files.md").read_text(encoding="utf-8"))
+    assert len(named) > 40
+    assert not [name for name in named if f"def {name}(" not in code]

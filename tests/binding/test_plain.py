@@ -87,6 +87,11 @@ def test_attributes_of_other_kinds_neither_fail_nor_change(basins, tiny_model, k
     assert basins.attrs[key] is basins["time"].attrs[key] is basins["lat"].attrs[key] is value
 
 
+def test_an_array_of_one_text_is_the_text(basins, schema):
+    basins["pr"].attrs["units"] = np.array(["mm h-1"], dtype=object)
+    assert plan(basins, schema).table["precipitation"].units_found == "mm h-1"
+
+
 # ---- values out of reach
 
 

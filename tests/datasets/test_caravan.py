@@ -126,6 +126,28 @@ def test_the_open_water_evaporation_of_versions_before_1_5_is_not_used(folder):
     assert "open water" in table.unused["potential_evaporation_sum"]
 
 
+@pytest.mark.parametrize("kind", ["netcdf", "csv"])
+def test_files_of_several_versions_lie_side_by_side(sample, kind, tmp_path):
+    """Each series that any file has, missing where a file lacks it, or derived there."""
+    older, newer = list(tables(sample))[1:3]
+    older[1].pop("potential_evaporation_sum_FAO_PENMAN_MONTEITH")
+    older[1]["water_level"] = np.float32(2.5)
+    for gauge, frame in (older, newer):
+        place = tmp_path / "timeseries" / kind / gauge.split("_")[0]
+        place.mkdir(parents=True)
+        if kind == "netcdf":
+            xr.Dataset.from_dataframe(frame).to_netcdf(place / f"{gauge}.nc")
+        else:
+            frame.to_csv(place / f"{gauge}.csv")
+    ds = xr.open_dataset(tmp_path, engine=CaravanBackend)
+    np.testing.assert_array_equal(ds["water_level"], [[2.5] * DAYS, [np.nan] * DAYS])
+    latitudes = sample["lat"].values[1:3]
+    binding = bind(ds.assign_coords(lat=("gauge_id", latitudes)), xstefa.load_schema())
+    found = binding.forcing["potential_evapotranspiration"]
+    assert found.notnull().all()
+    np.testing.assert_allclose(found[1], newer[1]["potential_evaporation_sum_FAO_PENMAN_MONTEITH"])
+
+
 def test_subsets_and_gauges_can_be_chosen(folder, sample):
     whole = xr.open_dataset(folder, engine=CaravanBackend).load()
     for gauges, rows in (

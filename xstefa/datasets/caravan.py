@@ -34,6 +34,7 @@ from xstefa.errors import LayoutError, OptionError
 __all__ = ["CaravanBackend"]
 
 _GAUGE, _DATE = "gauge_id", "date"
+_NOTHING = (np.empty(0, "M8[D]"), np.empty(0, np.float32))
 _STATISTICS = {"mean": "mean", "min": "minimum", "max": "maximum", "sum": "sum"}
 
 _ATTRS = {
@@ -178,24 +179,32 @@ class _Series:
     Parameters
     ----------
     paths : tuple of Path
+    names : tuple of str
+        Of the series that any of the files has: files of several versions may lie side by side.
     first : datetime64[D]
     count : int
         Days from the first of all files to the last.
     """
 
     paths: tuple[Path, ...]
+    names: tuple[str, ...]
     first: np.datetime64
     count: int
 
     @classmethod
     def of(cls, paths: tuple[Path, ...]) -> _Series:
-        """Look up the period of each file."""
-        ends = [_ends(path) for path in paths]
-        first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
-        return cls(paths=paths, first=first, count=int((last - first).astype(int)) + 1)
+        """Look up the series and the period of each file."""
+        begins, ends, names = zip(*map(_contents, paths), strict=True)
+        first = min(begins)
+        return cls(
+            paths=paths,
+            names=tuple(dict.fromkeys(name for some in names for name in some)),
+            first=first,
+            count=int((max(ends) - first).astype(int)) + 1,
+        )
 
     def variables(self) -> dict[str, xr.Variable]:
-        """Return a lazy variable for each series of the first file."""
+        """Return a lazy variable for each series."""
         return {
             name: lazy_series(
                 partial(self._read, name=name),
@@ -204,12 +213,16 @@ class _Series:
                 days=self.count,
                 attrs=_series_attrs(name),
             )
-            for name in _names(self.paths[0])
+            for name in self.names
         }
 
     def _read(self, site: int, *, name: str) -> NDArray[np.float32]:
         path = self.paths[site]
-        days, values = _read_nc(path, name) if path.suffix == ".nc" else _read_csv(path)[name]
+        if path.suffix == ".nc":
+            days, values = _read_nc(path, name)
+        else:
+            table = _read_csv(path)
+            days, values = table.get(name, _NOTHING)
         return on_days(values, days, first=self.first, count=self.count)
 
 
@@ -232,26 +245,20 @@ def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
         yield file
 
 
-def _names(path: Path) -> list[str]:
-    if path.suffix == ".nc":
-        with _opened(path) as file:
-            return [name for name in file.variables if name not in file.dimensions]
-    return [str(name) for name in pd.read_csv(path, nrows=0).columns if name != _DATE]
-
-
-def _ends(path: Path) -> tuple[np.datetime64, np.datetime64]:
+def _contents(path: Path) -> tuple[np.datetime64, np.datetime64, list[str]]:
+    """First day, last day and names of the series of a file; reads no values."""
     if path.suffix == ".nc":
         with _opened(path) as file:
             days = _nc_days(file)
-        return days[0], days[-1]
+            return days[0], days[-1], [n for n in file.variables if n not in file.dimensions]
     with path.open("rb") as file:
-        file.readline()
+        names = file.readline().decode("utf-8-sig").strip().split(",")
         first = file.readline()
         file.seek(0, 2)
         file.seek(max(0, file.tell() - 4000))
         last = file.read().strip().splitlines()[-1]
     begin, end = (np.datetime64(line.split(b",")[0].decode()[:10], "D") for line in (first, last))
-    return begin, end
+    return begin, end, [name for name in names if name != _DATE]
 
 
 def _nc_days(file: netCDF4.Dataset) -> NDArray[np.datetime64]:
@@ -265,6 +272,8 @@ def _nc_days(file: netCDF4.Dataset) -> NDArray[np.datetime64]:
 
 def _read_nc(path: Path, name: str) -> tuple[NDArray[np.datetime64], NDArray[np.float32]]:
     with _opened(path) as file:
+        if name not in file.variables:
+            return _NOTHING
         values = np.ma.filled(np.ma.asarray(file.variables[name][:], np.float32), np.nan)
         return _nc_days(file), values
 
