@@ -250,6 +250,16 @@ def test_lead_times_that_do_not_overlap_are_one_axis(schema, tiny_model, leads, 
     assert days.stefa.predict(tiny_model).dims == ("valid_time", "site")
 
 
+@pytest.mark.parametrize("unit", ["ns", "us"])
+def test_lead_times_count_in_every_calendar(schema, tiny_model, unit):
+    days = xr.date_range("2001-01-01", periods=4, calendar="noleap", use_cftime=True)
+    for leads, overlap in (([0, 24], True), ([0, 12], False)):
+        ds = forecasts(leads, every=24, count=4).assign_coords(time=days)
+        ds = ds.drop_vars("valid_time").assign_coords(step=ds["step"].astype(f"m8[{unit}]"))
+        with pytest.raises(LayoutError, match="overlap" if overlap else "depend on two"):
+            ds.stefa.predict(tiny_model)
+
+
 def test_forecasts_that_overlap_are_refused_and_the_fix_takes_the_first_of_each(schema, tiny_model):
     ds = forecasts(list(range(0, 49)))
     for ask in (ds.stefa.daily, lambda: ds.stefa.predict(tiny_model)):

@@ -153,11 +153,15 @@ def valid_times(ds: xr.Dataset, *, time: str, lead: str) -> xr.DataArray:
     LayoutError
         If forecasts overlap, so that a time has more than one value.
     """
-    valid = (ds[time] + ds[lead]).transpose(time, lead)
+    ahead = pd.to_timedelta(ds[lead].values)
+    # Dates of cftime are objects, to which only those of Python can be added.
+    steps = ahead.to_pytimedelta() if ds[time].dtype.kind == "O" else ahead.to_numpy()
+    valid = xr.DataArray(ds[time].values[:, None] + steps, dims=(time, lead))
     if np.unique(valid).size == valid.size:
         return valid
-    between = ds[time].diff(time).min().values
-    first = np.flatnonzero((ds[lead].values > 0) & (ds[lead].values <= between))
+    between = min(np.diff(second_numbers(ds[time])[0]), default=np.inf)
+    seconds = ahead.total_seconds()
+    first = np.flatnonzero((seconds > 0) & (seconds <= between))
     begin, end = (int(first[0]), int(first[-1]) + 1) if first.size else (0, 1)
     raise LayoutError(
         "the days of this forecast depend on two dimensions",
