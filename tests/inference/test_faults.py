@@ -1,21 +1,25 @@
-"""Processes that are really killed, and disks that are really full."""
+"""Processes that are really killed, disks that are really full, files that are really damaged."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import dask
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster, WorkerPlugin
 
 import xstefa
-from xstefa.inference import lazy
+from xstefa.errors import StoreError
+from xstefa.inference import lazy, store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -226,3 +230,119 @@ def test_killed_worker(dataset, tiny_model, tmp_path, monkeypatch):
         xstefa.to_zarr(prediction, out)
     assert died.exists()
     assert files(out) == files(tmp_path / "undisturbed.zarr")
+
+
+class Killed(BaseException):
+    """Nothing handles it, like SIGKILL, except that the test goes on."""
+
+
+@pytest.fixture(scope="module")
+def stores(make_dataset, tiny_model, tmp_path_factory):
+    """A prediction, and a folder with a store that is finished and one that is not."""
+    folder = tmp_path_factory.mktemp("stores")
+    make_dataset(days=60, lat=3, lon=1).to_zarr(folder / "input.zarr", consolidated=False)
+    ds = xr.open_zarr(folder / "input.zarr", consolidated=False)
+    write, left = store._write_block, [2]
+
+    def writing(*args):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        write(*args)
+
+    with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
+        patch.setattr(lazy, "BLOCK_BYTES", 1000)
+        prediction = ds.chunk(lat=1).stefa.predict(tiny_model, device="cpu")
+        xstefa.to_zarr(prediction, folder / "finished.zarr")
+        patch.setattr(store, "_write_block", writing)
+        with pytest.raises(Killed):
+            xstefa.to_zarr(prediction, folder / "unfinished.zarr")
+    return prediction, folder
+
+
+def flipped(content):
+    at = 3 * len(content) // 5
+    return bytes([*content[:at], content[at] ^ 1, *content[at + 1 :]])
+
+
+def edited(content):
+    """Add an attribute, and forget the consolidated metadata."""
+    document = json.loads(content)
+    document["attributes"]["added"] = 1
+    document.get("consolidated_metadata", {}).pop("metadata", None)
+    return json.dumps(document).encode()
+
+
+DAMAGES = {
+    "deleted": None,
+    "truncated": lambda content: content[: len(content) // 2],
+    "flipped": flipped,
+    "other": lambda content: b'{"some": ["other", "JSON"]}',
+    "edited": edited,
+    "recoded": lambda content: content.replace(b'"level": 0', b'"level": 5'),
+}
+PARTS = {
+    "zarr.json": "finished unfinished",  # with consolidated metadata, if finished
+    "_xstefa/zarr.json": "finished unfinished",
+    "soil_moisture/zarr.json": "finished unfinished",
+    "time/zarr.json": "finished unfinished",
+    "time/c": "finished unfinished",
+    "lat/c": "finished unfinished",
+    "soil_moisture/c": "finished unfinished",
+    "_xstefa/soil_moisture/zarr.json": "unfinished",
+    "_xstefa/soil_moisture/c": "unfinished",
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "part", "damage"),
+    [
+        (state, part, damage)
+        for part, states in PARTS.items()
+        for state in states.split()
+        for damage in DAMAGES
+        if part.endswith("zarr.json") or damage not in ("edited", "recoded")
+    ],
+)
+def test_damaged_stores_are_restored_or_refused(stores, tmp_path, state, part, damage):
+    prediction, folder = stores
+    out = tmp_path / "out.zarr"
+    shutil.copytree(folder / f"{state}.zarr", out)
+    damaged = out / part
+    if damaged.is_dir():
+        damaged = min(path for path in damaged.rglob("*") if path.is_file())
+    before = damaged.read_bytes()
+    damaged.unlink()
+    if damage != "deleted":
+        damaged.write_bytes(DAMAGES[damage](before))
+    refused = ""
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            xstefa.to_zarr(prediction, out, resume=True)
+    except StoreError as error:
+        refused = str(error)
+    if not refused:
+        assert files(out) == files(folder / "finished.zarr")
+        return
+    assert part.removesuffix("/zarr.json").split("/")[0] in refused  # a name, or zarr.json
+    assert not part.endswith("/c") or damage == "deleted"  # of a coordinate, which may be intended
+
+
+@pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}])
+def test_places_that_cannot_be_written(stores, tmp_path, how):
+    prediction, _ = stores
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "folder").mkdir(mode=0o500)
+    for place in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "a.zarr"):
+        with pytest.raises(StoreError, match=r"notes\.txt"):
+            xstefa.to_zarr(prediction, place, **how)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may write anywhere
+            os.seteuid(65534)
+        with pytest.raises(StoreError, match="Permission denied"):
+            xstefa.to_zarr(prediction, tmp_path / "folder" / "a.zarr", **how)
+    finally:
+        os.seteuid(user)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "notes.txt"]

@@ -1,12 +1,13 @@
 """What a store is to hold and what it holds, in words that can be compared.
 
 The journal is a group beside the variables, where xarray does not look. Its attributes are the plan
-of the store and how far it is: preparing, writing, complete. Its arrays hold, while the store is
-written, an entry for each block.
+of the store, how far it is (preparing, writing, complete), and their own checksum. Its arrays hold,
+while the store is written, an entry for each block.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +21,18 @@ from zarr.abc.store import Store
 from xstefa.errors import StoreError
 from xstefa.inference import identity
 
-__all__ = ["JOURNAL", "Location", "changes", "checksum", "describe", "read_journal"]
+__all__ = [
+    "JOURNAL",
+    "Location",
+    "changes",
+    "checksum",
+    "damaged",
+    "describe",
+    "open_part",
+    "other_prediction",
+    "read_journal",
+    "sealed",
+]
 
 # A path, a URL, or a store that has neither.
 Location: TypeAlias = str | Store
@@ -47,6 +59,9 @@ _DECODING = (
     "_Unsigned",
     "dtype",
 )
+
+# What else decides how numbers are read and written.
+_FORM = ("dims", "shape", "dtype", "chunks", "codecs", "fill_value")
 
 
 def checksum(values: NDArray[Any]) -> int:
@@ -92,6 +107,8 @@ def describe(
             "shape": list(array.shape),
             "dtype": str(array.dtype),
             "chunks": list(array.shards or array.chunks),
+            "codecs": [codec.to_dict() for codec in array.metadata.codecs],  # type: ignore[union-attr]
+            "fill_value": str(array.fill_value),
             "attributes": {
                 key: attributes[key] for key in (*_ORIGIN, *_DECODING) if key in attributes
             },
@@ -121,18 +138,30 @@ def open_part(location: Location, path: str = "") -> zarr.Group | zarr.Array[Any
     except OSError:
         raise
     except Exception as error:  # JSON, its fields and their types have each their own
-        file = "/".join(filter(None, [str(location), path, "zarr.json"]))
-        again = (
-            "overwrite=True to write the store anew"
-            if path == JOURNAL
-            else "delete the file and call again with resume=True: it is written anew"
-        )
-        raise StoreError(
-            "metadata of the store are damaged",
-            variable=file,
-            found=f"{type(error).__name__}: {error}".rstrip(": "),
-            fix=f"restore the file from a copy, or {again}",
-        ) from error
+        raise damaged(location, path, error) from error
+
+
+def damaged(location: Location, path: str, error: object) -> StoreError:
+    """Say of which group or array of a store the metadata are damaged."""
+    again = (
+        "overwrite=True to write the store anew"
+        if path == JOURNAL
+        else "delete the file and call again with resume=True: it is written anew"
+    )
+    return StoreError(
+        "metadata of the store are damaged",
+        variable="/".join(filter(None, [str(location), path, "zarr.json"])),
+        found=f"{type(error).__name__}: {error}".rstrip(": ")
+        if isinstance(error, Exception)
+        else str(error),
+        fix=f"restore the file from a copy, or {again}",
+    )
+
+
+def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the checksum of the attributes of a journal, or replace it."""
+    bare = {key: value for key, value in attributes.items() if key != "checksum"}
+    return bare | {"checksum": zlib.crc32(json.dumps(bare, sort_keys=True).encode())}
 
 
 def read_journal(
@@ -171,8 +200,13 @@ def read_journal(
         raise StoreError(
             "the store was not written by xstefa.to_zarr, so what it lacks is not known",
             variable=str(location),
+            found=f"no journal in {JOURNAL}/zarr.json",
             fix="overwrite=True to replace it, or choose another path",
         )
+    if begun != sealed(begun):
+        raise damaged(location, JOURNAL, "attributes that are not those of their checksum")
+    if isinstance(open_part(location), zarr.Array):
+        raise damaged(location, "", "an array")
     before = begun["plan"]
     found = list(changes(before["variables"], plan["variables"]))
     if not found:
@@ -218,7 +252,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     # Coordinates first: data differs with them.
     for name, old in sorted(before.items(), key=lambda item: ("values" not in item[1], item[0])):
         new = now[name]
-        for key in ("dims", "shape", "dtype", "chunks"):
+        for key in _FORM:
             if old[key] != new[key]:
                 yield f"{key} of {name!r} ({old[key]} there, {new[key]} now)"
                 return

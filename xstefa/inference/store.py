@@ -42,7 +42,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from xstefa.arguments import checked
 from xstefa.cf import as_cf, describing
-from xstefa.errors import StoreError
+from xstefa.errors import StoreError, XstefaError
 from xstefa.inference import identity
 from xstefa.inference.claim import claimed
 from xstefa.inference.journal import (
@@ -50,10 +50,12 @@ from xstefa.inference.journal import (
     Location,
     changes,
     checksum,
+    damaged,
     describe,
     open_part,
     other_prediction,
     read_journal,
+    sealed,
 )
 from xstefa.progress import counting, progress
 
@@ -157,14 +159,31 @@ def to_zarr(
         with claimed(location) if isinstance(location, str) else alone:
             _stream(dataset, location, resume=resume, overwrite=overwrite)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno in _NO_ROOM:
+            raise StoreError(
+                "there is no room left",
+                variable=str(store),
+                found=str(error),
+                fix="make room, then call again with resume=True: what is written stays",
+            ) from error
+        if not _is_about(error, location):
             raise
         raise StoreError(
-            "there is no room left",
+            "nothing can be written there",
             variable=str(store),
             found=str(error),
-            fix="make room, then call again with resume=True: what is written stays",
+            fix="choose a path below a folder that you may write to",
         ) from error
+
+
+def _is_about(error: OSError, location: Location) -> bool:
+    """Whether an error is about a store or a folder that it is in, and not about the input."""
+    name = str(error.filename or "")
+    return (
+        bool(name)
+        and isinstance(location, str)
+        and (name.startswith(location) or location.startswith(name))
+    )
 
 
 def _location(store: str | os.PathLike[str] | Store) -> Location:
@@ -204,18 +223,19 @@ def _client() -> Any:
 
 def _stream(dataset: xr.Dataset, location: Location, *, resume: bool, overwrite: bool) -> None:
     """Write what is missing of a store, which may be all."""
-    plan = _plan(dataset, location)
+    frame = MemoryStore()
+    plan = _plan(dataset, location, frame)
     begun = None if overwrite else read_journal(location, plan, resume=resume)
     if begun is None:
         group = zarr.open_group(location, mode="w", zarr_format=3)
         begun = {"plan": plan, "state": "preparing"}
-        group.create_group(JOURNAL, attributes=begun)
+        group.create_group(JOURNAL, attributes=sealed(begun))
     elif isinstance(location, str) and "://" not in location:
         for leftover in Path(location).rglob("*.partial"):
             leftover.unlink()  # files that zarr was writing when it was killed
     if begun["state"] == "preparing":
         _prepare(dataset, location)
-    if begun["state"] == "preparing" or _check(dataset, location, begun):
+    if begun["state"] == "preparing" or _check(dataset, location, begun, frame):
         _write_missing(dataset, location)
     _finish(location)
 
@@ -263,13 +283,13 @@ def _lazy(dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _plan(dataset: xr.Dataset, location: Location) -> dict[str, Any]:
+def _plan(dataset: xr.Dataset, location: Location, frame: MemoryStore) -> dict[str, Any]:
     """Describe what the store is to hold, so that another plan can be told apart.
 
-    What xarray would write to an empty store is in the words of a store, whatever the coordinates
-    were in memory.
+    What xarray would write to an empty store, `frame`, is in the words of a store, whatever the
+    coordinates were in memory.
     """
-    frame, arrays = MemoryStore(), _lazy(dataset)
+    arrays = _lazy(dataset)
     with describing(str(location)):
         _write_frame(dataset, frame)
     plan = {
@@ -289,7 +309,12 @@ def _prepare(dataset: xr.Dataset, location: Location) -> None:
     _write_frame(dataset, location)
     for name, array in _lazy(dataset).items():
         _begin_entries(location, name, np.zeros(array.numblocks, np.uint32))
-    _journal(location).update_attributes({"state": "writing"})
+    _note(location, state="writing")
+
+
+def _note(location: Location, **changes: object) -> None:
+    journal = _journal(location)
+    journal.attrs.put(sealed(dict(journal.attrs) | changes))
 
 
 def _journal(location: Location) -> zarr.Group:
@@ -298,14 +323,15 @@ def _journal(location: Location) -> zarr.Group:
 
 def _begin_entries(location: Location, name: str, entries: Entries) -> None:
     """Make the journal of a variable: the checksums of its blocks, 0 of those not written."""
-    array = _journal(location).create_array(
+    journal = _journal(location)
+    del journal[name]  # zarr would read what is there before it replaces it
+    array = journal.create_array(
         name,
         shape=entries.shape,
         chunks=(1,) * entries.ndim,
         dtype=entries.dtype,
         fill_value=0,
         compressors=None,
-        overwrite=True,
     )
     if entries.any():
         array[...] = entries
@@ -318,16 +344,26 @@ def _regions(array: da.Array) -> Iterator[tuple[tuple[int, ...], tuple[slice, ..
         yield number, tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, number, strict=True))
 
 
-def _check(dataset: xr.Dataset, location: Location, begun: Mapping[str, Any]) -> bool:
+def _check(
+    dataset: xr.Dataset, location: Location, begun: Mapping[str, Any], frame: MemoryStore
+) -> bool:
     """Compare a store with its plan and journal; return whether blocks are missing.
 
-    What is missing or cannot be read is written again. What can be read and differs was changed by
-    somebody, and is refused.
+    What is missing or cannot be read is written again, and so are attributes that say nothing about
+    the numbers. What can be read and differs was changed by somebody, and is refused.
     """
     plan, arrays = begun["plan"]["variables"], _lazy(dataset)
     there = describe(location, plan, streamed=arrays)
-    if any(name not in there or None in there[name].values() for name in plan):
-        _write_frame(dataset, location)
+    if lost := [name for name in plan if name not in there or None in there[name].values()]:
+        group = zarr.open_group(location, mode="a", zarr_format=3, use_consolidated=False)
+        for name in set(lost) - set(arrays):
+            del group[name]
+        try:
+            _write_frame(dataset, location)
+        except (OSError, XstefaError):
+            raise
+        except Exception as error:  # zarr's, of metadata that say neither group nor array
+            raise damaged(location, lost[0], error) from error
         there = describe(location, plan, streamed=arrays)
     if found := list(changes(there, plan)):
         raise StoreError(
@@ -338,11 +374,12 @@ def _check(dataset: xr.Dataset, location: Location, begun: Mapping[str, Any]) ->
             fix="restore what was changed, or delete the zarr.json of that variable: it is written "
             "anew; or overwrite=True",
         )
+    for path in ("", *plan):
+        part = zarr.open(location, mode="r+", path=path, use_consolidated=False)
+        part.attrs.put(dict(zarr.open(frame, mode="r", path=path).attrs))
     recorded: dict[str, Entries | None] = dict.fromkeys(arrays)
     if begun["state"] == "writing":
-        for name in arrays:
-            if (part := open_part(location, f"{JOURNAL}/{name}")) is not None:
-                recorded[name] = np.asarray(part[...])  # type: ignore[index]
+        recorded = {name: _entries(location, name, a.numblocks) for name, a in arrays.items()}
     intact = _intact(arrays, location, recorded, begun.get("checksums", {}))
     _check_doubtful(begun["plan"]["content"], arrays, location, intact)
     if begun["state"] == "complete" and all(entries.all() for entries in intact.values()):
@@ -354,8 +391,23 @@ def _check(dataset: xr.Dataset, location: Location, begun: Mapping[str, Any]) ->
         else:
             for number in np.argwhere(before != entries):
                 journal[name][tuple(number)] = 0  # type: ignore[index]
-    journal.update_attributes({"state": "writing"})
+    _note(location, state="writing")
     return True
+
+
+def _entries(location: Location, name: str, shape: tuple[int, ...]) -> Entries | None:
+    """Read the journal of a variable, or return None if it is missing or damaged."""
+    try:
+        part = open_part(location, f"{JOURNAL}/{name}")
+        entries = np.asarray(part[...]) if isinstance(part, zarr.Array) else None
+    except StoreError:
+        return None
+    except OSError:
+        raise
+    except Exception:  # numpy's, of bytes that are too few
+        return None
+    fits = entries is not None and entries.shape == shape and entries.dtype == np.uint32
+    return entries if fits else None
 
 
 def _intact(
@@ -398,7 +450,7 @@ def _intact(
 
 def _look(place: tuple[_Call, str], region: tuple[slice, ...]) -> tuple[int, bool]:
     """Return the checksum of a block on disk, 0 if it cannot be read, and whether it is empty."""
-    target, _ = _open(*place)
+    target = _open(*place)
     try:
         block = np.asarray(target[region])
     except OSError:
@@ -425,7 +477,7 @@ def _check_doubtful(
         done = [number for number in regions if intact[name][number]]
         for number in {done[i] for i in (0, len(done) // 2, -1)} if done else ():
             now[name, number] = array.blocks[number] if number else array
-            there[name, number] = np.asarray(_open(call, name)[0][regions[number]])
+            there[name, number] = np.asarray(_open(call, name)[regions[number]])
     (computed,) = compute(now)
     for (name, number), block in computed.items():
         before = there[name, number]
@@ -483,17 +535,17 @@ def _write_block(
     block: NDArray[Any],
 ) -> None:
     """Write a block, then its entry in the journal."""
-    target, journal = _open(*place)
+    call, name = place
+    target, journal = _open(call, name), _open(call, f"{JOURNAL}/{name}")
     block = np.asarray(block, dtype=target.dtype)
     target[region] = block
     journal[tuple(number)] = checksum(block)
 
 
 @lru_cache(maxsize=64)
-def _open(call: _Call, variable: str) -> tuple[Any, Any]:
-    """Open a variable and its journal, once a process and call: another may replace the store."""
-    group = zarr.open_group(call.location, mode="r+", use_consolidated=False)
-    return group[variable], group.get(f"{JOURNAL}/{variable}")
+def _open(call: _Call, path: str) -> Any:
+    """Open an array, once a process and call: another call may replace the store."""
+    return zarr.open_group(call.location, mode="r+", use_consolidated=False)[path]
 
 
 def _finish(location: Location) -> None:
@@ -510,7 +562,7 @@ def _finish(location: Location) -> None:
                 fix="a path that is the same folder on all machines, or a URL",
             )
         sums = {name: checksum(each) for name, each in entries.items()}
-        journal.update_attributes({"state": "complete", "checksums": sums})
+        _note(location, state="complete", checksums=sums)
     for name in list(journal.array_keys()):
         del journal[name]
     if not getattr(journal.store, "supports_consolidated_metadata", True):
