@@ -1,12 +1,18 @@
+import importlib
 import pickle
+import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
+import xstefa
 from xstefa.errors import (
     BindingErrors,
     MissingTokenError,
     UnitsError,
     XstefaError,
+    XstefaWarning,
     raise_problems,
 )
 
@@ -37,3 +43,11 @@ def test_one_problem_is_raised_as_itself_and_several_together():
     with pytest.raises(BindingErrors, match=r"2 problems[\s\S]*UnitsError[\s\S]*gone") as caught:
         raise_problems([UNITS, MissingTokenError("gone")])
     assert len(caught.value.problems) == 2
+
+
+def test_all_warnings_have_one_base():
+    for module in pkgutil.walk_packages(xstefa.__path__, "xstefa."):
+        importlib.import_module(module.name)
+    found = {kind.__name__ for kind in XstefaWarning.__subclasses__()}
+    page = (Path(__file__).parents[1] / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert found == set(re.findall(r"`(\w+Warning)` \|", page))

@@ -1,4 +1,4 @@
-"""Exceptions of xstefa.
+"""Exceptions and warnings of xstefa.
 
 Every error says what it is about, what was found, what was expected and what to type next.
 All derive from `XstefaError`; each also derives from the builtin that callers would expect.
@@ -25,9 +25,14 @@ __all__ = [
     "TrainingError",
     "UnitsError",
     "XstefaError",
+    "XstefaWarning",
     "did_you_mean",
     "raise_problems",
 ]
+
+
+class XstefaWarning(UserWarning):
+    """Base of all warnings of xstefa: it goes on, and says with what."""
 
 
 class XstefaError(Exception):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.binding.geometry import horizontal_dims
 from xstefa.binding.grids import REGULAR, Map, map_of
-from xstefa.errors import LayoutError, MissingExtraError, OptionError
+from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning
 
 if TYPE_CHECKING:
     import geopandas
@@ -31,7 +31,7 @@ BASIN = "basin"
 _NAMED = 20
 
 
-class OutsideWarning(UserWarning):
+class OutsideWarning(XstefaWarning):
     """Polygons lie outside of the map, and were dropped."""
 
 

@@ -46,6 +46,7 @@ from xstefa.errors import (
     RangeError,
     UnitsError,
     XstefaError,
+    XstefaWarning,
     raise_problems,
 )
 from xstefa.schema import Schema, Target, Variable
@@ -53,7 +54,7 @@ from xstefa.schema import Schema, Target, Variable
 __all__ = ["Plan", "candidates", "conversion_for", "plan"]
 
 
-class TokenWarning(UserWarning):
+class TokenWarning(XstefaWarning):
     """Variables that could be optional tokens are in doubt, and count as not known.
 
     Parameters

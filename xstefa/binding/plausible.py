@@ -10,7 +10,7 @@ import xarray as xr
 
 from xstefa.binding.layout import Layout
 from xstefa.binding.sources import TokenSource
-from xstefa.errors import MissingTokenError
+from xstefa.errors import MissingTokenError, XstefaWarning
 from xstefa.schema import Schema
 
 __all__ = ["ValuesWarning", "check_known", "doubt"]
@@ -20,7 +20,7 @@ _YEAR = 365
 _DRY = 1e-3  # mm d-1; less is less than gauges, maps and models write, but for noise around zero
 
 
-class ValuesWarning(UserWarning):
+class ValuesWarning(XstefaWarning):
     """Values can be, but are unlikely to be what they are said to be."""
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding.plain import in_memory
 from xstefa.binding.sources import TokenSource
+from xstefa.errors import XstefaWarning
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.windows import YEAR, Floats
 from xstefa.model.ranges import Range
@@ -30,7 +31,7 @@ _READ_AS = {"clip": "the nearest of these", "unknown": "not known", "keep": "the
 _told: WeakKeyDictionary[Job, set[str]] = WeakKeyDictionary()
 
 
-class ExtrapolationWarning(UserWarning):
+class ExtrapolationWarning(XstefaWarning):
     """A model is given what lies outside of all that it was trained on."""
 
 

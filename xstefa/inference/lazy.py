@@ -25,7 +25,7 @@ from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import values_of
 from xstefa.binding.plausible import doubt
 from xstefa.binding.sources import TokenSource
-from xstefa.errors import MissingTokenError, raise_problems
+from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems
 from xstefa.inference.answers import Answer
 from xstefa.inference.beyond import look_at_block
 from xstefa.inference.blocks import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
@@ -34,7 +34,7 @@ from xstefa.inference.reading import Chunked, read_inside, storage_chunks
 from xstefa.inference.windows import Days, Floats, WindowPolicy
 
 
-class ChunksWarning(UserWarning):
+class ChunksWarning(XstefaWarning):
     """The chunks of the input make a prediction slow, or large in memory."""
 
 

@@ -19,7 +19,7 @@ from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import in_memory, plain
 from xstefa.binding.plausible import check_known, doubt
 from xstefa.binding.sources import TokenSource
-from xstefa.errors import CalendarError, ModelError, OptionError, raise_problems
+from xstefa.errors import CalendarError, ModelError, OptionError, XstefaWarning, raise_problems
 from xstefa.inference.answers import Answer
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.lazy import is_lazy, plan_job
@@ -33,7 +33,7 @@ Period = tuple[Any, Any] | list[Any]
 """First and last day, each as an index of days takes them; None is the end of the record."""
 
 
-class SpinUpWarning(UserWarning):
+class SpinUpWarning(XstefaWarning):
     """Some days of a prediction have no answer: too little of what precedes them is known."""
 
 

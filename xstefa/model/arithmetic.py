@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from xstefa.errors import OptionError
+from xstefa.errors import OptionError, XstefaWarning
 
 
-class PrecisionWarning(UserWarning):
+class PrecisionWarning(XstefaWarning):
     """A number format is slow on this device."""
 
 

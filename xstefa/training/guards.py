@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding import plan
 from xstefa.binding.match import describe, match_target
-from xstefa.errors import TrainingError
+from xstefa.errors import TrainingError, XstefaWarning
 from xstefa.evaluation.holdout import held_out
 from xstefa.schema import Schema
 
@@ -20,7 +20,7 @@ UNKNOWN, SEEN, HELD_OUT = 0, 1, 2
 ROLES = {"unknown": UNKNOWN, "seen_in_training": SEEN, "held_out": HELD_OUT}
 
 
-class LeakageWarning(UserWarning):
+class LeakageWarning(XstefaWarning):
     """A score may be better than it deserves."""
 
 
