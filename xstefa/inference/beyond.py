@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Means of a few years vary more than those of decades: by this share of the range of means.
 VARIABILITY = 0.1
 
+_SHOWN = 4  # tokens that a warning names
+
 _READ_AS = {"clip": "the nearest of these", "unknown": "not known", "keep": "they are"}
 
 _told: WeakKeyDictionary[Job, set[str]] = WeakKeyDictionary()
@@ -123,8 +125,10 @@ def _warn(
     what: str, found: Mapping[str, str], key: EngineKey, stacklevel: int, *, where: str = ""
 ) -> None:
     advice = "" if what != "attributes" else "; extrapolate=True reads values as they are"
+    shown = [*found.values()][:_SHOWN]
+    shown += [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
     warnings.warn(
-        f"{key.model.name} has never seen {what} like these: {'; '.join(found.values())}{where}. "
+        f"{key.model.name} has never seen {what} like these: {'; '.join(shown)}{where}. "
         f"Expect less skill there{advice}.",
         ExtrapolationWarning,
         stacklevel=stacklevel,
