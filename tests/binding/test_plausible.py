@@ -62,6 +62,16 @@ def test_an_empty_required_token(grid, tiny_model):
     assert "Nothing is known" in told(lambda: grid.where(False).stefa.predict(tiny_model))[0]
 
 
+@pytest.mark.parametrize("chunks", [{}, {"lat": 1, "lon": 1, "time": 200}])
+def test_an_empty_required_token_of_chunked_data(grid, tiny_model, chunks):
+    ds = grid.drop_vars(["tmax", "tmin"]).assign(tmean=grid["tmean"].where(False)).chunk(chunks)
+    assert "nothing is known of temperature_mean" in told(ds.stefa.predict(tiny_model).compute)[0]
+    assert not told(grid.where(False).chunk(chunks).stefa.predict(tiny_model).compute)
+    some = grid["lat"] == grid["lat"][0]  # a coast: the other forcings go on over the sea
+    coast = grid.drop_vars(["tmax", "tmin"]).assign(tmean=grid["tmean"].where(some)).chunk()
+    assert not told(coast.stefa.predict(tiny_model).compute)
+
+
 def test_tokens_that_hardly_meet(grid, tiny_model):
     days = xr.DataArray(np.arange(400), dims="time")
     ds = grid.drop_vars(["tmax", "tmin"]).assign(prcp=grid["prcp"].where(days < 10))

@@ -335,9 +335,18 @@ def _stack(
     found = [_any_known(data) for data in decisive.values()]
     present = np.all(found, axis=0) if required else np.any(found, axis=0)
     chosen = int(present.sum())
-    apart = len(found) > 1 and all(known.sum() >= _SITES for known in found)
-    if apart and not (chosen or job.checked):
-        doubt(f"In a part of the data {' and '.join(decisive)} are known at different sites only.")
+    enough = min(_SITES, count)
+    if required and not (chosen or job.checked) and any(known.sum() >= enough for known in found):
+        empty = [name for name, known in zip(decisive, found, strict=True) if not known.any()]
+        if empty:
+            doubt(
+                f"In a part of the data nothing is known of {' and '.join(empty)}, though of other "
+                "tokens that are needed: there is no prediction."
+            )
+        elif all(known.sum() >= enough for known in found):
+            doubt(
+                f"In a part of the data {' and '.join(decisive)} are known at different sites only."
+            )
     forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
     static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
     if not chosen:
