@@ -696,3 +696,37 @@ def test_predictions_of_values_at_hand_check_their_ranges(basins, tiny_model, ch
         return
     found = problems(basins.stefa.predict, tiny_model)
     check(found, RangeError, "hot", "look like K")
+
+
+@pytest.mark.parametrize("value", [-9999.0, -999.0, -99.0, -1.0, 32767.0, 9999.0])
+@pytest.mark.parametrize("sites", [1, 3])
+def test_marks_of_missing_values_are_no_units(basins, schema, value, sites):
+    """Of one site all values may be marks: no reason to take them for other units."""
+    ds = basins.isel(site=slice(sites)).assign(
+        catchment_area=("site", np.full(sites, 100.0), {"units": "km2"})
+    )
+    for name, mark in (("elevation", value), ("catchment_area", -abs(value)), ("hot", value)):
+        if name != "catchment_area" and mark in {"elevation": (-99.0, -1.0), "hot": (-1.0,)}[name]:
+            continue  # can be
+        marked = ds.copy(deep=True)
+        marked[name][..., 0] = mark
+        source = plan(marked, schema).sources["temperature_max" if name == "hot" else name]
+        with pytest.raises(RangeError) as caught:
+            source.realise(marked, bind(marked, schema).layout)
+        assert "missing values must be NaN" in caught.value.fix
+        exec(caught.value.fix, {"ds": marked})
+        bind(marked, schema).check_ranges()
+        assert not (marked[name] == mark).any()
+
+
+@pytest.mark.parametrize("attrs", [
+    {"standard_name": "air_temperature_anomaly"}, {"long_name": "temperature anomaly"},
+    {"long_name": "uncertainty of the mean temperature"},
+])  # fmt: skip
+def test_anomalies_and_uncertainties_are_not_the_value(basins, schema, attrs):
+    ds = basins.drop_vars(["hot", "cold"]).assign(tas=basins["cold"].drop_attrs())
+    ds["tas"].attrs = {"units": "degC"}
+    assert not plan(ds, schema).problems
+    ds["tas"].attrs |= attrs
+    found = problems(bind, ds, schema)
+    check(found, MissingTokenError, "temperature_mean", "")

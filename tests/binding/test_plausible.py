@@ -72,6 +72,16 @@ def test_an_empty_required_token_of_chunked_data(grid, tiny_model, chunks):
     assert not told(coast.stefa.predict(tiny_model).compute)
 
 
+def test_tokens_of_chunked_data_that_never_meet(grid, tiny_model):
+    odd = xr.DataArray(np.arange(400) % 2 == 1, dims="time")
+    hidden = grid["tmin"].where(~odd)
+    ds = grid.drop_vars(["tmax", "tmean"], errors="ignore").assign(
+        prcp=grid["prcp"].where(odd), tmean=hidden.assign_attrs(cell_methods="time: mean")
+    )
+    ds = ds.drop_vars("tmin").chunk(lat=1, lon=1)
+    assert "known on different days only" in told(ds.stefa.predict(tiny_model).compute)[0]
+
+
 def test_tokens_that_hardly_meet(grid, tiny_model):
     days = xr.DataArray(np.arange(400), dims="time")
     ds = grid.drop_vars(["tmax", "tmin"]).assign(prcp=grid["prcp"].where(days < 10))

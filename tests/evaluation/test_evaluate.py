@@ -13,7 +13,7 @@ import xarray as xr
 
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
-from xstefa.errors import LayoutError, OptionError, TrainingError
+from xstefa.errors import LayoutError, OptionError, RangeError, TrainingError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.evaluate import METRICS, score
 from xstefa.evaluation.holdout import (
@@ -320,3 +320,16 @@ def test_pictures(predictions, tmp_path):
     plot_map(compared.nse.sel(model="good"), outline=outline).savefig(tmp_path / "map.png")
     with pytest.raises(LayoutError, match="where the sites are"):
         plot_map(compared.nse.sel(model="good").drop_vars("lat"))
+
+
+def test_observations_far_below_zero_are_refused(basins, model):
+    for value in (-9.99, -2.0):
+        marked = basins.copy(deep=True)
+        marked["qobs"][:, ::4] = value
+        with pytest.raises(RangeError, match="qobs"):
+            marked.stefa.evaluate("streamflow", model=model, scores="nse")
+
+
+def test_names_of_sites_lie_on_the_sites(basins, model):
+    with pytest.raises(LayoutError, match=r"'pr'.*names the sites"):
+        basins.stefa.evaluate("streamflow", model=model, scores="nse", sites="pr")

@@ -54,3 +54,12 @@ def test_a_model_is_shown_with_what_it_predicts(tiny_model) -> None:
     shown = model._repr_html_()
     for text in (model.name, "soil_moisture", "m3 m-3", model.content_hash[:12], "sand &lt; silt"):
         assert text in shown
+
+
+def test_a_damaged_file_is_refused_when_it_is_loaded(tiny_model, tmp_path):
+    path = tiny_model.save(tmp_path / "model").path
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        xstefa.load_model(path)

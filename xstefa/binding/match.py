@@ -38,6 +38,8 @@ _PARTIAL = (
     (re.compile(r"\bday[ -]?light|\bday[ -]?time", re.IGNORECASE), "daylight hours only"),
     (re.compile(r"\bnight[ -]?time", re.IGNORECASE), "night only"),
     (re.compile(r"\bclimatolog", re.IGNORECASE), "a climatology, not the day's value"),
+    (re.compile(r"anomal", re.IGNORECASE), "an anomaly, not the value"),
+    (re.compile(r"uncertaint|standard[ _](?:deviation|error)", re.IGNORECASE), "an uncertainty"),
 )
 _DAYLIGHT = _PARTIAL[0][1]
 # gridMET, E-OBS and others call both extremes air_temperature, and say which in words.
@@ -49,7 +51,7 @@ _MEAN = re.compile(r"\b(?:mean|average)\b", re.IGNORECASE)
 _OTHER = re.compile(
     r"\b(?:(?:degree|percent(?:age)?|%) (?:of )?saturation|saturation (?:degree|ratio)|relative "
     r"(?:soil )?(?:moisture|wetness|saturation)|soil wetness|anomal\w+|index|percentiles?|"
-    r"(?:normali[sz]|standardi[sz])ed|root[ -]?zone|deficit)\b",
+    r"(?:normali[sz]|standardi[sz])ed|root[ -]?zone|deficit|uncertaint\w+|layer [2-9])\b",
     re.IGNORECASE,
 )
 
@@ -158,7 +160,7 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
             standard_name=_optional(attrs.get("standard_name")),
             method=methods[-1] if methods else _extreme(words) if has_time else None,
             doubt=cell_methods if has_time and _contradict(methods) else None,
-            partial=_partial(f"{cell_methods} {words}"),
+            partial=_partial(f"{cell_methods} {words} {attrs.get('standard_name', '')}"),
             units="s" if variable.dtype.kind == "m" else _optional(units),
             numeric=variable.dtype.kind in "fiumb" and "flag_meanings" not in attrs,
             has_time=has_time,

@@ -46,7 +46,8 @@ def possible(wanted: Variable | Target) -> tuple[float, float]:
     low, high = wanted.valid_range
     width = high - low
     if isinstance(wanted, Target):  # sensors wander a little below zero, and tides turn rivers
-        return low - min(0.01 * width, 900.0), high + 0.01 * width
+        most = 900.0 if wanted.units == "m3 s-1" else _MOST_BELOW_ZERO
+        return low - min(_BELOW_ZERO * width, most), high + 0.01 * width
     below = min(_BELOW_ZERO * width, _MOST_BELOW_ZERO) if low == 0 else _OUTSIDE * width
     return low - below, high + _OUTSIDE * width
 
@@ -141,6 +142,16 @@ def _fits(known: NDArray[Any], wanted: Variable | Target, tolerated: float) -> b
     return outside <= tolerated * known.size or (outside <= _SPIKES and 2 * outside < known.size)
 
 
+def _is_mark(wrong: NDArray[Any]) -> bool:
+    """Whether some values, as they are stored, are one number such as mark what is missing."""
+    first = abs(float(wrong[0]))
+    if not np.isfinite(first) or not np.allclose(wrong, wrong[0], rtol=1e-5):
+        return False
+    digits = f"{first:.4g}".replace(".", "")
+    nines = set(digits) == {"9"} and (len(digits) > 1 or wrong[0] < 0)
+    return nines or first in (1, 255, 32767, 32768, 65535) or first > 1e19
+
+
 def _refusal(
     values: NDArray[Any],
     wrong: NDArray[Any],
@@ -154,7 +165,12 @@ def _refusal(
     """Say what is wrong with values of which some cannot be."""
     raw = (values[~np.isnan(values)].astype(np.float64) - used.offset) / used.scale
     likely = []
-    if not _fits(used.scale * raw + used.offset, wanted, tolerated):
+    low, high = wanted.valid_range
+    # No other unit makes a negative amount possible, nor a number that marks what is missing.
+    hopeless = low == 0 and bool((wrong < 0).all()) and not used.offset
+    if not (hopeless or _is_mark((wrong - used.offset) / used.scale)) and not _fits(
+        used.scale * raw + used.offset, wanted, tolerated
+    ):
         for units in _CONFUSED.get(wanted.units, ()):
             try:
                 other = conversion(units, wanted.units, variable=name, time_method=method)
@@ -162,10 +178,13 @@ def _refusal(
                 continue
             if _fits(other.scale * raw + other.offset, wanted, tolerated):
                 likely.append(units)
-    low, high = wanted.valid_range
     example = (float(wrong[0]) - used.offset) / used.scale
-    bound = (possible(wanted)[int(wrong[0] > high)] - used.offset) / used.scale
-    inside = f"{'<' if wrong[0] > high else '>'} {bound:.6g}"
+    above = bool(wrong[0] > high)
+    refused = possible(wanted)[above]
+    # What is only noise outside of the range stays, where it is not what is complained of.
+    far = bool((wrong >= refused if above else wrong <= refused).any())
+    bound = ((refused if far else wanted.valid_range[above]) - used.offset) / used.scale
+    inside = f"{'<' if above else '>'}{'' if far else '='} {bound:.6g}"
     mark = f"ds[{name!r}] = ds[{name!r}].where(ds[{name!r}] {inside})"
     return RangeError(
         f"the values do not fit {wanted.name} in {used.found or used.used}"

@@ -179,6 +179,14 @@ def _names(
         candidates = [name]
     if candidates:
         array = dataset[candidates[0]]
+        if not set(array.dims) <= set(dims):
+            raise LayoutError(
+                "the variable that names the sites is not on them",
+                variable=candidates[0],
+                found=f"dimensions {array.dims}",
+                expected=f"dimensions {dims}",
+                fix="sites=<variable with unique identifiers>",
+            )
         count = int(np.prod(sizes, dtype=int))
         values = _stacked(array, Sites(ids=np.empty(0, str), days=layout.days, site_dims=dims,
                                        shape=tuple(sizes)))  # fmt: skip

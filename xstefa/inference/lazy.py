@@ -347,6 +347,13 @@ def _stack(
             doubt(
                 f"In a part of the data {' and '.join(decisive)} are known at different sites only."
             )
+    if required and chosen and not job.checked:
+        known = [np.isfinite(data[present]) for data in decisive.values()]
+        if not np.logical_and.reduce(known).any():
+            doubt(
+                f"In a part of the data {' and '.join(decisive)} are known on different days only."
+            )
+        del known
     forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
     static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
     if not chosen:

@@ -38,8 +38,8 @@ class Range:
 
     def excludes(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return where values lie outside by more than the rounding of their units; not NaN."""
-        margin = 1e-4 * (self.high - self.low)
-        return np.asarray((values < self.low - margin) | (values > self.high + margin))
+        below, above = (1e-4 * abs(limit) for limit in (self.low, self.high))
+        return np.asarray((values < self.low - below) | (values > self.high + above))
 
     def join(self, other: Range) -> Range:
         """Return the range of both."""

@@ -59,7 +59,9 @@ def load_model(name_or_path: ModelLike) -> Model:
     if isinstance(name_or_path, str | os.PathLike):
         for path in (Path(name_or_path), model_path(name_or_path)):
             if path.is_file():
-                return Model(path)
+                model = Model(path)
+                model.spec  # noqa: B018  (reads and verifies the file)
+                return model
     raise ModelError(
         variable=str(name_or_path),
         found="neither a bundled model nor a file",
