@@ -94,24 +94,26 @@ def _steps(time: xr.DataArray, period: Period | None) -> slice:
     """Return the steps of a period, as ``.sel(time=slice(*period))`` chooses them."""
     if period is None:
         return slice(0, time.size)
-    name = time.name
+    index = time.to_index()
+    ends = _date(index[0]), _date(index[-1])
     try:
         first, last = period
-        chosen = time.to_index().slice_indexer(first, last)
+        chosen = index.slice_indexer(first, last)
         found = chosen.start or 0, time.size if chosen.stop is None else chosen.stop
     except (KeyError, TypeError, ValueError) as error:
         raise OptionError(
             variable="period",
             found=f"{period!r} ({error})",
-            expected=f"two dates such as {name!r} has, or None for either end of the record",
-            fix='period=("1995-04", "1995-09")',
+            expected=f"two dates such as {time.name!r} has, or None for either end of the record",
+            fix=f"period={ends}   # or a part of it",
         ) from error
     if found[0] >= found[1]:
         raise OptionError(
             "no day of the dataset is in the period",
             variable="period",
             found=repr(period),
-            expected=f"dates between {_date(time.to_index()[0])} and {_date(time.to_index()[-1])}",
+            expected=f"dates between {ends[0]} and {ends[1]}, the earlier first",
+            fix=f"period={ends}   # or a part of it",
         )
     return slice(*map(int, found))
 
