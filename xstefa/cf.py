@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import xarray as xr
 from xarray.indexes import PandasIndex
 
@@ -112,7 +113,8 @@ _OF_THE_WORLD = ("standard", "gregorian", "proleptic_gregorian", "julian")
 def _is_time(variable: xr.Variable) -> bool:
     if variable.dtype.kind == "O" and isinstance(variable, xr.IndexVariable):
         return isinstance(variable.to_index(), xr.CFTimeIndex)
-    return variable.dtype.kind == "M"
+    # Time zones are in a dtype of pandas, which neither CF nor the calendars of xarray know.
+    return isinstance(variable.dtype, np.dtype) and variable.dtype.kind == "M"
 
 
 def _meaning(ds: xr.Dataset) -> dict[str, dict[str, str]]:

@@ -309,3 +309,18 @@ def test_stores_that_cannot_be_written_are_refused(
     monkeypatch.setattr(module, "_client", lambda: client)
     with pytest.raises(StoreError, match=message):
         xstefa.to_zarr(plan(), make(tmp_path))
+
+
+def test_a_prediction_for_no_sites_is_written(make_dataset, tiny_model, tmp_path):
+    none = make_dataset().isel(lat=slice(0)).chunk(time=50)
+    prediction = none.assign(precipitation=none["precipitation"] * 1).stefa.predict(tiny_model)
+    xstefa.to_zarr(prediction, tmp_path / "none.zarr")
+    assert xr.open_zarr(tmp_path / "none.zarr").sizes["lat"] == 0
+
+
+def test_time_zones_cannot_be_written(make_dataset, tmp_path):
+    ds = make_dataset()
+    zoned = ds.assign_coords(time=ds.indexes["time"].tz_localize("Europe/Zurich"))
+    for write, name in ((xstefa.to_zarr, "a.zarr"), (xstefa.to_netcdf, "a.nc")):
+        with pytest.raises(StoreError, match="cannot be written"):
+            write(zoned, tmp_path / name)

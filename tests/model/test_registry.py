@@ -63,3 +63,9 @@ def test_a_damaged_file_is_refused_when_it_is_loaded(tiny_model, tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         xstefa.load_model(path)
+
+
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_name_that_is_none(name):
+    with pytest.raises(ModelError, match="neither a bundled model nor a file"):
+        xstefa.load_model(name)

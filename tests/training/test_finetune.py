@@ -270,6 +270,7 @@ def test_tokens_the_foundation_never_saw_stay_hidden(basins, foundation):
         ({"validation": RandomSites(0.25), "patience": 0}, "'patience'.*at least 1"),
         ({"encoder": "thawed"}, "'encoder'.*frozen"),
         ({"seed": -1}, "'seed'.*at least 0"),
+        ({"memory": "1%"}, "'memory'.*4 GiB"),
         ({"steps": 2.5}, "'steps'.*Expected int"),
         ({"learning_rate": -1.0}, "'learning_rate'.*more than 0"),
         ({"schedule": Schedule(steps=2), "steps": 3}, "'steps'.*one of them"),

@@ -226,7 +226,10 @@ def output_coordinates(
     if name is not None and name not in array.coords:
         # gridMET gives its grid mapping a dimension of its own.
         mapping = ds.variables[name]
-        array = array.assign_coords({name: mapping.isel(dict.fromkeys(mapping.dims, 0))})
+        if mapping.size:
+            array = array.assign_coords({name: mapping.isel(dict.fromkeys(mapping.dims, 0))})
+        else:
+            name = None
     coords = array.coords.copy()
     for key in coords:
         if "bounds" in coords[key].attrs:

@@ -116,6 +116,8 @@ def _sample(array: Any, layer: str) -> dict[str, list[str]] | None:
     sizes = dict(job.dataset.sizes)
     for each in job.operands:
         sizes |= {dim: sum(chunks) for dim, chunks in zip(each.dims, each.chunks, strict=True)}
+    if not all(sizes.values()):
+        return {}
     name = f"sample-{uuid4().hex}"
     tasks: dict[Any, Any] = {}
     for number in range(PLACES):

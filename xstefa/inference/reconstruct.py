@@ -11,7 +11,7 @@ import dask.array as da
 import xarray as xr
 
 from xstefa.arguments import checked
-from xstefa.errors import ModelError, OptionError
+from xstefa.errors import LayoutError, ModelError, OptionError
 from xstefa.inference.answers import Answer
 from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import EngineKey
@@ -137,7 +137,16 @@ def reconstruct(
                 understood,
                 only_missing=only_missing,
             )
-    result = xr.Dataset({name: arrays[name] for name in names})
+    try:
+        result = xr.Dataset({name: arrays[name] for name in names})
+    except xr.MergeError as error:
+        raise LayoutError(
+            "a token has the name of a coordinate of the dataset",
+            variable=", ".join(names),
+            found=str(error),
+            expected="coordinates of other names",
+            fix="rename the coordinate: ds.rename({...})",
+        ) from error
     return result.assign_attrs(outside | provenance(key, dataset, done="variables reconstructed"))
 
 

@@ -56,7 +56,7 @@ def load_model(name_or_path: ModelLike) -> Model:
     bundled = _bundled()
     if str(name_or_path) in bundled:
         return Model(bundled[str(name_or_path)])
-    if isinstance(name_or_path, str | os.PathLike):
+    if isinstance(name_or_path, str | os.PathLike) and Path(name_or_path).name:
         for path in (Path(name_or_path), model_path(name_or_path)):
             if path.is_file():
                 model = Model(path)

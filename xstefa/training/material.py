@@ -12,7 +12,7 @@ import xarray as xr
 from dask.utils import parse_bytes
 
 from xstefa.binding import Binding, bind
-from xstefa.errors import TrainingError
+from xstefa.errors import OptionError, TrainingError
 from xstefa.evaluation.holdout import Fold, Holdout, as_holdout
 from xstefa.evaluation.sites import Mask, Sites
 from xstefa.inference.windows import Days
@@ -253,10 +253,22 @@ def read_all(
             length=length,
             rename={k: v for k, v in (rename or {}).items() if k in dataset.variables},
             sites=sites.get(name) if isinstance(sites, Mapping) else sites,
-            memory=None if memory is None else parse_bytes(memory),
+            memory=None if memory is None else _bytes(memory),
         )
         for name, dataset in named.items()
     ]
+
+
+def _bytes(memory: str | float) -> int:
+    try:
+        return parse_bytes(memory)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            variable="memory",
+            found=repr(memory),
+            expected="bytes, as a number or as text such as '4 GiB'",
+            fix="memory='4 GiB'",
+        ) from error
 
 
 def fold_all(material: Sequence[Material], holdout: Holdout | None) -> list[Fold]:
