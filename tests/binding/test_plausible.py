@@ -67,6 +67,7 @@ def test_an_empty_required_token_of_chunked_data(grid, tiny_model, chunks):
     ds = grid.drop_vars(["tmax", "tmin"]).assign(tmean=grid["tmean"].where(False)).chunk(chunks)
     assert "nothing is known of temperature_mean" in told(ds.stefa.predict(tiny_model).compute)[0]
     assert not told(grid.where(False).chunk(chunks).stefa.predict(tiny_model).compute)
+    assert not told(ds.isel(lat=slice(0)).stefa.predict(tiny_model).compute)
     some = grid["lat"] == grid["lat"][0]  # a coast: the other forcings go on over the sea
     coast = grid.drop_vars(["tmax", "tmin"]).assign(tmean=grid["tmean"].where(some)).chunk()
     assert not told(coast.stefa.predict(tiny_model).compute)

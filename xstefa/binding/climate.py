@@ -21,7 +21,7 @@ from xstefa.errors import UnitsError
 __all__ = ["Unlikely", "unlikely"]
 
 _YEAR = 365
-_DAYS, _PLACES = 1000, 64
+_DAYS = 1000
 _LEAST = 300  # values that say what a climate is
 
 # Attributes and records of one site differ by as much: other years, products and definitions.
@@ -85,17 +85,12 @@ def unlikely(
     days = ds.sizes[layout.time]
     if days < _YEAR:
         return []
-    sizes = {dim: _DAYS if dim == layout.time else _PLACES for dim in layout.dims if dim in ds.dims}
-    picks = {
-        dim: np.unique(np.linspace(0, ds.sizes[dim] - 1, most).astype(int))
-        for dim, most in sizes.items()
-        if ds.sizes[dim]
-    }
-    return list(_compare(_Climate(ds.isel(picks), sources, layout)))
+    part = ds.isel(layout.spread(ds, days=_DAYS))
+    return list(_compare(_Climate(part, sources, layout)))
 
 
 class _Climate:
-    """Long-term means of the tokens at each site, each made once."""
+    """Long-term means of the tokens at each site; the values behind them are made once."""
 
     def __init__(
         self, part: xr.Dataset, sources: Mapping[str, TokenSource], layout: Layout
@@ -103,9 +98,15 @@ class _Climate:
         self.sources = sources
         self._part = part
         self._layout = layout
+        self._values: dict[str, xr.DataArray | None] = {}
 
     def values(self, token: str) -> xr.DataArray | None:
         """Values of a token, None if there are too few."""
+        if token not in self._values:
+            self._values[token] = self._read(token)
+        return self._values[token]
+
+    def _read(self, token: str) -> xr.DataArray | None:
         if token not in self.sources:
             return None
         array = self.sources[token].realise(self._part, self._layout).reset_coords(drop=True)

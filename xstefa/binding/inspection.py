@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,6 @@ from xstefa.model.ranges import Ranges
 __all__ = ["look", "value_problems", "values_at_hand"]
 
 _DAYS = 16
-_POINTS = 64  # along each dimension of the sites
 
 
 def values_at_hand(ds: xr.Dataset, plan: Plan) -> bool:
@@ -53,7 +52,7 @@ def look(ds: xr.Dataset, plan: Plan, ranges: Ranges | None = None) -> TokenTable
     if layout is None:
         return plan.table
     ds = plain(ds)
-    picks = _picks(ds, layout)
+    picks = layout.spread(ds, days=_DAYS)
     part = ds.isel(picks)
     problems = value_problems(part, plan.sources.values(), layout=layout)
     wrong = {problem.variable for problem in problems}
@@ -134,7 +133,7 @@ def value_problems(
     every : bool
         Whether to look at all values for those that are far off.
     """
-    part = ds.isel(_picks(ds, layout, days))
+    part = ds.isel(layout.spread(ds, days=days))
     ends = {leaf.variables: leaf for source in sources for leaf in leaves(source)}
     problems = (
         _problem(ds if every else part, part, leaf, layout, tolerated) for leaf in ends.values()
@@ -193,14 +192,3 @@ def _problem(
         )
     except RangeError as problem:
         return problem
-
-
-def _picks(ds: xr.Dataset, layout: Layout, days: int = _DAYS) -> dict[Hashable, NDArray[np.int64]]:
-    """Return positions along the dimensions of the layout, evenly spread."""
-    return {
-        dim: np.unique(
-            np.linspace(0, size - 1, days if dim == layout.time else _POINTS).astype(int)
-        )
-        for dim, size in ds.sizes.items()
-        if dim in layout.dims and size
-    }

@@ -64,6 +64,28 @@ class Layout:
         steps = self.coords.to_dataset().isel({self.time: part}, missing_dims="ignore")
         return replace(self, days=self.days[part], coords=steps.coords)
 
+    def spread(
+        self, ds: xr.Dataset, *, days: int, places: int = 64
+    ) -> dict[str, NDArray[np.int64]]:
+        """Return positions of a sample of a dataset, evenly spread along the layout's dimensions.
+
+        Parameters
+        ----------
+        ds : xarray.Dataset
+            The dataset, or a part of it.
+        days : int
+            How many days at most.
+        places : int
+            How many positions at most along each site dimension.
+        """
+        return {
+            dim: np.unique(
+                np.linspace(0, ds.sizes[dim] - 1, days if dim == self.time else places).astype(int)
+            )
+            for dim in self.dims
+            if ds.sizes.get(dim)
+        }
+
     def wrap(
         self,
         data: NDArray[np.generic] | da.Array,

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xstefa.binding.layout import Layout
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import MissingTokenError, XstefaWarning
 from xstefa.schema import Schema
 
-__all__ = ["ValuesWarning", "check_known", "doubt"]
+__all__ = ["ValuesWarning", "check_known", "doubt", "doubt_part"]
 
 _HARDLY = 0.05  # as a share of the values that any required token has
 _YEAR = 365
+_SITES = 4  # fewer, where one is known and another not, may be those along a coast
 _DRY = 1e-3  # mm d-1; less is less than gauges, maps and models write, but for noise around zero
 
 
@@ -91,6 +93,32 @@ def check_known(
             f"{least:.3g} mm d-1. If zeros were read as missing (a _FillValue of 0): "
             f"ds[{name!r}] = ds[{name!r}].fillna(0)"
         )
+
+
+def doubt_part(values: Mapping[str, NDArray[np.float32]]) -> None:
+    """Warn where the tokens that are required do not meet in a part of the data.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray, shape (site, day)
+        NaN where missing.
+    """
+    known = {name: np.isfinite(series) for name, series in values.items()}
+    if np.logical_and.reduce([*known.values()]).any():
+        return
+    names = " and ".join(known)
+    sites = {name: each.any(axis=1) for name, each in known.items()}
+    many = [each.sum() >= max(1, min(_SITES, each.size)) for each in sites.values()]
+    empty = [name for name, each in sites.items() if not each.any()]
+    if np.logical_and.reduce([*sites.values()]).any():
+        doubt(f"In a part of the data {names} are known on different days only.")
+    elif empty and any(many):
+        doubt(
+            f"In a part of the data nothing is known of {' and '.join(empty)}, though of other "
+            "tokens that are needed: there is no prediction."
+        )
+    elif all(many):
+        doubt(f"In a part of the data {names} are known at different sites only.")
 
 
 def _meeting(ds: xr.Dataset, layout: Layout) -> str:

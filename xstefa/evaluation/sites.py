@@ -187,16 +187,8 @@ def _names(
                 expected=f"dimensions {dims}",
                 fix="sites=<variable with unique identifiers>",
             )
-        count = int(np.prod(sizes, dtype=int))
         values = _stacked(array, Sites(ids=np.empty(0, str), days=layout.days, site_dims=dims,
                                        shape=tuple(sizes)))  # fmt: skip
-        if len(values) != count:
-            raise LayoutError(
-                "the variable that names the sites is not on them",
-                variable=candidates[0],
-                found=f"dimensions {array.dims}",
-                expected=f"dimensions {dims}",
-            )
         return np.array([_text(v) for v in values], dtype=str), True
     labels = [
         [_text(v) for v in (dataset[dim].values if dim in dataset.coords else range(size))]

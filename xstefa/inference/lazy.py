@@ -23,7 +23,7 @@ from xstefa.binding.climate import unlikely
 from xstefa.binding.derive import hide_false_extremes
 from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import values_of
-from xstefa.binding.plausible import doubt
+from xstefa.binding.plausible import doubt, doubt_part
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems
 from xstefa.inference.answers import Answer
@@ -41,9 +41,6 @@ class ChunksWarning(XstefaWarning):
 # Share of a forcing's values in a block that may lie outside what is possible. A block can be one
 # odd corner of a map; a wrong label moves nearly all values.
 STRAY = 0.5
-
-# Fewer sites of which one required forcing is known and another not may be those along a coast.
-_SITES = 4
 
 # An in-memory input is cut into this many blocks a core, so that all cores have work to the end.
 BLOCKS_PER_CORE = 4
@@ -335,25 +332,8 @@ def _stack(
     found = [_any_known(data) for data in decisive.values()]
     present = np.all(found, axis=0) if required else np.any(found, axis=0)
     chosen = int(present.sum())
-    enough = min(_SITES, count)
-    if required and not (chosen or job.checked) and any(known.sum() >= enough for known in found):
-        empty = [name for name, known in zip(decisive, found, strict=True) if not known.any()]
-        if empty:
-            doubt(
-                f"In a part of the data nothing is known of {' and '.join(empty)}, though of other "
-                "tokens that are needed: there is no prediction."
-            )
-        elif all(known.sum() >= enough for known in found):
-            doubt(
-                f"In a part of the data {' and '.join(decisive)} are known at different sites only."
-            )
-    if required and chosen and not job.checked:
-        known = [np.isfinite(data[present]) for data in decisive.values()]
-        if not np.logical_and.reduce(known).any():
-            doubt(
-                f"In a part of the data {' and '.join(decisive)} are known on different days only."
-            )
-        del known
+    if required and not job.checked:
+        doubt_part(decisive)
     forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
     static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
     if not chosen:
