@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, TypedDict
 
-from torch import nn
-
 from xstefa.errors import OptionError
 from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import HeadSize
@@ -19,7 +17,7 @@ from xstefa.model.heads.adapted import Adapted
 from xstefa.model.heads.direct import Direct
 from xstefa.model.heads.linear import LinearProbe
 from xstefa.model.heads.lstm import PlainLSTM
-from xstefa.model.heads.recurrent import LINKS
+from xstefa.model.heads.recurrent import LINKS, Head
 from xstefa.model.heads.released import Released
 from xstefa.model.heads.resconn import ResConn
 
@@ -32,29 +30,29 @@ class Counts(TypedDict):
     width: int
 
 
-_Builder: TypeAlias = Callable[[HeadSize, Counts], nn.Module]
+_Builder: TypeAlias = Callable[[HeadSize, Counts], Head]
 
 
-def _resconn(size: HeadSize, n: Counts) -> nn.Module:
+def _resconn(size: HeadSize, n: Counts) -> Head:
     return ResConn(
         **n, hidden=size.hidden, link=size.link, kernel=size.kernel, dropout=size.dropout
     )
 
 
-def _adapted(size: HeadSize, n: Counts, *, adapter: str | None) -> nn.Module:
+def _adapted(size: HeadSize, n: Counts, *, adapter: str | None) -> Head:
     built = None if adapter is None else ADAPTERS[adapter](**n)
     return Adapted(**n, adapter=built, hidden=size.hidden, link=size.link, dropout=size.dropout)
 
 
-def _linear(size: HeadSize, n: Counts) -> nn.Module:
+def _linear(size: HeadSize, n: Counts) -> Head:
     return LinearProbe(width=n["width"], link=size.link)
 
 
-def _direct(size: HeadSize, n: Counts) -> nn.Module:
+def _direct(size: HeadSize, n: Counts) -> Head:
     return Direct(width=n["width"], inner=size.hidden, link=size.link)
 
 
-def _lstm(size: HeadSize, n: Counts) -> nn.Module:
+def _lstm(size: HeadSize, n: Counts) -> Head:
     return PlainLSTM(
         forcings=n["forcings"],
         statics=n["statics"],
@@ -64,7 +62,7 @@ def _lstm(size: HeadSize, n: Counts) -> nn.Module:
     )
 
 
-def _released(size: HeadSize, n: Counts) -> nn.Module:
+def _released(size: HeadSize, n: Counts) -> Head:
     return Released(**n, hidden=size.hidden, outputs=size.outputs, dropout=size.dropout)
 
 
@@ -79,7 +77,7 @@ HEADS: dict[str, _Builder] = {
 }
 
 
-def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> nn.Module:
+def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> Head:
     """Build the head that ``size.kind`` names.
 
     Parameters

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from xstefa.model.decoder import Decoder, VariableProjection
-from xstefa.model.heads.recurrent import linked
+from xstefa.model.heads.recurrent import Head, State, linked
 
 
-class Direct(nn.Module):
+class Direct(Head):
     """The pretraining decoder for one variable, equations (13)-(16): the target.
 
     The encoder knows the target as its last forcing. In pretraining it is masked like others; when
@@ -41,7 +41,11 @@ class Direct(nn.Module):
         rows = {k: v[-1:] for k, v in decoder.project_forcing.state_dict().items()}
         self.project.load_state_dict(rows)
 
-    def forward(self, forcing: Tensor, static: Tensor, days: Tensor) -> Tensor:
+    def advance(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
         """Predict the target, shape (B, T), from the representation (B, T, d)."""
-        tokens, _ = self.lstm(days)
-        return linked(self.project(self.norm(tokens)).squeeze(-1), self.link)
+        memory = None if state is None else (state["hidden"], state["cell"])
+        tokens, (hidden, cell) = self.lstm(days, memory)
+        answer = linked(self.project(self.norm(tokens)).squeeze(-1), self.link)
+        return answer, {"hidden": hidden, "cell": cell}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from xstefa.model.heads.recurrent import linked
+from xstefa.model.heads.recurrent import Head, State, linked
 
 
-class LinearProbe(nn.Module):
+class LinearProbe(Head):
     """``y_t = link(W E_t + b)``; neither memory nor raw inputs.
 
     Parameters
@@ -23,6 +23,8 @@ class LinearProbe(nn.Module):
         self.link = link
         self.output = nn.Linear(width, 1)
 
-    def forward(self, forcing: Tensor, static: Tensor, days: Tensor) -> Tensor:
+    def advance(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
         """Predict the target, shape (B, T), from the representation (B, T, d)."""
-        return linked(self.output(days).squeeze(-1), self.link)
+        return linked(self.output(days).squeeze(-1), self.link), {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,42 @@ def linked(values: Tensor, link: str) -> Tensor:
     return LINKS[link](functional.pad(values, (0, -length % 32)))[:, :length]
 
 
-class RecurrentHead(nn.Module):
+State: TypeAlias = dict[str, Tensor]
+"""What a head or encoder carries from one piece of a record to the next, by name."""
+
+
+class Head(nn.Module):
+    """From forcings, site attributes and the representation of the days to a target."""
+
+    def forward(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
+        """Predict the target, shape (B, T), of a record or window as a whole.
+
+        Parameters
+        ----------
+        forcing : Tensor, shape (B, T, C)
+        static : Tensor, shape (B, S)
+            Standardised; NaN where missing.
+        days : Tensor, shape (B, T, d), or None
+            The encoder's representation of the days; None for the plain LSTM.
+        """
+        return self.advance(forcing, static, days, None)[0]
+
+    def advance(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """Predict a piece of a record, and return what the next piece begins with.
+
+        Parameters
+        ----------
+        forcing, static, days
+            As for `forward`.
+        state : State or None
+            What the piece before returned; None begins a record.
+        """
+        raise NotImplementedError
+
+
+class RecurrentHead(Head):
     """A head whose LSTM reads something, day by day; subclasses say what.
 
     Parameters
@@ -36,6 +71,9 @@ class RecurrentHead(nn.Module):
     link : {"identity", "softplus", "logistic"}
         Maps the linear output into the target's range.
     """
+
+    reach = 1
+    """Days, up to today, whose forcings `combine` looks at."""
 
     def __init__(self, *, forcings: int, statics: int, link: str) -> None:
         super().__init__()
@@ -52,25 +90,25 @@ class RecurrentHead(nn.Module):
             cast(Tensor, self.lstm.bias_ih_l0)[hidden : 2 * hidden] += 3.0
 
     def combine(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
-        """Return what the LSTM reads, shape (B, T, size); nothing is missing any more."""
+        """Return what the LSTM reads, shape (B, T, size).
+
+        Nothing is missing any more, and `forcing` begins `reach` - 1 days before `days`.
+        """
         raise NotImplementedError
 
-    def forward(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
-        """Predict the target.
-
-        Parameters
-        ----------
-        forcing : Tensor, shape (B, T, C)
-        static : Tensor, shape (B, S)
-            Standardised; NaN where missing.
-        days : Tensor, shape (B, T, d), or None
-            The encoder's representation of the days; None for the plain LSTM.
-
-        Returns
-        -------
-        Tensor, shape (B, T)
-        """
+    def advance(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """Fill what is missing, combine, remember, map; see `Head.advance`."""
         forcing = torch.where(forcing.isnan(), self.fill_forcing, forcing)
         static = torch.where(static.isnan(), self.fill_static, static)
-        states, _ = self.lstm(self.combine(forcing, static, days))
-        return linked(self.output(self.dropout(states)).squeeze(-1), self.link)
+        before = self.reach - 1
+        if state is None:
+            forcing, memory = functional.pad(forcing, (0, 0, before, 0)), None
+        else:
+            forcing = torch.cat([state["forcing"], forcing], dim=1)
+            memory = state["hidden"], state["cell"]
+        states, (hidden, cell) = self.lstm(self.combine(forcing, static, days), memory)
+        answer = linked(self.output(self.dropout(states)).squeeze(-1), self.link)
+        recent = forcing[:, forcing.shape[1] - before :]
+        return answer, {"forcing": recent, "hidden": hidden, "cell": cell}

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from xstefa.model.adapters.residual import Residual
+from xstefa.model.heads.recurrent import Head, State
 
 
-class Released(nn.Module):
+class Released(Head):
     """Raw inputs enter three times: in the adapter, before the LSTM and after it.
 
     ``a_t = residual(E_t, x_t)``, ``l_t = LSTM(A [a_t, x_t])``, ``y_t = W (l_t + B [l_t, x_t])``;
@@ -47,14 +48,17 @@ class Released(nn.Module):
         self.after = nn.Linear(hidden + raw, hidden)
         self.output = nn.Linear(hidden, outputs)
 
-    def forward(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
-        """Predict the targets, shape (B, T), or (B, T, K) with several."""
+    def advance(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """Predict the targets, shape (B, T), or (B, T, K) with several; see `Head.advance`."""
         forcing, static = forcing.nan_to_num(), static.nan_to_num()
         raw = torch.cat([forcing, static.unsqueeze(1).expand(-1, forcing.shape[1], -1)], dim=-1)
         read = raw
         if self.adapter is not None:
             read = torch.cat([self.adapter(days, forcing, static), raw], dim=-1)
-        states, _ = self.lstm(self.before(read))
+        memory = None if state is None else (state["hidden"], state["cell"])
+        states, (hidden, cell) = self.lstm(self.before(read), memory)
         states = self.dropout(states)
         found = self.output(states + self.after(torch.cat([states, raw], dim=-1)))
-        return found.squeeze(-1)
+        return found.squeeze(-1), {"hidden": hidden, "cell": cell}

@@ -41,7 +41,7 @@ class ResConn(RecurrentHead):
         dropout: float = 0.4,
     ) -> None:
         super().__init__(forcings=forcings, statics=statics, link=link)
-        self.kernel = kernel
+        self.reach = kernel
         self.from_forcing = nn.Linear(forcings, width)
         self.from_static = nn.Linear(statics, width, bias=False)
         self.convolution = nn.Conv1d(forcings, width, kernel)
@@ -51,10 +51,9 @@ class ResConn(RecurrentHead):
     def combine(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
         """Return ``norm(E_t) + conv(x_t) + linear(x_t)``."""
         assert days is not None
-        before = self.kernel - 1
         # The linear layer is one more tap on the same day, so both are one matrix product.
-        today = functional.pad(self.from_forcing.weight.unsqueeze(-1), (before, 0))
-        taps = functional.pad(forcing, (0, 0, before, 0)).unfold(1, self.kernel, 1).flatten(2)
+        today = functional.pad(self.from_forcing.weight.unsqueeze(-1), (self.reach - 1, 0))
+        taps = forcing.unfold(1, self.reach, 1).flatten(2)
         return kernels.linear(
             taps,
             (self.convolution.weight + today).flatten(1),
