@@ -17,7 +17,9 @@ from xstefa.errors import LayoutError, OptionError, RangeError, TrainingError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.evaluate import METRICS, score
 from xstefa.evaluation.holdout import (
+    AllTests,
     HashedSites,
+    NamedSites,
     Period,
     RandomGroups,
     RandomSites,
@@ -128,6 +130,9 @@ def test_roles_claim_nothing_of_other_names(basins, model):
     names = np.array([f"{number:08d}" for number in range(40)])
     out = roles(trained | rule, names)
     np.testing.assert_array_equal(out == 2, held_out(names))
+    both = {"held_out": AllTests((HashedSites(), NamedSites(("00000007",)))).to_dict()}
+    expected = held_out(names) | (names == "00000007")
+    np.testing.assert_array_equal(roles(trained | both, names) == 2, expected)
     others = np.array([f"{kind}{name}" for kind, name in zip("ab" * 20, names, strict=True)])
     assert not roles(trained | rule, others).any()
     assert roles({"holdout": "xstefa-release-1"}, ids, named=False).tolist() == [0, 0, 0]

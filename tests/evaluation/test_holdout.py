@@ -18,11 +18,13 @@ from xstefa.evaluation.holdout import (
     HUC02_REGIONS,
     PUB,
     PUR,
+    TEST_SALT,
     AllTests,
     FewSites,
     Fold,
     HashedSites,
     Holdout,
+    NamedSites,
     Period,
     RandomGroups,
     RandomSites,
@@ -145,6 +147,20 @@ def test_all_tests_leave_nothing_that_is_tested():
     tested = [f.test_sites for part in parts for f in part.folds(sites)]
     assert (fold.test_sites == np.any(tested, axis=0)).all()
     assert (fold.train_sites == ~fold.test_sites).all()
+
+
+def test_sites_held_out_by_name_and_by_several_rules():
+    sites = sites_of([f"{i}" for i in range(40)])
+    rule = AllTests((NamedSites(("3", "elsewhere")), HashedSites(), HashedSites(salt=TEST_SALT)))
+    (fold,) = rule.folds(sites)
+    expected = held_out(sites.ids) | held_out(sites.ids, salt=TEST_SALT) | (sites.ids == "3")
+    assert (fold.test_sites == expected).all()
+    assert 3 < expected.sum() < 40
+    assert (
+        Holdout.from_dict(json.loads(json.dumps(rule.to_dict()))).named(sites.ids) == expected
+    ).all()
+    assert not AllTests((NamedSites(("x",)),)).folds(sites)[0].test_sites.any()
+    assert not RandomSites().named(sites.ids).any()  # depends on what other sites there are
 
 
 def test_regions_of_the_paper():

@@ -20,6 +20,10 @@ from xstefa.errors import OptionError, TrainingError
 from xstefa.evaluation.sites import Mask, Sites, as_code
 
 RELEASE_SALT = "xstefa-release-1"
+"""Names the tenth of all sites that choices were made on: validation."""
+
+TEST_SALT = "xstefa-test-1"
+"""Names a second tenth, to be scored once, when all choices are made."""
 
 HUC02_REGIONS: tuple[tuple[str, ...], ...] = (
     ("1", "2"),
@@ -90,6 +94,10 @@ class Holdout(ABC):
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split, each fold under the number that `fold` takes."""
         return dict(enumerate(self.folds(sites)))
+
+    def named(self, ids: Iterable[str]) -> Mask:
+        """Mark the sites that are held out whatever else there is: by their names alone."""
+        return np.zeros(len(list(ids)), dtype=bool)
 
     def __and__(self, other: Holdout) -> Both:
         return Both(self, other)
@@ -208,9 +216,33 @@ class HashedSites(Holdout):
 
     def folds(self, sites: Sites) -> tuple[Fold, ...]:
         """Split into one fold, which tests nothing if the hash holds out none of the sites."""
+        return (_over_sites(f"held out by {self.salt}", self.named(sites.ids), sites),)
+
+    def named(self, ids: Iterable[str]) -> Mask:
+        """Mark them by the hash."""
         _check_fraction(self.fraction)
-        out = held_out(sites.ids, fraction=self.fraction, salt=self.salt)
-        return (_over_sites(f"held out by {self.salt}", out, sites),)
+        return held_out(ids, fraction=self.fraction, salt=self.salt)
+
+
+@dataclass(frozen=True)
+class NamedSites(Holdout):
+    """Sites held out by name: all gauges of one river, for instance.
+
+    Parameters
+    ----------
+    names : tuple of str
+        As the data name their sites. Those that a dataset does not have hold out nothing.
+    """
+
+    names: tuple[str, ...]
+
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split into one fold, which tests nothing if none of the sites is named."""
+        return (_over_sites("named sites", self.named(sites.ids), sites),)
+
+    def named(self, ids: Iterable[str]) -> Mask:
+        """Mark them."""
+        return np.isin(list(ids), self.names)
 
 
 @dataclass(frozen=True)
@@ -384,9 +416,14 @@ class AllTests(Holdout):
     holdouts: tuple[Holdout, ...]
 
     def folds(self, sites: Sites) -> tuple[Fold, ...]:
-        """Split into one fold."""
+        """Split into one fold, which tests nothing if none of the holdouts does."""
         tested = [fold.test_sites for holdout in self.holdouts for fold in holdout.folds(sites)]
-        return (_over_sites("all tests", np.any(tested, axis=0), sites).check(),)
+        return (_over_sites("all tests", np.any(tested, axis=0), sites),)
+
+    def named(self, ids: Iterable[str]) -> Mask:
+        """Mark those that any of the holdouts marks."""
+        ids = list(ids)
+        return np.any([holdout.named(ids) for holdout in self.holdouts], axis=0)
 
 
 @dataclass(frozen=True)
@@ -453,7 +490,7 @@ PUR = Regions("huc_02", HUC02_REGIONS)
 _KINDS: dict[str, type[Holdout]] = {
     kind.__name__: kind
     for kind in (
-        RandomGroups, RandomSites, HashedSites, Regions, Period, TimeBlocks,
+        RandomGroups, RandomSites, HashedSites, NamedSites, Regions, Period, TimeBlocks,
         Both, OneFold, AllTests, FewSites,
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xstefa.binding import plan
 from xstefa.binding.match import describe, match_target
 from xstefa.errors import TrainingError, XstefaWarning
-from xstefa.evaluation.holdout import held_out
+from xstefa.evaluation.holdout import Holdout, held_out
 from xstefa.schema import Schema
 
 UNKNOWN, SEEN, HELD_OUT = 0, 1, 2
@@ -146,8 +146,8 @@ def _roles_in(
         published = [_published(site) for site in ids]
         alike = np.array([bool(_PUBLISHED.fullmatch(site)) for site in published], dtype=bool)
         out = alike & held_out(published, salt=salt)
-    elif named and isinstance(rule, Mapping) and rule.get("kind") == "HashedSites":
-        out = alike & held_out(ids, fraction=rule["fraction"], salt=rule["salt"])
+    elif named and isinstance(rule, Mapping):
+        out = alike & Holdout.from_dict(rule).named(ids)
     return np.select([seen, out], [SEEN, HELD_OUT], UNKNOWN).astype(np.int8)
 
 
