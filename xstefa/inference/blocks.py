@@ -155,7 +155,7 @@ def plan_blocks(
 
 def _reach(span: int, steps: int, policy: WindowPolicy) -> int:
     """Return how many steps a block of `span` steps reads, of a record of `steps`."""
-    return span if span >= steps else min(steps, span + policy.length + policy.spin_up)
+    return span if span >= steps else min(steps, span + policy.longest + policy.spin_up)
 
 
 def _spans(
@@ -217,6 +217,7 @@ def _held(
 def advice(blocks: Blocks, *, time: str, policy: WindowPolicy, values: int) -> str | None:
     """Say what is wrong with the chunks of the input, and the call that helps, if anything is."""
     fix = "; ".join(_rewriting(blocks, time=time, values=values))
+    read = min(policy.longest, blocks.sizes[time])
     if blocks.reads > TOLERATED_READS and blocks.reads * blocks.stored > TOLERATED_BYTES:
         return (
             f"The input is chunked across the map rather than along time, so each of its chunks is "
@@ -227,7 +228,7 @@ def advice(blocks: Blocks, *, time: str, policy: WindowPolicy, values: int) -> s
         return (
             f"Each block of the prediction needs {blocks.held / 2**30:.1f} GiB of the input's "
             f"chunks in memory at once, because they are wide in space and short in time (a window "
-            f"is {policy.length} days). If memory is short, rewrite the input once and predict "
+            f"is {read} days). If memory is short, rewrite the input once and predict "
             f"from the copy: {fix}"
         )
     return None

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from dask import threaded
+from numpy.typing import NDArray
 
 from xstefa.errors import OptionError
 from xstefa.inference.answers import Answer, Members
-from xstefa.inference.windows import Days, Floats, bridge
+from xstefa.inference.windows import Days, Floats, Known, bridge
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
 from xstefa.options import require_gpu
@@ -253,7 +254,8 @@ class Engine:
             static = bounded(static, spec.schema, spec.ranges)
         policy = spec.windows
         windows, _, _ = policy.needed(out, record)
-        ends = {"first": int(record[0]), "last": int(record[-1])}
+        last = out[-1] if policy.causal else record[-1]
+        ends = {"first": int(record[0]), "last": int(last)}
         starts = [policy.start(k, **ends) for k in windows]
         forcing, days = _unbroken(forcing, days)
         positions = [_positions(days, policy.reads(k, **ends)) for k in windows]
@@ -262,20 +264,19 @@ class Engine:
         required = np.array([v.required for v in spec.schema.forcings]) & readable
         required &= answer.needs_required  # of no variable at all, every day is spun up
         blend = [policy.weight(k, out) for k in windows]
-        share = np.empty((len(forcing), len(windows)), dtype=np.float32)
         answerable = np.empty((len(forcing), len(windows)), dtype=bool)
-        spun_up = []
+        spun_up: list[Known] = []
+        shares: list[Floats] = []
         known = np.isfinite(forcing)
         for column, (inside, where) in enumerate(positions):
             seen = known[:, where] & inside[:, None]
-            share[:, column] = seen[..., readable].sum(axis=(1, 2)) / (
-                policy.length * readable.sum()
-            )
             used = np.flatnonzero(blend[column])
-            spun_up.append(policy.spun_up(seen[..., required])[:, out[used] - starts[column]])
-            answerable[:, column] = (share[:, column] > 0) & spun_up[column].any(axis=1)
+            asked = out[used] - starts[column]
+            shares.append(policy.coverage(seen[..., readable])[:, asked])
+            spun_up.append(policy.spun_up(seen[..., required])[:, asked])
+            answerable[:, column] = (spun_up[column] & (shares[column] > 0)).any(axis=1)
         del known
-        if answer.needs_required:
+        if answer.needs_required and not policy.causal:
             forcing = bridge(forcing)
 
         width = answer.width(spec)
@@ -283,16 +284,16 @@ class Engine:
         values = np.zeros((len(forcing), *extent, width), dtype=np.float32)
         weights = np.zeros((len(forcing), *extent), dtype=np.float32)
         coverage = np.zeros_like(weights)
-        shared = np.zeros(extent, dtype=np.float32)
         for column, weight in enumerate(blend):
-            part = weight if answer.daily else weight.sum()
-            coverage += share[:, column, *(None,) * len(extent)] * part
-            shared = shared + part
-        coverage /= shared
+            if answer.daily:
+                used = np.flatnonzero(weight)
+                coverage[:, used] += shares[column] * weight[used]
+            else:
+                coverage += shares[column].mean(axis=1) * weight.sum()
+        coverage /= sum(weight if answer.daily else weight.sum() for weight in blend)
 
-        rows = np.argwhere(answerable)
-        for begin, batch in self._batches(answer, forcing, static, rows, positions):
-            for (site, column), result in zip(rows[begin : begin + len(batch)], batch, strict=True):
+        for rows, batch in self._batches(answer, forcing, static, answerable, positions):
+            for (site, column), result in zip(rows, batch, strict=True):
                 weight = blend[column]
                 if answer.daily:
                     used = np.flatnonzero(weight)
@@ -312,15 +313,20 @@ class Engine:
         answer: Answer,
         forcing: Floats,
         static: Floats,
-        rows: np.ndarray[tuple[int, int], np.dtype[np.int64]],
-        positions: list[tuple[np.ndarray, np.ndarray]],
-    ) -> Iterator[tuple[int, Floats]]:
-        """Run rows of (site, window) in batches; yield where each begins, and its answers."""
+        answerable: Known,
+        positions: list[tuple[Known, Days]],
+    ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """Run windows in batches; yield the site and number of each, and their answers."""
         scaler = self.key.model.spec.scaler
+        lengths = np.array([len(where) for _, where in positions])
+        rows = np.argwhere(answerable)
+        rows = rows[np.argsort(lengths[rows[:, 1]], kind="stable")]
         begin = 0
         while begin < len(rows):
             size = self._rows
             chosen = rows[begin : begin + size]
+            # Windows of a batch have one length.
+            chosen = chosen[lengths[chosen[:, 1]] == lengths[chosen[0, 1]]]
             sites = chosen[:, 0]
             inside = np.stack([positions[column][0] for column in chosen[:, 1]])
             where = np.stack([positions[column][1] for column in chosen[:, 1]])
@@ -331,14 +337,17 @@ class Engine:
                 gathered[..., i] = moments.standardise(gathered[..., i])
             for i, moments in enumerate(scaler.statics.values()):
                 attributes[..., i] = moments.standardise(attributes[..., i])
-            # Kernels of a GPU differ with the number of rows, so there it is always the same.
+            # Kernels of a GPU differ with the number of rows, so there it is always the same; a
+            # causal network takes care of the rows itself.
             filled = -(-len(chosen) // ROWS) * ROWS if self.device == "cpu" else size
+            if self.device == "cpu" and self.key.model.spec.windows.causal:
+                filled = len(chosen)
             try:
                 result = self._run(answer, _pad(gathered, filled), _pad(attributes, filled))
             except (MemoryError, RuntimeError) as error:
                 self._shrink(size, error)
                 continue
-            yield begin, result[: len(chosen)]
+            yield chosen, result[: len(chosen)]
             begin += len(chosen)
 
     def _run(self, answer: Answer, forcing: Floats, static: Floats) -> Floats:
@@ -384,7 +393,7 @@ def _unbroken(forcing: Floats, days: Days) -> tuple[Floats, Days]:
     return full, every
 
 
-def _positions(days: Days, wanted: Days) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], Days]:
+def _positions(days: Days, wanted: Days) -> tuple[Known, Days]:
     """Where the days that a window reads lie in `days`: which are there, and their positions."""
     where = np.minimum(np.searchsorted(days, wanted), len(days) - 1)
     return days[where] == wanted, where

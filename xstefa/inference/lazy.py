@@ -397,7 +397,7 @@ def _cut(
     block_bytes = BLOCK_BYTES
     if not is_lazy(dataset[n] for n in forcings):
         shared = 4 * values * math.prod(sizes.values()) // (BLOCKS_PER_CORE * (os.cpu_count() or 1))
-        worthwhile = 4 * values * spec.windows.length * ROWS
+        worthwhile = 4 * values * min(spec.windows.longest, last - first) * ROWS
         block_bytes = min(BLOCK_BYTES, max(shared, worthwhile))
     stored = [
         Stored(

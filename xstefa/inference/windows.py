@@ -1,19 +1,24 @@
-"""Windows anchored to the calendar, so that no chunking or selection can move them."""
+"""Windows anchored to the calendar, or whole records, so that no chunking can move them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xstefa.typed import Count, Natural
+from xstefa.errors import ModelError
+from xstefa.typed import Count, Natural, build
 
 Days = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Known = NDArray[np.bool_]
 
 YEAR = 365
+
+MOST_DAYS = 10**6
 
 BRIDGED = 3
 """Days of the longest gap that is filled."""
@@ -52,10 +57,26 @@ class WindowPolicy:
                 f"spin_up={self.spin_up} and blend={self.blend}; shorten them"
             )
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> WindowPolicy:
+        """Read parsed JSON; what has a span is a `SegmentPolicy`."""
+        kind = SegmentPolicy if "span" in content else WindowPolicy
+        return build(kind, content, error=ModelError, fix="")
+
+    @property
+    def causal(self) -> bool:
+        """Whether no answer depends on later days."""
+        return False
+
     @property
     def stride(self) -> int:
         """Days each window answers for."""
         return self.length - self.spin_up - self.blend
+
+    @property
+    def longest(self) -> int:
+        """Most days that a window reads in prediction."""
+        return self.length
 
     def over(self, days: Days) -> range:
         """Return the numbers of the windows that answer for a record.
@@ -112,10 +133,19 @@ class WindowPolicy:
         ----------
         known : ndarray of bool, shape (site, length, variable)
         """
-        counts = np.zeros((len(known), self.length + 1, known.shape[-1]), dtype=np.int32)
-        np.cumsum(known, axis=1, out=counts[:, 1:])
-        since = np.maximum(np.arange(self.length) - self.spin_up, 0)
-        return np.asarray((2 * (counts[:, 1:] - counts[:, since]) > self.spin_up).all(axis=-1))
+        return np.asarray((2 * _recent(known, self.spin_up + 1) > self.spin_up).all(axis=-1))
+
+    def coverage(self, known: Known) -> Floats:
+        """Return the share of the forcings known behind each day's answer, shape (site, length).
+
+        In a window that is read as a whole it is that of the window.
+
+        Parameters
+        ----------
+        known : ndarray of bool, shape (site, length, variable)
+        """
+        share = known.sum(axis=(1, 2), dtype=np.int64) / np.float32(np.prod(known.shape[1:]))
+        return np.broadcast_to(share.astype(np.float32)[:, None], known.shape[:2])
 
     def answerable(self, record: Days) -> Known:
         """Return for which days of a record without missing values there is an answer.
@@ -149,6 +179,84 @@ class WindowPolicy:
         days = np.concatenate(ends)
         # What bridges a gap at either end of them lies beyond it.
         return windows, max(int(days.min()) - BRIDGED, first), min(int(days.max()) + BRIDGED, last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentPolicy(WindowPolicy):
+    """How a model that looks back only reads a record: in segments, each day once.
+
+    Segment ``k`` answers for the days ``[k * span, (k + 1) * span)`` counted from 1970-01-01 and
+    reads `spin_up` days before them, but nothing before the record begins; without a span there is
+    one segment, the record. Nothing is read after the last day answered for.
+
+    Parameters
+    ----------
+    length : int
+        Days of a window in training.
+    spin_up : int
+        Days in training whose answers do not count; days read before a segment.
+    span : int, optional
+        Days a segment answers for.
+    """
+
+    length: Count = 1095
+    spin_up: Natural = 365
+    blend: Natural = 0
+    span: Count | None = None
+
+    @property
+    def causal(self) -> bool:
+        """Whether no answer depends on later days."""
+        return True
+
+    @property
+    def stride(self) -> int:
+        """Days each segment answers for; of whole records, more than any has."""
+        return self.span or MOST_DAYS
+
+    @property
+    def longest(self) -> int:
+        """Most days that a segment reads."""
+        return self.stride + self.spin_up
+
+    def over(self, days: Days) -> range:
+        """Return the numbers of the segments that answer for a record."""
+        return super(SegmentPolicy, self).over(days) if self.span else range(1)
+
+    def start(self, window: int, *, first: int, last: int) -> int:
+        """Return the first day segment number `window` reads in a record that begins at `first`."""
+        return max(window * self.span - self.spin_up, first) if self.span else first
+
+    def reads(self, window: int, *, first: int, last: int) -> Days:
+        """Return the days that segment number `window` reads of those up to `last`."""
+        end = min((window + 1) * self.span - 1, last) if self.span else last
+        return np.arange(self.start(window, first=first, last=last), end + 1, dtype=np.int64)
+
+    def weight(self, window: int, days: Days) -> Floats:
+        """Return 1 for the days that segment number `window` answers for, else 0."""
+        if not self.span:
+            return np.ones(len(days), dtype=np.float32)
+        return super(SegmentPolicy, self).weight(window, days)
+
+    def coverage(self, known: Known) -> Floats:
+        """Return the share of the forcings known on each day and in the spin-up before it."""
+        behind = np.minimum(np.arange(known.shape[1]), self.spin_up) + 1
+        counts = _recent(known, self.spin_up + 1).sum(axis=-1)
+        return (counts / np.float32(known.shape[-1] * behind)).astype(np.float32)
+
+    def needed(self, out: Days, record: Days) -> tuple[list[int], int, int]:
+        """Return which segments answer for the days `out`, and the first and last day they read."""
+        windows = [k for k in self.over(record) if self.weight(k, out).any()]
+        ends = {"first": int(record[0]), "last": int(out[-1])}
+        return windows, self.start(windows[0], **ends), ends["last"]
+
+
+def _recent(known: Known, days: int) -> NDArray[np.int32]:
+    """Count what is known on each day and those before it, `days` in all."""
+    counts = np.zeros((len(known), known.shape[1] + 1, known.shape[2]), dtype=np.int32)
+    np.cumsum(known, axis=1, out=counts[:, 1:])
+    since = np.maximum(np.arange(known.shape[1]) + 1 - days, 0)
+    return counts[:, 1:] - counts[:, since]
 
 
 def bridge(values: Floats) -> Floats:

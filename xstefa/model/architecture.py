@@ -10,8 +10,18 @@ from xstefa.typed import Count, Finite, Natural, Positive, Share
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSize:
-    """Keyword arguments of `xstefa.model.encoder.Encoder` beside the variable counts."""
+    """Sizes of the encoder.
 
+    Attributes
+    ----------
+    attention : {"bidirectional", "causal"}
+        `xstefa.model.encoder.Encoder`, that of the paper, reads a window as a whole and places its
+        days by a table of `positions`; `xstefa.model.causal.CausalEncoder` looks back only, over a
+        `band` of days.
+    """
+
+    attention: Literal["bidirectional", "causal"] = "bidirectional"
+    band: Count = 128
     width: Count = 256
     layers: Count = 4
     heads: Count = 4
@@ -25,6 +35,13 @@ class EncoderSize:
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
+        if self.band % 64:
+            raise ValueError(f"band must be a multiple of 64 days, found {self.band}")
+
+    @property
+    def causal(self) -> bool:
+        """Whether no day sees later ones."""
+        return self.attention == "causal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         names = (*self.schema.forcing_names, *self.schema.static_names)
         encoder, architecture = self.architecture.encoder, self.architecture
-        longest = self.windows.length if encoder is None else encoder.positions - 1
+        placed = encoder is not None and not encoder.causal
+        longest = encoder.positions - 1 if encoder and placed else self.windows.length
         targets = {None, *(target.name for target in self.schema.targets)}
         rules = {
             "architecture.forcings": architecture.forcings == len(self.schema.forcings),

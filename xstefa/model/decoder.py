@@ -51,6 +51,9 @@ class Decoder(nn.Module):
     recurrent : bool
         Whether there are the LSTM and its LayerNorm; without, the variables are projected from the
         representation itself, as published checkpoints without decoder layers do.
+    both_ways : bool
+        Whether the LSTM also reads the days from the last to the first, half of its width each
+        way: behind an encoder that looks back only, what fills a gap has to see its far end.
     """
 
     def __init__(
@@ -61,9 +64,13 @@ class Decoder(nn.Module):
         width: int = 256,
         hidden: int = 64,
         recurrent: bool = True,
+        both_ways: bool = False,
     ) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(width, width, batch_first=True) if recurrent else None
+        size = width // 2 if both_ways else width
+        self.lstm = (
+            nn.LSTM(width, size, batch_first=True, bidirectional=both_ways) if recurrent else None
+        )
         self.norm = nn.LayerNorm(width) if recurrent else None
         self.project_forcing = VariableProjection(variables=forcings, width=width, hidden=hidden)
         self.project_static = VariableProjection(variables=statics, width=width, hidden=hidden)

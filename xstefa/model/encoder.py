@@ -47,6 +47,10 @@ class EncoderLayer(nn.Module):
         """Map tokens (B, L, d) to tokens (B, L, d); those behind `length` are padding."""
         qkv = kernels.apply(self.project_in, tokens)
         attended = kernels.attention(qkv, heads=self.heads, length=length or tokens.shape[1])
+        return self._after(attended, tokens)
+
+    def _after(self, attended: Tensor, tokens: Tensor) -> Tensor:
+        """Return what follows attention: projection and feed-forward, each added and normalised."""
         tokens = self.norm1(self._added(self.project_out, attended, tokens))
         inner = self._drop(kernels.apply(self.linear1, tokens, activation=self.activation))
         return self.norm2(self._added(self.linear2, inner, tokens))

@@ -88,3 +88,55 @@ def attention(qkv: Tensor, *, heads: int, length: int) -> Tensor:
         mask = mask.masked_fill(behind, -torch.inf)
     found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return found.transpose(1, 2).reshape(batch, padded, triple // 3)
+
+
+def banded_attention(
+    query: Tensor, past: Tensor, site: Tensor, bias: Tensor, *, heads: int
+) -> Tensor:
+    """Attention of each day to itself, to a band of days before it and to the site.
+
+    Days are taken in blocks: the queries of one block against the keys of the blocks that its band
+    touches. The work grows linearly with the days.
+
+    Parameters
+    ----------
+    query : Tensor, shape (B, T, d)
+        Queries of all heads.
+    past : Tensor, shape (B, band + T, 2 d)
+        Keys and values of the band before the first day, and of the days.
+    site : Tensor, shape (B, 1, 2 d)
+        Key and value of the site.
+    bias : Tensor, shape (heads, block, band + block)
+        Added to the scores of a block's queries (rows) with the site (first column) and the days
+        after the first of the band; -inf forbids. The band is a whole number of blocks.
+    heads : int
+
+    Returns
+    -------
+    Tensor, shape (B, T, d)
+    """
+    batch, days, width = query.shape
+    _, block, keys = bias.shape
+    blocks = -(-days // block)
+    behind = blocks * block - days
+    if behind:
+        query = functional.pad(query, (0, 0, 0, behind))
+        past = functional.pad(past, (0, 0, 0, behind))
+    pieces = past.unflatten(1, (-1, block))
+    shifts = keys // block
+    # The first day of the band lies beyond it for all queries of the block: the site's place.
+    windows = torch.cat(
+        [
+            site[:, None].expand(-1, blocks, -1, -1),
+            pieces[:, :blocks, 1:],
+            *(pieces[:, shift : shift + blocks] for shift in range(1, shifts)),
+        ],
+        dim=2,
+    )
+    split = (heads, width // heads)
+    asked = query.reshape(batch * blocks, block, *split).transpose(1, 2)
+    key, value = windows.view(batch * blocks, keys, 2, *split).permute(2, 0, 3, 1, 4)
+    found = functional.scaled_dot_product_attention(
+        asked, key, value, attn_mask=bias.to(query.dtype)[None]
+    )
+    return found.transpose(1, 2).reshape(batch, blocks * block, width)[:, :days]

@@ -7,10 +7,19 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from xstefa.model.architecture import Architecture
+from xstefa.model.architecture import Architecture, EncoderSize
+from xstefa.model.causal import CausalEncoder
 from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder
 from xstefa.model.heads import build_head
+from xstefa.model.heads.recurrent import Head, State
+
+# Days that a record runs through the network at a time, where nothing is learned: what they write
+# stays in the cache. In whole blocks of attention.
+PIECE = 384
+
+# Rows in which heads run: recurrent kernels may round the last few rows of a batch otherwise.
+ROWS = 16
 
 
 class StefaLand(nn.Module):
@@ -25,13 +34,13 @@ class StefaLand(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         forcings, statics = architecture.forcings, architecture.statics
-        self.encoder: Encoder | None = None
+        self.encoder: Encoder | CausalEncoder | None = None
         self.decoder: Decoder | None = None
         width = 0
         if architecture.encoder is not None:
             size = architecture.encoder
             width = size.width
-            self.encoder = Encoder(forcings=forcings, statics=statics, **asdict(size))
+            self.encoder = build_encoder(size, forcings=forcings, statics=statics)
             if architecture.decoder:
                 self.decoder = Decoder(
                     forcings=forcings,
@@ -39,6 +48,7 @@ class StefaLand(nn.Module):
                     width=width,
                     hidden=size.hidden,
                     recurrent=architecture.recurrent,
+                    both_ways=size.causal,
                 )
         head = architecture.head
         self.scale = 1.0 if head is None else head.scale
@@ -63,6 +73,11 @@ class StefaLand(nn.Module):
             mask[..., -1] = True
         return self.encoder(forcing, static, mask).days
 
+    @property
+    def causal(self) -> bool:
+        """Whether no answer depends on later days, and a record can be read piece by piece."""
+        return not isinstance(self.encoder, Encoder)
+
     def members(self, forcing: Tensor, static: Tensor) -> Tensor:
         """Predict the target in its canonical unit with each head, shape (B, T, heads).
 
@@ -72,10 +87,77 @@ class StefaLand(nn.Module):
         static : Tensor, shape (B, S)
             Standardised; NaN where missing.
         """
-        days = self.represent(forcing, static)
-        answers = [head(forcing, static, days) for head in self.heads]
-        return torch.stack(answers, dim=-1) * self.scale + self.offset
+        if torch.is_grad_enabled() or not self.causal:
+            days = self.represent(forcing, static)
+            answers = [head(forcing, static, days) for head in self.heads]
+            return torch.stack(answers, dim=-1) * self.scale + self.offset
+        found, state = [], None
+        for piece in forcing.split(PIECE, dim=1):
+            answer, state = self.advance(piece, static, state)
+            found.append(answer)
+        return torch.cat(found, dim=1)
+
+    def advance(self, forcing: Tensor, static: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Predict a piece of a record as `members` does, and return what the next begins with.
+
+        Parameters
+        ----------
+        forcing, static
+            As for `members`.
+        state : State or None
+            What the piece before returned, under the names of the parts; None begins a record.
+        """
+        assert self.causal
+        days: Tensor | None = None
+        after: State = {}
+        if isinstance(self.encoder, CausalEncoder):
+            encoded, carried = self.encoder.advance(forcing, static, _of("encoder", state))
+            days = encoded.days
+            after |= _named("encoder", carried)
+        rows, answers = len(forcing), []
+        forcing, static = _rounded_up(forcing), _rounded_up(static)
+        days = None if days is None else _rounded_up(days)
+        for i, head in enumerate(self.heads):
+            assert isinstance(head, Head)
+            before = _of(f"head{i}", state)
+            if before is not None:
+                before = {name: _rounded_up(tensor) for name, tensor in before.items()}
+            answer, carried = head.advance(forcing, static, days, before)
+            answers.append(answer[:rows])
+            after |= _named(f"head{i}", {name: t[:rows] for name, t in carried.items()})
+        return torch.stack(answers, dim=-1) * self.scale + self.offset, after
 
     def forward(self, forcing: Tensor, static: Tensor) -> Tensor:
         """Predict the target, shape (B, T): the mean of `members`."""
         return self.members(forcing, static).mean(-1)
+
+
+def build_encoder(size: EncoderSize, *, forcings: int, statics: int) -> Encoder | CausalEncoder:
+    """Build the encoder of these sizes."""
+    sizes = asdict(size)
+    del sizes["attention"]
+    if not size.causal:
+        del sizes["band"]
+        return Encoder(forcings=forcings, statics=statics, **sizes)
+    for name in ("positions", "static_masked_as", "static_masked_rows"):
+        del sizes[name]
+    return CausalEncoder(forcings=forcings, statics=statics, **sizes)
+
+
+def _rounded_up(rows: Tensor) -> Tensor:
+    """Fill up to whole multiples of `ROWS` with rows of zeros, where nothing is learned."""
+    behind = -len(rows) % ROWS
+    if not behind or torch.is_grad_enabled():
+        return rows
+    return torch.cat([rows, rows.new_zeros(behind, *rows.shape[1:])])
+
+
+def _of(part: str, state: State | None) -> State | None:
+    """Return the state of one part of the network."""
+    if state is None:
+        return None
+    return {n.removeprefix(f"{part}."): t for n, t in state.items() if n.startswith(f"{part}.")}
+
+
+def _named(part: str, state: State) -> State:
+    return {f"{part}.{name}": tensor for name, tensor in state.items()}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xstefa.errors import ModelError
 from xstefa.model.arithmetic import plain_float32
+from xstefa.model.causal import CausalEncoder
 from xstefa.model.checkpoint import Model
 from xstefa.model.encoder import Encoder, Representation
 from xstefa.model.network import StefaLand
@@ -87,6 +88,10 @@ def _encoded(
             fix="choose one of xstefa.list_models() that is no baseline",
         )
     _check(model, encoder, forcing, static, hide_forcing, hide_static)
+    values = forcing.to(torch.float32), static.to(torch.float32)
+    if isinstance(encoder, CausalEncoder):
+        with torch.no_grad(), plain_float32():
+            return encoder(*values, hide_forcing, hide_static)
     if published_static_mask and len(static) > len(encoder.embed_static.masked):
         raise ModelError(
             variable="published_static_mask",
@@ -96,8 +101,7 @@ def _encoded(
         )
     with torch.no_grad(), plain_float32():
         return encoder(
-            forcing.to(torch.float32),
-            static.to(torch.float32),
+            *values,
             hide_forcing,
             hide_static,
             published_static_mask=published_static_mask,
@@ -106,7 +110,7 @@ def _encoded(
 
 def _check(
     model: Model,
-    encoder: Encoder | None,
+    encoder: Encoder | CausalEncoder | None,
     x: Tensor,
     c: Tensor,
     mask_x: Tensor | None,
@@ -114,8 +118,8 @@ def _check(
 ) -> None:
     """Compare shapes and kinds with what the model reads."""
     forcings, statics = len(model.schema.forcings), len(model.schema.statics)
-    longest = math.inf if encoder is None else len(encoder.position) - 1
-    limit = "" if encoder is None else f" with T at most {longest}"
+    longest = len(encoder.position) - 1 if isinstance(encoder, Encoder) else math.inf
+    limit = f" with T at most {longest}" if isinstance(encoder, Encoder) else ""
     expected = {
         "x": (x, f"(B, T, {forcings}){limit}"),
         "c": (c, f"({len(x)}, {statics})"),

@@ -258,7 +258,7 @@ def finetune_material(
         weights=[site_weights(record, recipe=recipe, head=variant.size) for record in known],
         token_dropout=recipe.token_dropout,
         centred=recipe.centred,
-        stride=recipe.stride or windows.stride,
+        stride=recipe.stride or windows.length - windows.spin_up - windows.blend,
         cache=recipe.cache,
         encoding=recipe.encoding,
         name=name or f"{target.name}-{variant.size.kind}",

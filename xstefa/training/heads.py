@@ -137,7 +137,7 @@ def train_head(
     hidden = frozenset(v.name for v in (*schema.forcings, *schema.statics)) - set(tokens)
     streaming = any(stream is not None for stream in streams or ())
     job = _Job(
-        records=[r.without(hidden, schema).bridged().standardised(spec.scaler) for r in records],
+        records=[_readable(record, hidden, spec) for record in records],
         streams=streams if streaming else None,
         weigh=weigh,
         hidden=hidden,
@@ -279,9 +279,15 @@ def _prepared(record: Record, *, job: _Job, raw: bool) -> tuple[Record, Floats |
     """Return a record as the network reads it, and its site weights."""
     weights = None if job.weigh is None else job.weigh(record)
     if raw:
-        record = record.without(job.hidden, job.spec.schema).bridged()
-        record = record.standardised(job.spec.scaler)
+        record = _readable(record, job.hidden, job.spec)
     return record, weights
+
+
+def _readable(record: Record, hidden: frozenset[str], spec: ModelSpec) -> Record:
+    """Return a record as the network reads it in prediction."""
+    record = record.without(hidden, spec.schema)
+    # What bridges a gap knows its far end.
+    return (record if spec.windows.causal else record.bridged()).standardised(spec.scaler)
 
 
 def _network(job: _Job) -> StefaLand:

@@ -45,7 +45,7 @@ class Direct(Head):
         self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
     ) -> tuple[Tensor, State]:
         """Predict the target, shape (B, T), from the representation (B, T, d)."""
-        memory = None if state is None else (state["hidden"], state["cell"])
+        memory = None if state is None else (state["hidden"][None], state["cell"][None])
         tokens, (hidden, cell) = self.lstm(days, memory)
         answer = linked(self.project(self.norm(tokens)).squeeze(-1), self.link)
-        return answer, {"hidden": hidden, "cell": cell}
+        return answer, {"hidden": hidden[0], "cell": cell[0]}

@@ -27,7 +27,7 @@ def linked(values: Tensor, link: str) -> Tensor:
 
 
 State: TypeAlias = dict[str, Tensor]
-"""What a head or encoder carries from one piece of a record to the next, by name."""
+"""What a head or encoder carries from one piece of a record to the next: by name, sites first."""
 
 
 class Head(nn.Module):
@@ -107,8 +107,8 @@ class RecurrentHead(Head):
             forcing, memory = functional.pad(forcing, (0, 0, before, 0)), None
         else:
             forcing = torch.cat([state["forcing"], forcing], dim=1)
-            memory = state["hidden"], state["cell"]
+            memory = state["hidden"][None], state["cell"][None]
         states, (hidden, cell) = self.lstm(self.combine(forcing, static, days), memory)
         answer = linked(self.output(self.dropout(states)).squeeze(-1), self.link)
         recent = forcing[:, forcing.shape[1] - before :]
-        return answer, {"forcing": recent, "hidden": hidden, "cell": cell}
+        return answer, {"forcing": recent, "hidden": hidden[0], "cell": cell[0]}

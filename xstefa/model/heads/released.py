@@ -57,8 +57,8 @@ class Released(Head):
         read = raw
         if self.adapter is not None:
             read = torch.cat([self.adapter(days, forcing, static), raw], dim=-1)
-        memory = None if state is None else (state["hidden"], state["cell"])
+        memory = None if state is None else (state["hidden"][None], state["cell"][None])
         states, (hidden, cell) = self.lstm(self.before(read), memory)
         states = self.dropout(states)
         found = self.output(states + self.after(torch.cat([states, raw], dim=-1)))
-        return found.squeeze(-1), {"hidden": hidden, "cell": cell}
+        return found.squeeze(-1), {"hidden": hidden[0], "cell": cell[0]}

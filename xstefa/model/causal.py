@@ -1,0 +1,187 @@
+"""The encoder that looks back only: a record of any length is one sequence.
+
+A day attends to itself, to a band of days before it and to the site; the site attends to itself,
+else what a day knows would reach earlier days through it. There are no positions: scores fall with
+the lag (ALiBi, Press et al. 2022, arXiv:2108.12409), with another time constant in each head, so
+neither the date nor the length of a record changes an answer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xstefa.model import kernels
+from xstefa.model.embedding import VariableEmbedding
+from xstefa.model.encoder import EncoderLayer, Representation
+from xstefa.model.heads.recurrent import State
+
+BLOCK = 64
+"""Days whose attention is computed together."""
+
+# Sites that a CPU encodes at a time, so that what one layer writes is in the cache when the next
+# one reads it. All batches have this size: kernels round by the shape.
+SMALL_BATCH = 4
+
+
+class CausalLayer(EncoderLayer):
+    """A post-norm transformer layer, equations (9)-(12), over days and the site before them."""
+
+    def advance(
+        self, days: Tensor, site: Tensor, past: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map days (B, T, d) and site (B, 1, d).
+
+        `past` (B, band, 2 d) holds keys and values of the days before; what the next days need is
+        returned last.
+        """
+        width, band = days.shape[-1], past.shape[1]
+        qkv, own = kernels.apply(self.project_in, days), kernels.apply(self.project_in, site)
+        past = torch.cat([past.to(qkv.dtype), qkv[..., width:]], dim=1)
+        attended = kernels.banded_attention(
+            qkv[..., :width], past, own[..., width:], bias, heads=self.heads
+        )
+        # What attends to itself alone is its own value.
+        site = self._after(own[..., 2 * width :], site)
+        return self._after(attended, days), site, past[:, past.shape[1] - band :]
+
+
+class CausalEncoder(nn.Module):
+    """Days and site attributes to their joint representation, equations (4)-(13), looking back.
+
+    Parameters
+    ----------
+    forcings, statics : int
+        Number of dynamic and static variables, ``C`` and ``S``.
+    width, layers, heads, feedforward, hidden, activation, dropout
+        As for `xstefa.model.encoder.Encoder`.
+    band : int
+        Days that a day attends to, itself included; a multiple of 64. What lies further back
+        reaches it through the layers, and through the memory of the head.
+    """
+
+    bias: Tensor
+
+    def __init__(
+        self,
+        *,
+        forcings: int,
+        statics: int,
+        width: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        feedforward: int = 512,
+        hidden: int = 64,
+        band: int = 128,
+        activation: str = "relu",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.band = band
+        self.embed_forcing = VariableEmbedding(variables=forcings, width=width, hidden=hidden)
+        self.embed_static = VariableEmbedding(variables=statics, width=width, hidden=hidden)
+        self.layers = nn.ModuleList(
+            CausalLayer(
+                width=width,
+                heads=heads,
+                feedforward=feedforward,
+                activation=activation,
+                dropout=dropout,
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, width)
+        self.register_buffer("bias", fading(heads, band), persistent=False)
+
+    def forward(
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        mask_forcing: Tensor | None = None,
+        mask_static: Tensor | None = None,
+    ) -> Representation:
+        """Encode a record or window as a whole.
+
+        Parameters
+        ----------
+        forcing : Tensor, shape (B, T, C)
+        static : Tensor, shape (B, S)
+            Standardised; NaN where missing.
+        mask_forcing, mask_static : Tensor of bool, optional
+            True where a known value is to be hidden.
+
+        Returns
+        -------
+        Representation
+            Days (B, T, d) and site (B, d), which knows the attributes only.
+        """
+        if mask_forcing is not None:
+            forcing = forcing.masked_fill(mask_forcing, torch.nan)
+        if mask_static is not None:
+            static = static.masked_fill(mask_static, torch.nan)
+        return self.advance(forcing, static, None)[0]
+
+    def advance(
+        self, forcing: Tensor, static: Tensor, state: State | None
+    ) -> tuple[Representation, State]:
+        """Encode a piece of a record, and return what the next piece begins with.
+
+        Parameters
+        ----------
+        forcing, static
+            As for `forward`.
+        state : State or None
+            What the piece before returned: for each layer keys and values (B, band, 2 d). None
+            begins a record, before which there is nothing: keys and values of zero.
+        """
+        if not kernels.infers_on_cpu(forcing):
+            return self._advance(forcing, static, state)
+        found, states = [], []
+        for begin in range(0, len(forcing), SMALL_BATCH):
+            rows = slice(begin, begin + SMALL_BATCH)
+            before = None if state is None else {n: _full(t[rows]) for n, t in state.items()}
+            encoded, after = self._advance(_full(forcing[rows]), _full(static[rows]), before)
+            found.append(encoded)
+            states.append(after)
+        count = len(forcing)
+        days, site = (torch.cat(parts)[:count] for parts in zip(*found, strict=True))
+        joined = {name: torch.cat([s[name] for s in states])[:count] for name in states[0]}
+        return Representation(days=days, site=site), joined
+
+    def _advance(
+        self, forcing: Tensor, static: Tensor, state: State | None
+    ) -> tuple[Representation, State]:
+        days = self.embed_forcing(forcing) * self.width**0.5
+        site = self.embed_static(static).unsqueeze(1) * self.width**0.5
+        dtype = kernels.working_dtype(days)
+        days, site = days.to(dtype), site.to(dtype)
+        if state is None:
+            nothing = days.new_zeros(len(days), self.band, 2 * self.width)
+            state = {f"layer{i}": nothing for i in range(len(self.layers))}
+        after = {}
+        for layer, name in zip(self.layers, state, strict=True):
+            assert isinstance(layer, CausalLayer)
+            days, site, after[name] = layer.advance(days, site, state[name], self.bias)
+        days, site = (kernels.apply(self.project, self.norm(x)) for x in (days, site))
+        return Representation(days=days, site=site[:, 0]), after
+
+
+def fading(heads: int, band: int) -> Tensor:
+    """Return what is added to the scores, shape (heads, block, band + block).
+
+    Column 0 is the site, column j the day j - band from the block's first. Heads fade by
+    2 ** (-8 k / heads) a day of lag, k = 1, 2, ...: with four heads over 4, 16, 64 and 256 days.
+    """
+    lag = band + torch.arange(BLOCK)[:, None] - torch.arange(band + BLOCK)
+    slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
+    bias = (-slopes[:, None, None] * lag).masked_fill((lag < 0) | (lag >= band), -torch.inf)
+    bias[..., 0] = 0
+    return bias
+
+
+def _full(rows: Tensor) -> Tensor:
+    """Fill a batch up with rows of zeros."""
+    missing = SMALL_BATCH - len(rows)
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
