@@ -12,11 +12,12 @@ import xstefa
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.adapters import ADAPTERS
-from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
+from xstefa.model.architecture import Architecture, Driver, EncoderSize, HeadSize
 from xstefa.model.heads import HEADS, build_head
 from xstefa.model.heads.direct import Direct
 from xstefa.model.network import StefaLand
-from xstefa.model.variants import VARIANTS, direct_size, with_target_as_input
+from xstefa.model.scaler import Moments
+from xstefa.model.variants import DRIVERS, VARIANTS, direct_size, with_target_as_input
 from xstefa.schema import load_schema
 from xstefa.training.finetune import train_head
 from xstefa.training.loop import Schedule
@@ -24,7 +25,8 @@ from xstefa.training.pretrain import pretrain_encoder
 from xstefa.training.samples import Record, fit_scaler
 
 ENCODER = EncoderSize(width=16, layers=1, heads=2, feedforward=16, hidden=8, positions=60)
-C, S, DAYS = 3, 4, 40
+C, S, DAYS = 4, 4, 40
+WEATHER = tuple(Driver(column=i, moments=Moments(mean=5.0, std=5.0)) for i in range(3))
 
 
 def network(kind: str, **size: object) -> StefaLand:
@@ -33,7 +35,7 @@ def network(kind: str, **size: object) -> StefaLand:
         forcings=C,
         statics=S,
         encoder=None if kind == "lstm" else ENCODER,
-        head=HeadSize(kind=kind, hidden=8, **size),
+        head=HeadSize(kind=kind, hidden=8, drivers=WEATHER if kind == "hbv" else (), **size),
     )
     return StefaLand(architecture).eval()
 
@@ -115,7 +117,9 @@ def test_variants_name_heads() -> None:
 def trained_on() -> tuple[xstefa.Model, Record, WindowPolicy]:
     schema = load_schema()
     schema = with_target_as_input(
-        replace(schema, forcings=schema.forcings[:2], statics=schema.statics[:S]),
+        replace(
+            schema, forcings=tuple(map(schema.__getitem__, DRIVERS)), statics=schema.statics[:S]
+        ),
         schema.target("streamflow"),
     )
     random = np.random.default_rng(0)

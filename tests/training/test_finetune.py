@@ -15,8 +15,9 @@ from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.binding import bind
 from xstefa.errors import ModelError, OptionError, TrainingError, XstefaError
 from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites
+from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import create_model
-from xstefa.model.variants import VARIANTS, with_target_as_input
+from xstefa.model.variants import VARIANTS, physics_size, with_target_as_input
 from xstefa.schema import Alias, Target
 from xstefa.training.curves import plot_learning
 from xstefa.training.devices import Part
@@ -398,3 +399,12 @@ def test_windows_of_a_fold_keep_their_numbers(basins, foundation):
     places = np.isin(whole.numbers[0], part.numbers[0])
     np.testing.assert_array_equal(whole.starts[0][places], part.starts[0])
     assert kept[part.starts[0][:, 0]].all()
+
+
+def test_physics_says_what_it_needs(foundation) -> None:
+    size, tokens = HeadSize(kind="hbv"), foundation.schema.forcing_names
+    fewer = set(tokens) - {"potential_evapotranspiration"}
+    with pytest.raises(ModelError, match=r"potential_evapotranspiration.*head=.resconn"):
+        physics_size(size, spec=foundation.spec, tokens=fewer, target="streamflow")
+    with pytest.raises(ModelError, match=r"soil_moisture.*does not predict.*streamflow"):
+        physics_size(size, spec=foundation.spec, tokens=tokens, target="soil_moisture")

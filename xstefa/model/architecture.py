@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from xstefa.model.scaler import Moments
 from xstefa.typed import Count, Finite, Natural, Positive, Share
+
+WATER = (
+    "streamflow",
+    "evapotranspiration",
+    "snow_water_equivalent",
+    "soil_water_storage",
+    "groundwater_storage",
+)
+"""What heads of kind "hbv" predict: where the precipitation went, and where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +55,22 @@ class EncoderSize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """A forcing that the physics reads in its own unit.
+
+    Attributes
+    ----------
+    column : int
+        Where the network's forcings hold it.
+    moments : Moments
+        How it was standardised there.
+    """
+
+    column: Natural
+    moments: Moments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeadSize:
     """How the representation becomes a target.
 
@@ -66,6 +92,9 @@ class HeadSize:
         Targets predicted at once; more than one only for ``kind="released"``.
     dropout : float
         Before the last layer, while training.
+    drivers : tuple of Driver
+        Precipitation, temperature and potential evapotranspiration, for ``kind="hbv"``: see
+        `xstefa.model.variants.physics_size`.
     """
 
     kind: str = "resconn"
@@ -77,6 +106,7 @@ class HeadSize:
     offset: Finite = 0.0
     outputs: Count = 1
     dropout: Share = 0.4
+    drivers: tuple[Driver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

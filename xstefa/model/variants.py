@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from xstefa.errors import ModelError
-from xstefa.model.architecture import HeadSize
+from xstefa.model.architecture import WATER, Driver, HeadSize
 from xstefa.model.checkpoint import ModelSpec
 from xstefa.schema import Schema, Target, Variable
 
@@ -37,6 +38,8 @@ VARIANTS: dict[str, Variant] = {
     "gated": Variant(head="gated"),
     "mixture": Variant(head="mixture"),
     "residual": Variant(head="residual"),
+    # physics inside
+    "hbv": Variant(head="hbv"),
     # ablations
     "no_adapter": Variant(head="no_adapter"),
     "linear": Variant(head="linear"),
@@ -70,6 +73,53 @@ def direct_size(size: HeadSize, *, spec: ModelSpec, target: str) -> HeadSize:
     return replace(
         size, hidden=encoder.hidden, link="identity", scale=moments.std, offset=moments.mean
     )
+
+
+DRIVERS = ("precipitation", "temperature_mean", "potential_evapotranspiration")
+"""Tokens that the physics needs."""
+
+
+def physics_size(
+    size: HeadSize, *, spec: ModelSpec, tokens: Collection[str], target: str
+) -> HeadSize:
+    """Return the head of kind "hbv" that knows where a model's forcings hold its drivers.
+
+    Parameters
+    ----------
+    size : HeadSize
+    spec : ModelSpec
+        Its schema says where they are, its scaler how they were standardised.
+    tokens : collection of str
+        Those that the training data have.
+    target : str
+
+    Raises
+    ------
+    ModelError
+        If one of the drivers is not among the tokens, or the target is not streamflow in mm d-1.
+    """
+    names = spec.schema.forcing_names
+    if missing := [name for name in DRIVERS if name not in names or name not in tokens]:
+        raise ModelError(
+            f"the physics needs {missing[0]} in its unit",
+            variable=missing[0],
+            found="training data without it"
+            if missing[0] in names
+            else f"{spec.name!r}, a model whose schema has no such token",
+            expected=", ".join(DRIVERS),
+            fix='provide it, or choose another head: head="resconn"',
+        )
+    if target != WATER[0]:
+        raise ModelError(
+            variable=target,
+            found='a target that the physics does not predict, with head="hbv"',
+            expected=WATER[0],
+            fix='choose another head: head="resconn"',
+        )
+    drivers = tuple(
+        Driver(column=names.index(name), moments=spec.scaler.forcings[name]) for name in DRIVERS
+    )
+    return replace(size, drivers=drivers, link="identity", scale=1.0, offset=0.0)
 
 
 def with_target_as_input(schema: Schema, target: Target) -> Schema:

@@ -344,7 +344,9 @@ def choose_head(
         )
     variant = VARIANTS[head]
     low, high = target.valid_range
-    if (low, high) == (0, 1):
+    if variant.head == "hbv":
+        size = HeadSize(kind="hbv", hidden=64)
+    elif (low, high) == (0, 1):
         size = HeadSize(kind=variant.head, link="logistic")
     else:
         targets = [record.target for record in records if record.target is not None]

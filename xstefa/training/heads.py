@@ -15,7 +15,7 @@ from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import Direct
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import Ranges, join_ranges
-from xstefa.model.variants import EncoderUse, direct_size
+from xstefa.model.variants import EncoderUse, direct_size, physics_size
 from xstefa.schema import Schema
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Devices, Part, Runner
@@ -113,6 +113,8 @@ def train_head(
     if encoder == "frozen":
         # Weights that no training value ever reached would answer with noise, and cannot learn.
         tokens = tuple(token for token in tokens if token in foundation.spec.tokens)
+    if head.kind == "hbv":
+        head = physics_size(head, spec=foundation.spec, tokens=tokens, target=target)
     ranges: Ranges = seen(schema, trained_on, streams)
     if encoder in ("frozen", "tuned"):
         ranges = join_ranges(foundation.spec.ranges, ranges)

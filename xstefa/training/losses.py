@@ -72,7 +72,7 @@ def weighted_mse(
     Parameters
     ----------
     predicted, target : Tensor, shape (B, T)
-        Same unit; target NaN where missing.
+        Same unit; target NaN where missing, predicted where a head has no answer.
     weight : Tensor, shape (B,)
     spin_up : int
         Days at the start of the window that do not count.
@@ -84,7 +84,7 @@ def weighted_mse(
         As for `masked_mse`.
     """
     predicted, target = predicted[:, spin_up:].float(), target[:, spin_up:]
-    known = target.isfinite()
+    known = target.isfinite() & ~predicted.isnan()
     error = torch.where(known, predicted - target.nan_to_num(), 0.0)
     level = error.sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
     anomaly = torch.where(known, error - level, 0.0)

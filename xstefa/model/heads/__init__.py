@@ -15,6 +15,7 @@ from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import HeadSize
 from xstefa.model.heads.adapted import Adapted
 from xstefa.model.heads.direct import Direct
+from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.linear import LinearProbe
 from xstefa.model.heads.lstm import PlainLSTM
 from xstefa.model.heads.recurrent import LINKS, Head
@@ -66,6 +67,12 @@ def _released(size: HeadSize, n: Counts) -> Head:
     return Released(**n, hidden=size.hidden, outputs=size.outputs, dropout=size.dropout)
 
 
+def _hbv(size: HeadSize, n: Counts) -> Head:
+    return HBV(
+        **n, hidden=size.hidden, kernel=size.kernel, dropout=size.dropout, drivers=size.drivers
+    )
+
+
 HEADS: dict[str, _Builder] = {
     "resconn": _resconn,
     **{name: partial(_adapted, adapter=name) for name in ADAPTERS},
@@ -73,6 +80,7 @@ HEADS: dict[str, _Builder] = {
     "linear": _linear,
     "direct": _direct,
     "lstm": _lstm,
+    "hbv": _hbv,
     "released": _released,
 }
 

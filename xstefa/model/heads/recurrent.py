@@ -99,7 +99,14 @@ class RecurrentHead(Head):
     def advance(
         self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
     ) -> tuple[Tensor, State]:
-        """Fill what is missing, combine, remember, map; see `Head.advance`."""
+        """Remember, map; see `Head.advance`."""
+        found, state = self._remember(forcing, static, days, state)
+        return linked(found.squeeze(-1), self.link), state
+
+    def _remember(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """Fill what is missing, combine, remember; return the last layer's output (B, T, n)."""
         forcing = torch.where(forcing.isnan(), self.fill_forcing, forcing)
         static = torch.where(static.isnan(), self.fill_static, static)
         before = self.reach - 1
@@ -109,6 +116,6 @@ class RecurrentHead(Head):
             forcing = torch.cat([state["forcing"], forcing], dim=1)
             memory = state["hidden"][None], state["cell"][None]
         states, (hidden, cell) = self.lstm(self.combine(forcing, static, days), memory)
-        answer = linked(self.output(self.dropout(states)).squeeze(-1), self.link)
         recent = forcing[:, forcing.shape[1] - before :]
-        return answer, {"forcing": recent, "hidden": hidden[0], "cell": cell[0]}
+        found = self.output(self.dropout(states))
+        return found, {"forcing": recent, "hidden": hidden[0], "cell": cell[0]}

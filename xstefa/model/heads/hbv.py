@@ -1,0 +1,219 @@
+"""Physics: a hydrological model whose parameters the network sets, so that water is conserved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from xstefa.errors import OptionError
+from xstefa.model.architecture import Driver
+from xstefa.model.hbv import (
+    BOUNDS,
+    ROUTING_BOUNDS,
+    ROUTING_DAYS,
+    Forcing,
+    Stores,
+    bounded,
+    route,
+    unit_hydrograph,
+)
+from xstefa.model.hbv_adjoint import fluxes, simulate
+from xstefa.model.heads.recurrent import State
+from xstefa.model.heads.resconn import ResConn
+
+COMPONENTS = 16
+DAILY = ("beta", "k0", "betaet")
+"""Parameters that the network sets anew each day; all others belong to the site."""
+
+KNOWN_DAYS = 365
+"""Days over which more than half of each driver has to be known for an answer."""
+
+_INVERSE: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda z: z,
+    "log": torch.exp,
+    "log1p": torch.expm1,
+}
+
+
+class HBV(ResConn):
+    """HBV 1.1p in 16 components, whose mean is routed; see `xstefa.model.hbv`.
+
+    The three daily parameters follow from ``h_t = LSTM(E_t + r_t)`` as in `ResConn`; the others,
+    and the routing, from the site's attributes alone, so that they depend neither on the window
+    nor on any day. Precipitation, temperature and potential evapotranspiration are those of the
+    data, in their units: what falls is evaporated, stored or runs off.
+
+    On a day on which a driver is missing nothing falls, or nothing evaporates, or nothing melts
+    and freezes and precipitation is rain. There is no answer, but NaN, where one of them is not
+    known on more than half of the last 365 days (of those since the beginning, if fewer).
+
+    Everything physical is computed in single precision, whatever the precision of the rest.
+
+    Parameters
+    ----------
+    forcings, statics, width, hidden, kernel, dropout
+        As for `ResConn`.
+    drivers : sequence of Driver
+        Precipitation (mm d-1), temperature (degC) and potential evapotranspiration (mm d-1).
+    """
+
+    def __init__(
+        self,
+        *,
+        forcings: int,
+        statics: int,
+        width: int,
+        drivers: Sequence[Driver],
+        hidden: int = 64,
+        kernel: int = 5,
+        dropout: float = 0.4,
+    ) -> None:
+        super().__init__(
+            forcings=forcings,
+            statics=statics,
+            width=width,
+            hidden=hidden,
+            kernel=kernel,
+            dropout=dropout,
+        )
+        if len(drivers) != len(Forcing._fields) or any(d.column >= forcings for d in drivers):
+            raise OptionError(
+                variable="drivers",
+                found=f"{len(drivers)} of {forcings} forcings",
+                expected="the columns of precipitation, temperature and potential "
+                "evapotranspiration",
+                fix='head="hbv", for which training finds them',
+            )
+        self.drivers = tuple(drivers)
+        self._of_site = [name for name in BOUNDS if name not in DAILY]
+        self.output = nn.Linear(hidden, len(DAILY) * COMPONENTS)
+        last = nn.Linear(hidden, len(self._of_site) * COMPONENTS + len(ROUTING_BOUNDS))
+        self.site = nn.Sequential(nn.Linear(statics, hidden), nn.Tanh(), last)
+        for layer in (self.output, last):
+            # In the middle of their bounds; equal components would remain so.
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.normal_(layer.bias, std=0.5)
+
+    def advance(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """Predict streamflow, mm d-1, shape (B, T); see `Head.advance`."""
+        found, state = self._run(forcing, static, days, state, all_water=False)
+        return found[..., 0], state
+
+    def water(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """Say where the water is; see `Head.advance`.
+
+        Returns
+        -------
+        Tensor, shape (B, T, 5)
+            Those of `xstefa.model.architecture.WATER`, of each day or at its end: streamflow and
+            evapotranspiration, mm d-1, snow (with the liquid water in it), soil and groundwater
+            (both boxes, and the runoff under way to the gauge), mm. No gradient but streamflow's.
+        State
+        """
+        return self._run(forcing, static, days, state, all_water=True)
+
+    def _run(
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        days: Tensor | None,
+        state: State | None,
+        *,
+        all_water: bool,
+    ) -> tuple[Tensor, State]:
+        daily, carried = self._remember(forcing, static, days, state)
+        with torch.autocast(forcing.device.type, enabled=False):
+            parameters, routing = self._estimate(daily.float(), static)
+            weather, known = self._weather(forcing, parameters["tt"])
+            like = parameters["fc"][0]
+            if state is None:
+                stores = Stores.initial(like)
+                before = like.new_zeros(len(like), ROUTING_DAYS - 1)
+                scores = like.new_zeros(len(like), KNOWN_DAYS - 1, len(self.drivers))
+            else:
+                stores = Stores(*state["stores"].unbind(1))
+                before, scores = state["runoff"], state["known"]
+            run = simulate(weather, parameters, stores)
+            runoff, under_way = run.runoff.mean(-1), before.T
+            found = [route(runoff, routing, under_way)]
+            if all_water:
+                left = routing.flip(-1).cumsum(-1).flip(-1)
+                evaporated = [
+                    moved.evapotranspiration.mean(-1)
+                    for _, moved in fluxes(weather, parameters, run, stores)
+                ]
+                after = run.stores
+                # Of each day's runoff, what has not passed the gauge at the end of a day.
+                ahead = torch.cat([left[:, 1:], torch.zeros_like(left[:, :1])], dim=-1)
+                found += [
+                    torch.cat(evaporated),
+                    (after.snow + after.meltwater).mean(-1),
+                    after.soil.mean(-1),
+                    (after.upper + after.lower).mean(-1) + route(runoff, ahead, under_way),
+                ]
+            answered, scores = _enough(known, scores)
+            answer = torch.stack([value.T for value in found], dim=-1)
+            answer = torch.where(answered[..., None], answer, torch.nan)
+        carried["stores"] = torch.stack([store[-1] for store in run.stores], dim=1)
+        carried["runoff"] = torch.cat([before, runoff.T], dim=1)[:, 1 - ROUTING_DAYS :]
+        carried["known"] = scores
+        return answer, carried
+
+    def _estimate(self, daily: Tensor, static: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return parameters (T or 1, B, 16) and the weights of the routing (B, 15)."""
+        site = self.site(torch.where(static.isnan(), self.fill_static, static))
+        site, routing = site.split([len(self._of_site) * COMPONENTS, len(ROUTING_BOUNDS)], dim=-1)
+        raw = dict(
+            zip(self._of_site, site[None].unflatten(-1, (-1, COMPONENTS)).unbind(2), strict=True)
+        )
+        each = daily.transpose(0, 1).unflatten(-1, (-1, COMPONENTS))
+        raw |= dict(zip(DAILY, each.unbind(2), strict=True))
+        parameters = {name: bounded(raw[name], bounds) for name, bounds in BOUNDS.items()}
+        return parameters, unit_hydrograph(routing)
+
+    def _weather(self, forcing: Tensor, threshold: Tensor) -> tuple[Forcing, Tensor]:
+        """Return the drivers in their units (T, B, 1), and where they are known (B, T, 3)."""
+        columns = forcing[..., [driver.column for driver in self.drivers]]
+        known = columns.isfinite()
+        physical = []
+        for column, driver in zip(columns.unbind(-1), self.drivers, strict=True):
+            m = driver.moments
+            # As standardised, in single precision, and back in double: 1e-7 of heavy rain is left.
+            mean, std = torch.tensor([m.mean, m.std]).double().tolist()
+            restored = _INVERSE[m.transform](column.double() * std + mean)
+            physical.append(restored.float().T[..., None])
+        precipitation, temperature, evaporation = physical
+        if not known[..., 1].all():
+            temperature = torch.where(temperature.isnan(), threshold, temperature)
+        return Forcing(
+            precipitation.nan_to_num(0.0).clamp(min=0),
+            temperature,
+            evaporation.nan_to_num(0.0).clamp(min=0),
+        ), known
+
+
+def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Say on which days enough is known.
+
+    Parameters
+    ----------
+    known : Tensor of bool, shape (B, T, n)
+    before : Tensor, shape (B, 364, n)
+        Of the days before: 1 where known, -1 where not, 0 before the beginning.
+
+    Returns
+    -------
+    enough : Tensor of bool, shape (B, T)
+    after : Tensor, shape (B, 364, n)
+        What the days that follow need of `before`.
+    """
+    scores = torch.cat([before, known.to(before.dtype) * 2 - 1], dim=1)
+    total = torch.nn.functional.pad(scores, (0, 0, 1, 0)).cumsum(1)
+    enough = (total[:, KNOWN_DAYS:] - total[:, :-KNOWN_DAYS] > 0).all(-1)
+    return enough, scores[:, 1 - KNOWN_DAYS :]
