@@ -20,6 +20,7 @@ from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.finetune import HeadRecipe
+from xstefa.training.perturbation import Perturbation
 from xstefa.training.samples import Record
 from xstefa.training.sampling import Feed, Windows
 
@@ -38,7 +39,10 @@ def material(basins, foundation):
     record = Record.from_binding(binding, ids=list(basins.site.values), target="streamflow")
     record = record.standardised(foundation.spec.scaler)
     windows = Windows.find([record], length=40, spin_up=10, stride=7)
-    dropout = TokenDropout(foundation.schema, probability=0.3, seed=0)
+    product = Perturbation(foundation.spec.scaler.forcings, probability=0.5, seed=0)
+    dropout = TokenDropout(
+        foundation.schema, probability=0.3, groups=0.3, perturbation=product, seed=0
+    )
     return foundation.network(), windows, dropout
 
 
@@ -110,6 +114,11 @@ def test_anything_else_is_another_file(material, own_cache):
     with torch.no_grad():
         network.encoder.norm.bias += 1e-3
     assert encode() == 6
+    dropout.perturbation.table[0, 0] += 1e-3
+    assert encode() == 7
+    wetter = replace(dropout.perturbation.moments["precipitation"], mean=9.0)
+    dropout.perturbation.moments["precipitation"] = wetter
+    assert encode() == 8
 
 
 def test_folds_share_a_file(basins, foundation, own_cache):
@@ -158,6 +167,6 @@ def test_tokens_are_hidden_the_same_each_time(basins, foundation):
         head=HEAD,
         steps=2,
         batch_size=4,
-        recipe=HeadRecipe(token_dropout=0.5),
+        recipe=HeadRecipe(token_dropout=0.5, group_dropout=0.4, perturbation=0.5),
     )
     assert model.spec.provenance["recipe"]["token_dropout"] == 0.5

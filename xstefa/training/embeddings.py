@@ -119,9 +119,9 @@ def _key(
     network: StefaLand, windows: Windows, dropout: TokenDropout, precision: str, batch_size: int
 ) -> str:
     how = (FORMAT, precision, batch_size, windows.length, network.hides_target, torch.__version__)
-    content = hashlib.sha256(repr(how).encode())
+    content = hashlib.sha256(repr((*how, dropout)).encode())
     assert network.encoder is not None
-    tensors = {**network.encoder.state_dict(), "forcing": dropout.forcing, "static": dropout.static}
+    tensors = {**network.encoder.state_dict(), **dict(dropout.named_buffers())}
     for name, value in tensors.items():
         content.update(f"{name} {tuple(value.shape)}".encode())
         content.update(value.detach().cpu().contiguous().numpy().data)

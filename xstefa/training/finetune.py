@@ -57,6 +57,12 @@ class HeadRecipe:
     token_dropout : float
         Probability with which each token that is not required is hidden from a window, so that
         the head also serves datasets with fewer tokens.
+    group_dropout : float
+        Probability with which a window is made one of a poorer dataset, which has precipitation and
+        temperature only, say, or no attributes; see `xstefa.training.dropout.TokenDropout`.
+    perturbation : float
+        Probability with which the weather of a window is changed as products of it differ; see
+        `xstefa.training.perturbation.Perturbation`.
     stride : int, optional
         Days between the windows of a site; by default as in prediction.
     cache : bool
@@ -69,6 +75,8 @@ class HeadRecipe:
     scale: float = 0.1
     centred: float = 0.0
     token_dropout: float = 0.0
+    group_dropout: float = 0.0
+    perturbation: float = 0.0
     stride: int | None = None
     cache: bool = True
     encoding: Literal["fp32", "bf16"] | None = None
@@ -79,6 +87,8 @@ class HeadRecipe:
             ("scale", self.scale > 0, "more than 0, in the unit of the target"),
             ("centred", 0 <= self.centred <= 1, "a share between 0 and 1"),
             ("token_dropout", 0 <= self.token_dropout < 1, "a probability below 1"),
+            ("group_dropout", 0 <= self.group_dropout <= 1, "a probability"),
+            ("perturbation", 0 <= self.perturbation <= 1, "a probability"),
             ("stride", self.stride is None or self.stride >= 1, "a number of days, or None"),
             ("encoding", self.encoding in (None, "fp32", "bf16"), '"fp32", "bf16" or None'),
         ):
@@ -257,6 +267,8 @@ def finetune_material(
         shares=share_list(shares, material, days),
         weights=[site_weights(record, recipe=recipe, head=variant.size) for record in known],
         token_dropout=recipe.token_dropout,
+        group_dropout=recipe.group_dropout,
+        perturbation=recipe.perturbation,
         centred=recipe.centred,
         stride=recipe.stride or windows.length - windows.spin_up - windows.blend,
         cache=recipe.cache,

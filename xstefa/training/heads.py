@@ -23,6 +23,7 @@ from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.loop import History, Schedule, Supply, Validation, fit
 from xstefa.training.objectives import Estimation
+from xstefa.training.perturbation import Perturbation
 from xstefa.training.runs import finished, seeded
 from xstefa.training.samples import Record, Split, known_tokens
 from xstefa.training.sampling import Windows, validation_windows
@@ -43,6 +44,8 @@ def train_head(
     shares: Sequence[float],
     weights: Sequence[Floats],
     token_dropout: float = 0.0,
+    group_dropout: float = 0.0,
+    perturbation: float = 0.0,
     centred: float = 0.0,
     stride: int = 1,
     cache: bool = True,
@@ -77,6 +80,9 @@ def train_head(
     token_dropout : float
         Probability with which each token that is not required is hidden from a window, so that
         the head also serves datasets with fewer tokens.
+    group_dropout, perturbation : float
+        Probabilities with which a window is made one of a poorer dataset, and its weather that of
+        another product.
     centred : float
         Share of the loss that forgives a constant error; see `weighted_mse`.
     stride : int
@@ -151,6 +157,8 @@ def train_head(
         shares=shares,
         weights=weights,
         token_dropout=token_dropout,
+        group_dropout=group_dropout,
+        perturbation=perturbation,
         centred=centred,
         stride=stride,
         encoding=(encoding or schedule.precision)
@@ -179,6 +187,8 @@ class _Job:
     shares: Sequence[float]
     weights: Sequence[Floats]
     token_dropout: float
+    group_dropout: float
+    perturbation: float
     centred: float
     stride: int
     encoding: str | None
@@ -189,7 +199,10 @@ class _Job:
     @property
     def recipe(self) -> dict[str, Any]:
         """What determines the result, as JSON."""
-        names = ("encoder", "token_dropout", "centred", "stride", "encoding", "warm_start")
+        names = (
+            "encoder", "token_dropout", "group_dropout", "perturbation", "centred", "stride",
+            "encoding", "warm_start",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {
             "model": json.loads(self.spec.to_json()),
             "foundation": self.foundation.content_hash,
@@ -201,9 +214,17 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
     spec, schedule = job.spec, job.schedule
     with seeded(schedule.seed, runner):
         network = _network(job).to(runner.device)
-        dropout = TokenDropout(spec.schema, probability=job.token_dropout, seed=schedule.seed).to(
-            runner.device
-        )
+        dropout = TokenDropout(
+            spec.schema,
+            probability=job.token_dropout,
+            seed=schedule.seed,
+            groups=job.group_dropout,
+            perturbation=Perturbation(
+                spec.scaler.forcings, probability=job.perturbation, seed=schedule.seed
+            )
+            if job.perturbation
+            else None,
+        ).to(runner.device)
         found = Windows.find(
             job.records,
             length=spec.windows.length,
