@@ -30,7 +30,7 @@ from xstefa.evaluation.evaluate import METRICS
 from xstefa.evaluation.holdout import TEST_SALT, AllTests, HashedSites, NamedSites
 from xstefa.evaluation.intervals import median_interval
 from xstefa.evaluation.sites import Sites, only_sites
-from xstefa.inference.windows import WindowPolicy
+from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.registry import load_model
@@ -41,11 +41,14 @@ from xstefa.training.loop import Schedule
 SCHEMA = load_schema()
 
 # The network, the windows that it is pretrained on, and those that heads learn on and predict with.
-ENCODER = EncoderSize(width=128, layers=4, heads=4, feedforward=256, hidden=32, positions=366)
-PRETRAINING_WINDOWS = WindowPolicy(length=365, spin_up=150, blend=30)
-WINDOWS = PRETRAINING_WINDOWS
-SHORT_WINDOWS = PRETRAINING_WINDOWS  # soil forgets within months, and its records are short
-PRETRAINING = Schedule(steps=1600, batch_size=32, learning_rate=1e-3)
+ENCODER = EncoderSize(
+    attention="causal", band=128, width=128, layers=4, heads=4, feedforward=256, hidden=32
+)
+PRETRAINING_WINDOWS = SegmentPolicy(length=640, spin_up=128)
+WINDOWS = SegmentPolicy(length=1095, spin_up=365)
+# Soil forgets within months, its records are short, and its maps are large.
+SHORT_WINDOWS = SegmentPolicy(length=548, spin_up=183, span=1461)
+PRETRAINING = Schedule(steps=3000, batch_size=32, learning_rate=1e-3, precision="bf16")
 
 # Basins outside the United States by river system: gauges that are nested, on one river, or (upper
 # Danube) joined by karst are never on both sides of a split. A system is held out as a whole if the
