@@ -7,18 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
-from xstefa.errors import TrainingError
+from xstefa.errors import OptionError, TrainingError
 from xstefa.evaluation.holdout import RandomGroups, RandomSites
 from xstefa.model.architecture import HeadSize
 from xstefa.training import loop
 from xstefa.training.checkpoints import Checkpoint
+from xstefa.training.loop import Schedule
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,12 +112,13 @@ def interrupted(monkeypatch):
     return stop
 
 
-@pytest.mark.parametrize("at", [1, 4])
-def test_pretraining_goes_on(basins, tmp_path, interrupted, at):
+@pytest.mark.parametrize(("at", "average"), [(1, 0.0), (4, 0.5)])
+def test_pretraining_goes_on(basins, tmp_path, interrupted, at, average):
     """Masks and dropout are drawn as if nothing had happened."""
+    schedule = Schedule(steps=6, batch_size=4, average=average)
 
     def pretrain(**more):
-        return xstefa.pretrain(basins, size=ENCODER, windows=WINDOWS, steps=6, batch_size=4, **more)
+        return xstefa.pretrain(basins, size=ENCODER, windows=WINDOWS, schedule=schedule, **more)
 
     expected = pretrain()
     checkpoint = Checkpoint(path=tmp_path / "state", minutes=0)
@@ -124,6 +128,37 @@ def test_pretraining_goes_on(basins, tmp_path, interrupted, at):
     mend()
     assert pretrain(checkpoint=checkpoint) == expected
     assert pretrain(checkpoint=checkpoint) == expected  # nothing is left to do
+
+
+def test_mean_of_weights(basins, tmp_path, monkeypatch):
+    """It is what is validated and kept; training itself goes on from the last weights."""
+    saved, validated, loss = [], [], loop._loss
+
+    def save(self, tensors, *others):
+        saved.append({k[8:]: v.clone() for k, v in tensors.items() if k.startswith("network.")})
+
+    def validate(objective, *others):
+        validated.append({n: p.detach().clone() for n, p in objective.named_parameters()})
+        return loss(objective, *others)
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    monkeypatch.setattr(loop, "_loss", validate)
+    how = {"size": ENCODER, "windows": WINDOWS, "validation": RandomSites(0.25)}
+    schedule = Schedule(steps=4, batch_size=4, average=0.3)
+    last = xstefa.pretrain(basins, schedule=replace(schedule, average=0), **how)
+    validated.clear()
+    checkpoint = Checkpoint(path=tmp_path / "state", minutes=0)
+    model = xstefa.pretrain(basins, schedule=schedule, checkpoint=checkpoint, **how)
+    mean = saved[0]
+    for weights, decay, looked in zip(saved, (0.1, 2 / 11, 0.25, 0.3), validated, strict=False):
+        mean = {n: decay * mean[n] + (1 - decay) * value for n, value in weights.items()}
+        torch.testing.assert_close(looked, mean)
+    kept = {f"network.{n}": p for n, p in model.network().named_parameters()}
+    torch.testing.assert_close({n: p.detach() for n, p in kept.items()}, mean)
+    for name, value in last.network().named_parameters():
+        assert torch.equal(value, saved[-1][f"network.{name}"])
+    with pytest.raises(OptionError, match=r"'average'.*below 1"):
+        Schedule(steps=1, average=1.0)
 
 
 def test_stopped_early_stays_stopped(basins, foundation, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +40,9 @@ class Schedule:
     weight_decay : float
     clip : float
         Largest norm of the gradient.
+    average : float
+        Of the weights that are validated and kept: how much of their mean over the steps so far
+        stays at each step, 0.999, say, for a memory of 1000 steps. By default they are the last.
     precision : {"fp32", "bf16"}
         Arithmetic of the forward pass; weights stay in single precision.
     seed : int
@@ -55,6 +59,7 @@ class Schedule:
     weight_decay: float = 0.0
     warm_up: float = 0.05
     clip: float = 1.0
+    average: float = 0.0
     precision: str = "fp32"
     seed: int = 0
 
@@ -71,6 +76,10 @@ class Schedule:
                     found=repr(value),
                     expected=f"a whole number of at least {least}",
                 )
+        if not (isinstance(self.average, _NUMBER) and 0 <= self.average < 1):
+            raise OptionError(
+                variable="average", found=repr(self.average), expected="at least 0 and below 1"
+            )
         if not isinstance(self.precision, str) or self.precision not in ("fp32", "bf16"):
             raise OptionError(
                 variable="precision", found=repr(self.precision), expected='"fp32" or "bf16"'
@@ -343,18 +352,21 @@ def fit(
             _clip(runner, module, stepper, schedule, run.step)
             stepper.step()
             run.step += 1
+            run.average_in(schedule.average)
             run.history.losses.append(float(runner.all_reduce(value.detach(), reduce_op="mean")))
             bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
             bar.update()
             if validation is not None and look is not None and run.step % validation.interval == 0:
-                run.validate(_loss(objective, look, runner, schedule), validation)
+                with run.averaged():
+                    run.validate(_loss(objective, look, runner, schedule), validation)
             if checkpoint is not None and timer is not None and _due(timer, runner, run.step):
                 run.history.seconds = time.monotonic() - started
                 run.save(checkpoint)
     run.history.seconds = time.monotonic() - started
     if checkpoint is not None:
         run.save(checkpoint)
-    run.keep_best()
+    run.keep(run.average)
+    run.keep(run.best)
     return run.history
 
 
@@ -379,6 +391,7 @@ class _Run:
         self.step = 0
         self.stopped = False
         self.best: dict[str, Tensor] = {}
+        self.average: dict[str, Tensor] = {}
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -396,17 +409,34 @@ class _Run:
             self.best = {n: p.detach().clone() for n, p in self.trained.items()}
         self.stopped = history.out_of_patience(validation)
 
-    def keep_best(self) -> None:
-        """Go back to the weights of the lowest validation loss, with early stopping."""
+    def average_in(self, decay: float) -> None:
+        """Let the mean of the weights follow them; the first ones are soon forgotten."""
+        if not decay:
+            return
+        weights = {n: p.detach() for n, p in self.trained.items()}
+        self.average = self.average or {n: p.clone() for n, p in weights.items()}
+        for name, mean in self.average.items():
+            mean.lerp_(weights[name], 1 - min(decay, self.step / (self.step + 9)))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the mean of the weights in their place, for a while."""
+        last = {n: p.detach().clone() for n, p in self.trained.items() if n in self.average}
+        self.keep(self.average)
+        yield
+        self.keep(last)
+
+    def keep(self, weights: Mapping[str, Tensor]) -> None:
+        """Go back to other weights: their mean, or those of the lowest validation loss."""
         with torch.no_grad():
-            for name, parameter in self.trained.items():
-                if name in self.best:
-                    parameter.copy_(self.best[name])
+            for name, value in weights.items():
+                self.trained[name].copy_(value)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Save everything that determines the steps to come."""
         tensors = {f"network.{n}": p.detach() for n, p in self.trained.items()}
         tensors |= {f"best.{n}": p for n, p in self.best.items()}
+        tensors |= {f"average.{n}": p for n, p in self.average.items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         device = self.runner.device
@@ -441,8 +471,8 @@ class _Run:
             if place == "optimizer":
                 number, _, name = name.partition(".")
                 optimizer.setdefault(int(number), {})[name] = value
-            elif place == "best":
-                self.best[name] = value.to(self.runner.device)
+            elif place in ("best", "average"):
+                getattr(self, place)[name] = value.to(self.runner.device)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
         rank = self.runner.global_rank
