@@ -81,7 +81,7 @@ class StefaAccessor:
         understood = plan(self._dataset, schema, rename=rename)
         if check or (check is None and values_at_hand(self._dataset, understood)):
             # All bundled models were trained on what their foundation has seen.
-            ranges = foundation_model(None).spec.ranges if chosen is None else None
+            ranges = foundation_model(None, causal=True).spec.ranges if chosen is None else None
             return look(self._dataset, understood, ranges)
         return understood.table
 

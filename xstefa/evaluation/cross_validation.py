@@ -49,7 +49,7 @@ def cross_validate(
     **how: Unpack[TrainingOptions],
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
-    foundation = foundation_model(model)
+    foundation = foundation_model(model, causal=True)
     wanted = target if isinstance(target, Target) else foundation.schema.target(target)
     schema = with_target(foundation.schema, wanted)
     material = Material.read(

@@ -65,7 +65,7 @@ def embed(
     extrapolate: bool = False,
 ) -> xr.DataArray:
     """Embed sites or days; see `StefaAccessor.embed`."""
-    chosen = foundation_model(model)
+    chosen = foundation_model(model, causal=False)
     if chosen.spec.architecture.encoder is None:
         raise ModelError(
             variable=chosen.name,

@@ -151,11 +151,17 @@ def _check_spin_up(understood: Understood, policy: WindowPolicy) -> None:
     first, last = steps[np.searchsorted(layout.days, without[[0, -1]])]
     warnings.warn(
         f"No answer on {without.size} of {layout.days.size} days ({_date(first)} to "
-        f"{_date(last)}), which are NaN: the record is shorter than a year or has a long gap. "
+        f"{_date(last)}), which are NaN: {_why(policy)}. "
         f"Expected {needed}. Fix: {fix}.",
         SpinUpWarning,
         stacklevel=6,
     )
+
+
+def _why(policy: WindowPolicy) -> str:
+    if policy.causal:
+        return "the model looks back only, and before them there is no record, or a long gap"
+    return "the record is shorter than a year or has a long gap"
 
 
 def _date(day: object) -> str:

@@ -98,7 +98,7 @@ def reconstruct(
     extrapolate: bool = False,
 ) -> xr.Dataset:
     """Reconstruct variables; see `StefaAccessor.reconstruct`."""
-    chosen = foundation_model(model)
+    chosen = foundation_model(model, causal=False)
     if not chosen.spec.architecture.decoder:
         raise ModelError(
             variable=chosen.name,

@@ -106,8 +106,14 @@ def model_for(target: str, *, support: str) -> Model:
     )
 
 
-def foundation_model(model: ModelLike | None) -> Model:
-    """Return a model by name, path or itself; by default the bundled foundation model.
+def foundation_model(model: ModelLike | None, *, causal: bool) -> Model:
+    """Return a model by name, path or itself; by default a bundled foundation model.
+
+    Parameters
+    ----------
+    model : str, path-like, Model or None
+    causal : bool
+        Whether that one looks back only, to predict from, or both ways, to represent and fill in.
 
     Raises
     ------
@@ -118,8 +124,9 @@ def foundation_model(model: ModelLike | None) -> Model:
         return load_model(model)
     bundled = [load_model(name) for name in list_models()]
     foundations = [found for found in bundled if found.spec.target is None]
-    if len(foundations) == 1:
-        return foundations[0]
+    fitting = [found for found in foundations if found.spec.windows.causal == causal]
+    if len(fitting or foundations) == 1:
+        return (fitting or foundations)[0]
     raise ModelError(
         "which foundation model is meant is not clear",
         variable="model",

@@ -141,7 +141,7 @@ def finetune(
     support : {"grid", "point", "any"}, optional
         Spatial support that the model is for; by default that of the datasets.
     """
-    foundation = foundation_model(model)
+    foundation = foundation_model(model, causal=True)
     found = target if isinstance(target, Target) else foundation.schema.target(target)
     schema = with_target(foundation.schema, found)
     material = read_all(
