@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xstefa.inference.windows import YEAR, WindowPolicy, bridge
+from xstefa.inference.windows import YEAR, SegmentPolicy, WindowPolicy, bridge
 
 
 @st.composite
@@ -114,3 +114,37 @@ def test_gaps_of_up_to_three_days_are_bridged() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_array_equal(values, before)
     assert bridge(whole) is whole
+
+
+def test_a_record_is_one_segment() -> None:
+    policy = SegmentPolicy(length=60, spin_up=20)
+    record = np.arange(-500, 3000)
+    assert list(policy.over(record)) == [0]
+    assert policy.reads(0, first=-500, last=2999).tolist() == record.tolist()
+    assert policy.weight(0, record).tolist() == [1.0] * len(record)
+    # Nothing after the last day that is answered for is read.
+    assert policy.needed(np.arange(100, 200), record) == ([0], -500, 199)
+
+
+def test_segments_begin_a_spin_up_before_what_they_answer_for() -> None:
+    policy = SegmentPolicy(length=60, spin_up=20, span=100)
+    record = np.arange(50, 420)
+    assert list(policy.over(record)) == [0, 1, 2, 3, 4]
+    reads = [policy.reads(k, first=50, last=419) for k in policy.over(record)]
+    assert [(r[0], r[-1]) for r in reads] == [
+        (50, 99),
+        (80, 199),
+        (180, 299),
+        (280, 399),
+        (380, 419),
+    ]
+    assert sum(policy.weight(k, record) for k in policy.over(record)).tolist() == [1.0] * 370
+    assert policy.needed(np.arange(210, 220), record) == ([2], 180, 219)
+
+
+def test_coverage_of_segments_looks_back() -> None:
+    policy = SegmentPolicy(length=60, spin_up=3)
+    known = np.array([True, False, True, True, True, True, False])[None, :, None]
+    expected = [1, 1 / 2, 2 / 3, 3 / 4, 3 / 4, 1, 3 / 4]
+    np.testing.assert_allclose(policy.coverage(known)[0], expected, rtol=1e-6)
+    assert policy.spun_up(known)[0].tolist() == [False, False, True, True, True, True, True]
