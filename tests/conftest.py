@@ -75,7 +75,7 @@ def make_model(tmp_path_factory) -> Callable[..., Model]:
         )
         network = StefaLand(spec.architecture)
         with xstefa.set_options(cache_dir=folder):
-            return create_model(replace(spec, **changes), network.state_dict())
+            return create_model(replace(spec, **{"needs": (), **changes}), network.state_dict())
 
     return make
 

@@ -238,7 +238,7 @@ class StefaAccessor:
             in the windows behind each value; 0 where there is none.
         min_coverage : float
             Answer NaN where the coverage is less. Whatever it is, there is no answer on a day
-            unless each required token is known on half of the days of the model's spin-up before
+            unless what the model needs is known on half of the days of the model's spin-up before
             it; gaps of up to three days are bridged.
         period : tuple of two dates, optional
             First and last day to answer for, as ``.sel(time=slice(*period))`` takes them. The days

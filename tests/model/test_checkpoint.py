@@ -157,7 +157,8 @@ def test_each_field_is_needed_and_of_its_type(saved, tmp_path, name):
     content = content_of(saved)
     missing = {key: value for key, value in content.items() if key != name}
     path = written(tmp_path / "a.safetensors", missing, load(saved[0]))
-    assert refusal(path).variable == name
+    if name != "needs":  # younger than the format
+        assert refusal(path).variable == name
     wrong = 3.5 if name != "target" else ["soil_moisture"]
     written(path, content | {name: wrong}, load(saved[0]))
     assert refusal(path).variable == name

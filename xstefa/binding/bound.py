@@ -14,7 +14,7 @@ from xstefa.binding.plain import plain
 from xstefa.binding.planning import Plan, plan
 from xstefa.binding.table import TokenTable
 from xstefa.errors import raise_problems
-from xstefa.schema import Schema
+from xstefa.schema import Needs, Schema
 
 __all__ = ["Binding", "bind"]
 
@@ -51,6 +51,8 @@ class Binding:
     Parameters
     ----------
     schema : Schema
+    needs : tuple of tuple of str
+        Groups of forcings, of each of which the dataset has one.
     table : TokenTable
     layout : Layout
     forcing : mapping of str to DataArray
@@ -62,12 +64,18 @@ class Binding:
     """
 
     schema: Schema
+    needs: Needs
     table: TokenTable
     layout: Layout
     forcing: Mapping[str, xr.DataArray]
     static: Mapping[str, xr.DataArray]
     _dataset: xr.Dataset = field(repr=False)
     _plan: Plan = field(repr=False)
+
+    @property
+    def template(self) -> xr.DataArray:
+        """The first forcing, which says what the sites are."""
+        return next(iter(self.forcing.values()))
 
     def observed(self, target: str) -> xr.DataArray | None:
         """Observations of `target` in its canonical units, if the dataset has them.
@@ -119,6 +127,7 @@ def bind(
     schema: Schema,
     *,
     rename: Mapping[str, str] | None = None,
+    needs: Needs | None = None,
     strict: bool = False,
 ) -> Binding:
     """See a dataset as tokens: `plan`, refuse what cannot work, offer the arrays.
@@ -131,6 +140,9 @@ def bind(
     schema : Schema
     rename : mapping of str to str, optional
         ``{dataset variable: token}``: overrules all other rules.
+    needs : tuple of tuple of str, optional
+        Groups of forcings, of each of which the dataset has to have one; by default each that the
+        schema requires.
     strict : bool
         Refuse optional tokens that are in doubt, which else count as not known.
 
@@ -145,7 +157,7 @@ def bind(
         `LayoutError`, `CalendarError`, ...), or `BindingErrors` with all of them.
     """
     ds = plain(ds)
-    understood = plan(ds, schema, rename=rename)
+    understood = plan(ds, schema, rename=rename, needs=needs)
     layout = understood.settle(strict=strict)
     sources = understood.sources
 
@@ -158,6 +170,7 @@ def bind(
 
     return Binding(
         schema=schema,
+        needs=understood.needs,
         table=understood.table,
         layout=layout,
         forcing=_OnDemand(tuple(name for name in schema.forcing_names if name in sources), make),

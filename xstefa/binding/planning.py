@@ -49,7 +49,7 @@ from xstefa.errors import (
     XstefaWarning,
     raise_problems,
 )
-from xstefa.schema import Schema, Target, Variable
+from xstefa.schema import Needs, Schema, Target, Variable
 
 __all__ = ["Plan", "candidates", "conversion_for", "plan"]
 
@@ -79,18 +79,20 @@ class Plan:
     Parameters
     ----------
     schema : Schema
+    needs : tuple of tuple of str
     table : TokenTable
     layout : Layout or None
         None if the dataset has no usable time axis or no forcing.
     problems : tuple of XstefaError
         What would stop `bind`; empty if all is well.
     doubts : tuple of XstefaError
-        What keeps optional tokens from being used: they count as not known.
+        What keeps tokens from being used that are not needed: they count as not known.
     sources : mapping of str to Direct or Derived
         The recipe of each token that the dataset has.
     """
 
     schema: Schema
+    needs: Needs
     table: TokenTable
     layout: Layout | None
     problems: tuple[XstefaError, ...]
@@ -121,7 +123,13 @@ class Plan:
         return self.layout
 
 
-def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = None) -> Plan:
+def plan(
+    ds: xr.Dataset,
+    schema: Schema,
+    *,
+    rename: Mapping[str, str] | None = None,
+    needs: Needs | None = None,
+) -> Plan:
     """Work out which variables are which tokens, from metadata alone.
 
     Parameters
@@ -130,6 +138,9 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     schema : Schema
     rename : mapping of str to str, optional
         ``{dataset variable: token}``: overrules all other rules.
+    needs : tuple of tuple of str, optional
+        Groups of forcings, of each of which the dataset has to have one; by default each that the
+        schema requires.
 
     Returns
     -------
@@ -142,6 +153,8 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         If `rename` names a variable or token that does not exist.
     """
     ds = plain(ds)
+    needs = schema.needs if needs is None else needs
+    required = (*needs, *((variable.name,) for variable in schema.statics if variable.required))
     renamed = check_rename(ds, schema, rename)
     problems: list[XstefaError] = []
     time: str | None = None
@@ -181,6 +194,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         ds=ds,
         time=time,
         schema=schema,
+        needed={name for group in required for name in group},
         facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
         names=facts.keys(),
         renamed=renamed,
@@ -198,22 +212,24 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
         for name, fact in facts.items()
         if name not in used and name in ds.data_vars
     }
-    # What keeps no required token from being found does not stop a prediction.
-    complete = all(variable.name in sources for variable in schema.tokens if variable.required)
+    # What keeps no token from being found that is needed does not stop a prediction.
+    lacking = [group for group in required if sources.keys().isdisjoint(group)]
+    complete = not lacking
     doubts = tuple(resolver.errors) if complete else ()
     problems += () if complete else resolver.errors
-    rows = tuple(_row(v, sources.get(v.name), resolver.notes) for v in schema.tokens)
+    rows = tuple(_row(v, sources, resolver.notes, required) for v in schema.tokens)
     labels = None if complete else _quantities_along(ds, schema)
     problems += [] if labels is None else [labels]
-    for variable in schema.tokens:
+    for group in lacking:
+        wanted = [schema[name] for name in group]
         # Without a time axis nothing is a series: the axis is the problem, not its series.
         hidden = (
             maps is not None
             or labels is not None
-            or (time is None and any(is_named(fact, variable) for fact in usable))
+            or (time is None and any(is_named(fact, v) for v in wanted for fact in usable))
         )
-        if variable.required and variable.name not in sources | resolver.notes and not hidden:
-            problems.append(_missing(variable, unused, facts.values(), dims, schema))
+        if resolver.notes.keys().isdisjoint(group) and not hidden:
+            problems.append(_missing(wanted, unused, facts.values(), dims, schema))
     table = TokenTable(
         schema=schema.name,
         rows=rows,
@@ -224,6 +240,7 @@ def plan(ds: xr.Dataset, schema: Schema, *, rename: Mapping[str, str] | None = N
     )
     return Plan(
         schema=schema,
+        needs=needs,
         table=table,
         layout=layout,
         problems=tuple(problems),
@@ -319,6 +336,7 @@ class _Resolver:
         ds: xr.Dataset,
         time: str | None,
         schema: Schema,
+        needed: Collection[str],
         facts: list[Facts],
         names: Collection[str],
         renamed: Mapping[str, str],
@@ -327,6 +345,7 @@ class _Resolver:
         self._ds = ds
         self._time = time
         self._schema = schema
+        self._needed = needed
         self._facts = facts
         self._names = names
         self._renamed = renamed
@@ -352,7 +371,7 @@ class _Resolver:
         match = best(variable.name, matches) or self._repeated(variable)
         if match is None:
             return None
-        used = conversion_for(match, variable)
+        used = conversion_for(match, variable, needed=variable.name in self._needed)
         # From tokens, which are read anyway: a gap is no reason to read further variables.
         tokens = {*self._schema.forcing_names, *self._schema.static_names, LATITUDE, DAY_OF_YEAR}
         otherwise = self._derived(variable, of=tokens) if variable.name in tokens else None
@@ -417,8 +436,15 @@ class _Resolver:
         return self.token(self._schema[name]) if name in self._schema else None
 
 
-def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
+def conversion_for(match: Match, wanted: Variable | Target, *, needed: bool = False) -> Conversion:
     """Find the conversion of a matched variable to the units of what it was matched with.
+
+    Parameters
+    ----------
+    match : Match
+    wanted : Variable or Target
+    needed : bool
+        Whether it is a token that a model needs, of which no zero may be lost.
 
     Raises
     ------
@@ -429,7 +455,7 @@ def conversion_for(match: Match, wanted: Variable | Target) -> Conversion:
     """
     name = match.variable.name
     match.variable.storage.check()
-    if isinstance(wanted, Variable) and wanted.required and wanted.valid_range[0] == 0:
+    if needed and wanted.valid_range[0] == 0:
         _check_zero(match.variable.storage)
     units = match.variable.units if match.variable.units is not None else match.units
     if units is not None:
@@ -475,7 +501,19 @@ def _check_zero(storage: Storage) -> None:
     )
 
 
-def _row(variable: Variable, source: TokenSource | None, notes: Mapping[str, str]) -> TokenRow:
+def _row(
+    variable: Variable,
+    sources: Mapping[str, TokenSource],
+    notes: Mapping[str, str],
+    required: Needs,
+) -> TokenRow:
+    source = sources.get(variable.name)
+    # Of a group from which something was found, nothing else has to be.
+    groups = [
+        group
+        for group in required
+        if variable.name in group and sources.keys().isdisjoint({*group} - {variable.name})
+    ]
     return TokenRow(
         token=variable.name,
         kind=variable.kind,
@@ -483,7 +521,8 @@ def _row(variable: Variable, source: TokenSource | None, notes: Mapping[str, str
         variables=() if source is None else source.variables,
         rule="" if source is None else source.rule,
         units_found=source.conversion.found if isinstance(source, Direct) else "",
-        required=variable.required,
+        required=bool(groups),
+        one_of=groups[0] if groups else (),
         group=variable.group,
         note=notes.get(variable.name, ""),
         advice=_advice(variable),
@@ -529,22 +568,25 @@ def _same_dims(fact: Facts, dims: tuple[str, ...], extra: list[str]) -> str:
 
 
 def _missing(
-    variable: Variable,
+    wanted: Sequence[Variable],
     unused: Mapping[str, str],
     facts: Iterable[Facts],
     dims: tuple[str, ...] | None,
     schema: Schema,
 ) -> MissingTokenError:
+    names = [variable.name for variable in wanted]
+    needs = "this token" if len(names) == 1 else "one of these tokens"
     parts = [
         schema[part]
+        for name in names
         for derivation in DERIVATIONS
-        if derivation.token == variable.name
+        if derivation.token == name
         for part in derivation.parts
         if part in schema
     ]
     facts = list(facts)
-    for wanted, fact in ((wanted, fact) for wanted in (variable, *parts) for fact in facts):
-        reason = near_miss(fact, wanted, schema, dims)
+    for variable, fact in ((variable, fact) for variable in (*wanted, *parts) for fact in facts):
+        reason = near_miss(fact, variable, schema, dims)
         if reason is None:
             continue
         extra = [dim for dim in fact.dims if dims is not None and dim not in dims]
@@ -554,22 +596,23 @@ def _missing(
             fix = _same_dims(fact, dims or (), extra)
         else:
             fix = (
-                f"if it is {wanted.name} after all, correct its attributes or say so: "
-                f"rename={{{fact.name!r}: {wanted.name!r}}}"
+                f"if it is {variable.name} after all, correct its attributes or say so: "
+                f"rename={{{fact.name!r}: {variable.name!r}}}"
             )
         return MissingTokenError(
-            "the model needs this token; the variable that comes closest cannot be it",
-            variable=variable.name,
+            f"the model needs {needs}; the variable that comes closest cannot be it",
+            variable=" or ".join(names),
             found=f"{fact.name!r}: {reason}",
             expected=f"daily numbers on ({', '.join(dims)})" if dims else "daily numbers",
             fix=fix,
         )
-    names = " or ".join(dict.fromkeys(name.name for name in variable.standard_names))
+    standard = dict.fromkeys(name.name for v in wanted for name in v.standard_names)
     free = [name for name, reason in unused.items() if reason == "no token"]
     return MissingTokenError(
-        "the model needs this token and no variable matches it",
-        variable=variable.name,
+        f"the model needs {needs} and no variable matches it",
+        variable=" or ".join(names),
         found=f"no match among {', '.join(free[:12])}" if free else "no unmatched variable",
-        expected=f"standard_name {names}, or a name that xstefa knows",
-        fix=f"rename={{'<your variable>': {variable.name!r}}}",
+        expected=f"standard_name {' or '.join(standard)}, or a name that xstefa knows",
+        fix=f"rename={{'<your variable>': {names[0]!r}}}"
+        + "".join(f", or {{...: {name!r}}}" for name in names[1:]),
     )

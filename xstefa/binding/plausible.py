@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from itertools import chain
 
 import numpy as np
 import xarray as xr
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from xstefa.binding.layout import Layout
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import MissingTokenError, XstefaWarning
-from xstefa.schema import Schema
+from xstefa.schema import Needs
 
 __all__ = ["ValuesWarning", "check_known", "doubt", "doubt_part"]
 
-_HARDLY = 0.05  # as a share of the values that any required token has
+_HARDLY = 0.05  # as a share of the values that any needed token has
 _YEAR = 365
 _SITES = 4  # fewer, where one is known and another not, may be those along a coast
 _DRY = 1e-3  # mm d-1; less is less than gauges, maps and models write, but for noise around zero
@@ -32,15 +33,16 @@ def doubt(text: str) -> None:
 
 
 def check_known(
-    ds: xr.Dataset, sources: Mapping[str, TokenSource], schema: Schema, *, layout: Layout
+    ds: xr.Dataset, sources: Mapping[str, TokenSource], needs: Needs, *, layout: Layout
 ) -> None:
-    """Look whether the tokens that a schema requires are known, and on the same days. Reads them.
+    """Look whether the tokens that a model needs are known, and on the same days. Reads them.
 
     Parameters
     ----------
     ds : Dataset
     sources : mapping of str to TokenSource
-    schema : Schema
+    needs : tuple of tuple of str
+        Groups of forcings, of each of which one is enough.
     layout : Layout
 
     Raises
@@ -54,23 +56,28 @@ def check_known(
         If there are less than 5 % of the days on which one is known, nothing is known at all, or
         no day is dry.
     """
-    found = {
-        name: source.realise(ds, layout).reset_coords(drop=True)
-        for name, source in sources.items()
-        if name in schema.forcing_names and schema[name].required
+    groups = [[name for name in group if name in sources] for group in needs]
+    arrays = {
+        name: sources[name].realise(ds, layout).reset_coords(drop=True)
+        for name in dict.fromkeys(chain.from_iterable(groups))
     }
-    if not found:
+    if not arrays:
         return
-    names = " and ".join(found)
-    known = [each.values for each in xr.broadcast(*(array.notnull() for array in found.values()))]
+    each_known = xr.broadcast(*(array.notnull() for array in arrays.values()))
+    found = dict(zip(arrays, (each.values for each in each_known), strict=True))
+    known = [np.logical_or.reduce([found[name] for name in group]) for group in groups]
+    titles = [" or ".join(group) for group in groups]
+    names = " and ".join(titles)
     together, some = (int(f.reduce(known).sum()) for f in (np.logical_and, np.logical_or))
     counts = [int(each.sum()) for each in known]
-    told = ", ".join(f"{name} {count}" for name, count in zip(found, counts, strict=True))
+    told = ", ".join(f"{name} {count}" for name, count in zip(titles, counts, strict=True))
     if some and not together:
-        empty = [name for name, count in zip(found, counts, strict=True) if not count]
+        empty = [
+            name for group, count in zip(groups, counts, strict=True) if not count for name in group
+        ]
         raise MissingTokenError(
             "no value is known" if empty else "there is no day on which all are known at one site",
-            variable=", ".join(sources[empty[0]].variables) if empty else names,
+            variable=", ".join(v for name in empty for v in sources[name].variables) or names,
             found=f"known values (of a site and day): {told}",
             expected=f"{names} on the same days at the same sites",
             fix=_meeting(ds, layout),
@@ -83,7 +90,7 @@ def check_known(
             f"one is ({told}), so that there is little to predict from. If datasets were merged "
             "whose coordinates or days differ, xr.merge(..., join='exact') says so."
         )
-    rain = found.get("precipitation")
+    rain = arrays.get("precipitation")
     if rain is None or layout.days.size < _YEAR or not rain.notnull().any():
         return
     if (least := float(rain.min())) > _DRY:
@@ -95,15 +102,14 @@ def check_known(
         )
 
 
-def doubt_part(values: Mapping[str, NDArray[np.float32]]) -> None:
-    """Warn where the tokens that are required do not meet in a part of the data.
+def doubt_part(known: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Warn where the tokens that are needed do not meet in a part of the data.
 
     Parameters
     ----------
-    values : mapping of str to ndarray, shape (site, day)
-        NaN where missing.
+    known : mapping of str to ndarray, shape (site, day)
+        Of each group of tokens, of which one is enough: where one is known.
     """
-    known = {name: np.isfinite(series) for name, series in values.items()}
     if np.logical_and.reduce([*known.values()]).any():
         return
     names = " and ".join(known)

@@ -36,6 +36,9 @@ class TokenRow:
     units_found : str
         Units of the variable; empty for derived and missing tokens.
     required : bool
+        Whether there is no prediction without it.
+    one_of : tuple of str
+        If it is required: the tokens, itself among them, of which one is enough.
     group : str, optional
     note : str
         The problem that keeps it from being used, if there is one.
@@ -56,6 +59,7 @@ class TokenRow:
     rule: str = ""
     units_found: str = ""
     required: bool = False
+    one_of: tuple[str, ...] = ()
     group: str | None = None
     note: str = ""
     advice: str = ""
@@ -144,7 +148,7 @@ class TokenTable:
                 what, fix, mended = problem.partition("Fix: ")
                 lines += [*_wrapped(what), *([f"        {fix}{mended}"] if fix else [])]
         if self._needed:
-            lines.append("Missing and required: " + ", ".join(row.token for row in self._needed))
+            lines.append(f"Missing and required: {self._needed_names}")
             for row in self._needed:
                 lines += _wrapped(f"{row.token}: {row.advice or 'no way is known to provide it'}")
         for kind, title in _KINDS:
@@ -166,9 +170,8 @@ class TokenTable:
             items = "".join(f"<li>{_html_problem(text)}</li>" for text in texts)
             sections.append(_html_alarm(title, str(len(texts)), f"<ul>{items}</ul>"))
         if self._needed:
-            names = ", ".join(row.token for row in self._needed)
             advice = _html_table(_ADVICE, [(row.token, row.advice) for row in self._needed])
-            sections.append(_html_alarm("Missing and required", names, advice))
+            sections.append(_html_alarm("Missing and required", self._needed_names, advice))
         for kind, title in _KINDS:
             found, absent = self._split(kind)
             body = _html_table(COLUMNS, [row.cells for row in found]) if found else ""
@@ -204,6 +207,10 @@ class TokenTable:
         return [row for row in self.rows if row.required and not row.matched]
 
     @property
+    def _needed_names(self) -> str:
+        return ", ".join(dict.fromkeys(" or ".join(r.one_of) or r.token for r in self._needed))
+
+    @property
     def _heading(self) -> str:
         return f"schema {self.schema!r}" + (f", {self.layout}" if self.layout else "")
 
@@ -219,6 +226,8 @@ class TokenTable:
 
 
 def _absent(row: TokenRow) -> str:
+    if len(row.one_of) > 1:
+        return f"{row.token} (required, one of: {', '.join(row.one_of)})"
     return f"{row.token} (required)" if row.required else row.token
 
 

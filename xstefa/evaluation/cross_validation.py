@@ -25,6 +25,7 @@ from xstefa.schema import Target
 from xstefa.training.finetune import (
     TrainingOptions,
     finetune_material,
+    needs_of,
     with_target,
 )
 from xstefa.training.guards import HELD_OUT, SEEN, LeakageWarning
@@ -60,6 +61,7 @@ def cross_validate(
         length=foundation.spec.windows.length,
         rename=rename,
         sites=sites,
+        needs=needs_of(how.get("recipe"), foundation),
     )
     layout = material.binding.layout
     land = material.sites.select(material.present)

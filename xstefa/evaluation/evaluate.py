@@ -13,11 +13,10 @@ from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.sites import Sites
-from xstefa.inference.predict import predict
+from xstefa.inference.predict import answering, predict
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import ModelLike, load_model, model_for
+from xstefa.model.registry import ModelLike
 from xstefa.options import as_list
-from xstefa.schema import load_schema
 from xstefa.training.guards import ROLES, roles
 from xstefa.training.samples import observations
 
@@ -55,10 +54,9 @@ def evaluate(
     """Predict, and score against the dataset's own observations; see `StefaAccessor.evaluate`."""
     if isinstance(target, Model):
         model, target = target, target.spec.target or target.name
-    schema = load_schema() if model is None else load_model(model).schema
-    binding = bind(dataset, schema, rename=rename)
+    chosen = answering(dataset, target, model=model, rename=rename)
+    binding = bind(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
     layout = binding.layout
-    chosen = model_for(target, support=layout.support) if model is None else load_model(model)
     observed = observations(binding, target)
     predicted = predict(
         dataset,

@@ -26,7 +26,7 @@ class Answer(ABC):
     daily : bool
         Whether there is a value for each day; otherwise for each site, the mean over its windows.
     needs_required : bool
-        Whether there is no answer without the tokens that the schema requires: none on days before
+        Whether there is no answer without the tokens that the model needs: none on days before
         which too little of them is known (`WindowPolicy.spun_up`), and from windows with such days
         only; and whether short gaps are bridged. Windows without any known value always go
         unanswered.

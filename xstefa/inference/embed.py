@@ -74,7 +74,7 @@ def embed(
             fix="choose one of xstefa.list_models() that is no baseline",
         )
     answer = DayEmbeddings() if level == "day" else SiteEmbeddings()
-    understood = understand(dataset, chosen.schema, rename=rename)
+    understood = understand(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
     key = make_key(
         chosen,
         device=device,

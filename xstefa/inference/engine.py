@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -261,8 +262,9 @@ class Engine:
         positions = [_positions(days, policy.reads(k, **ends)) for k in windows]
 
         readable = np.array([v.name in spec.tokens for v in spec.schema.forcings])
-        required = np.array([v.required for v in spec.schema.forcings]) & readable
-        required &= answer.needs_required  # of no variable at all, every day is spun up
+        # Each way to have one of each group; of no variable at all, every day is spun up.
+        needs = spec.schema.columns(spec.needs if answer.needs_required else ())
+        ways = [list(columns) for columns in product(*needs)]
         blend = [policy.weight(k, out) for k in windows]
         answerable = np.empty((len(forcing), len(windows)), dtype=bool)
         spun_up: list[Known] = []
@@ -273,7 +275,8 @@ class Engine:
             used = np.flatnonzero(blend[column])
             asked = out[used] - starts[column]
             shares.append(policy.coverage(seen[..., readable])[:, asked])
-            spun_up.append(policy.spun_up(seen[..., required])[:, asked])
+            ready = np.any([policy.spun_up(seen[..., way]) for way in ways], axis=0)
+            spun_up.append(ready[:, asked])
             answerable[:, column] = (spun_up[column] & (shares[column] > 0)).any(axis=1)
         del known
         if answer.needs_required and not policy.causal:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -325,15 +326,19 @@ def _stack(
         return values(token, (*sites, time), (days,))
 
     names = [name for name in spec.schema.forcing_names if name in job.sources]
-    required = [name for name in names if spec.schema[name].required]
-    if not job.answer.needs_required:
-        required = []
-    decisive = {name: series(name) for name in required or names}
-    found = [_any_known(data) for data in decisive.values()]
-    present = np.all(found, axis=0) if required else np.any(found, axis=0)
+    needs = spec.needs if job.answer.needs_required else ()
+    groups = [[name for name in group if name in names] for group in needs] or [names]
+    decisive = {name: series(name) for name in chain.from_iterable(groups)}
+    found = {name: _any_known(data) for name, data in decisive.items()}
+    present = np.all([np.any([found[name] for name in group], axis=0) for group in groups], axis=0)
     chosen = int(present.sum())
-    if required and not job.checked:
-        doubt_part(decisive)
+    if needs and not job.checked:
+        doubt_part(
+            {
+                " or ".join(group): np.any([np.isfinite(decisive[n]) for n in group], axis=0)
+                for group in groups
+            }
+        )
     forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
     static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
     if not chosen:

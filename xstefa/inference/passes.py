@@ -27,7 +27,7 @@ from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
-from xstefa.schema import Schema
+from xstefa.schema import Needs, Schema
 
 Period = tuple[Any, Any] | list[Any]
 """First and last day, each as an index of days takes them; None is the end of the record."""
@@ -75,12 +75,13 @@ def understand(
     schema: Schema,
     *,
     rename: Mapping[str, str] | None,
+    needs: Needs,
     period: Period | None = None,
     strict: bool = False,
 ) -> Understood:
-    """Match a dataset to a schema; raise all that is wrong."""
+    """Match a dataset to a schema, for a model with these needs; raise all that is wrong."""
     dataset = plain(dataset)
-    understood = plan(dataset, schema, rename=rename)
+    understood = plan(dataset, schema, rename=rename, needs=needs)
     layout = understood.settle(strict=strict)
     return Understood(
         dataset=dataset,
@@ -238,7 +239,7 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
     raise_problems(value_problems(dataset, read, layout=understood.layout, every=True))
     if at_once:
         if answer.needs_required:
-            check_known(dataset, sources, key.model.spec.schema, layout=understood.layout)
+            check_known(dataset, sources, key.model.spec.needs, layout=understood.layout)
         for each in unlikely(dataset, sources, layout=understood.layout):
             doubt(str(each))
         # In-memory input runs here and now, whatever cluster is connected.

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xstefa.arguments import checked
+from xstefa.binding import plan
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.answers import Members
 from xstefa.inference.beyond import outside_training
@@ -48,10 +49,16 @@ def predict(
     """Predict a target for every site and day of a dataset; see `StefaAccessor.predict`."""
     if isinstance(target, Model):
         model, target = target, _target_of(target)
-    schema = load_schema() if model is None else load_model(model).schema
-    understood = understand(dataset, schema, rename=rename, period=period, strict=strict)
+    chosen = answering(dataset, target, model=model, rename=rename)
+    understood = understand(
+        dataset,
+        chosen.schema,
+        rename=rename,
+        needs=chosen.spec.needs,
+        period=period,
+        strict=strict,
+    )
     layout = understood.layout.during(understood.answered)
-    chosen = model_for(target, support=layout.support) if model is None else load_model(model)
     if _target_of(chosen) != target:
         raise ModelError(
             variable=chosen.name,
@@ -91,6 +98,21 @@ def predict(
         result = result.assign_coords(coverage=(frame.dims, frame.data, COVERAGE | frame.attrs))
         result.attrs["ancillary_variables"] = "coverage"
     return result
+
+
+def answering(
+    dataset: xr.Dataset,
+    target: str,
+    *,
+    model: ModelLike | None,
+    rename: Mapping[str, str] | None,
+) -> Model:
+    """Return the model that is meant: by default the bundled one for the dataset's support."""
+    if model is not None:
+        return load_model(model)
+    understood = plan(dataset, load_schema(), rename=rename)
+    layout = understood.layout or understood.settle()
+    return model_for(target, support=layout.support)
 
 
 def _target(block: Floats, *, levels: tuple[float, ...] | None, least: float) -> Floats:

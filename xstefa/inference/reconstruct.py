@@ -106,7 +106,7 @@ def reconstruct(
             expected="a foundation model",
             fix="use the model that it was fine-tuned from",
         )
-    understood = understand(dataset, chosen.schema, rename=rename)
+    understood = understand(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
     names = _names(variables, chosen, understood, only_missing=only_missing)
     key = make_key(
         chosen,

@@ -24,7 +24,7 @@ from xstefa.model.architecture import Architecture
 from xstefa.model.ranges import Ranges
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
-from xstefa.schema import Schema, Target
+from xstefa.schema import Needs, Schema, Target
 from xstefa.typed import Name, Rule, build, plain
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ class ModelSpec:
         no training value ever reached would answer with noise.
     ranges : mapping of str to Range
         What the training data held of each of them; empty where that is not known.
+    needs : tuple of tuple of str
+        Groups of forcings, of each of which one has to be known on half of the days up to the one
+        that is answered for. By default each of `tokens` that the schema requires.
     """
 
     name: Name
@@ -74,8 +77,12 @@ class ModelSpec:
     ranges: Ranges = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     card: str = ""
+    needs: Needs = ()
 
     def __post_init__(self) -> None:
+        if not self.needs:
+            needs = tuple(group for group in self.schema.needs if set(group) <= set(self.tokens))
+            object.__setattr__(self, "needs", needs)
         names = (*self.schema.forcing_names, *self.schema.static_names)
         encoder, architecture = self.architecture.encoder, self.architecture
         placed = encoder is not None and not encoder.causal
@@ -89,6 +96,7 @@ class ModelSpec:
             "windows.length": self.windows.length <= longest,
             "tokens": set(self.tokens) <= set(names),
             "ranges": set(self.ranges) <= set(names),
+            "needs": self.schema.allows(self.needs, self.tokens),
             "target": self.target in targets,
         }
         for part, holds in rules.items():
@@ -128,7 +136,7 @@ class ModelSpec:
                 fix="train or import the model again, or load it with the xstefa that wrote it",
             )
         for name in (f.name for f in fields(cls)):
-            if name not in content:
+            if name not in content and name != "needs":  # which is younger than the format
                 raise ModelError(variable=name, found="nothing", expected="this field", fix=_ANEW)
         return build(cls, content, error=ModelError, fix=_ANEW)
 
@@ -338,16 +346,17 @@ class Model:
         return Model(target)
 
     def summary(self) -> dict[str, str]:
-        """Return what tables of models show: target, units, support, skill at held-out sites, size.
+        """Return what tables of models show: target, units, support, needs, skill, size.
 
-        Skill is the score that decided, as a median over sites with its interval, where the
-        provenance states one.
+        Skill is the score that decided, as a median over sites that were held out with its
+        interval, where the provenance states one.
         """
         target, skill = self.target, self.spec.provenance.get("skill")
         return {
             "target": "none (foundation)" if target is None else target.name,
             "units": "" if target is None else target.units,
             "support": self.spec.support,
+            "needs": ", ".join(map(" or ".join, self.spec.needs)),
             "skill": "{score} {median:.3f} ({low:.3f} to {high:.3f}), {sites} sites".format(**skill)
             if skill
             else "",

@@ -17,7 +17,7 @@ class ModelTable(list[str]):
     """Names of models, shown as a table of what each predicts and how well."""
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a line for each model: target, units, support, skill at held-out sites, size."""
+        """Return a line for each model: target, units, support, needs, skill, size."""
         lines = [load_model(name).summary() for name in self]
         return pd.DataFrame(lines, index=pd.Index(self, name="model"))
 

@@ -18,11 +18,13 @@ from typing import Literal, TypeAlias
 from xstefa.errors import SchemaError, did_you_mean
 from xstefa.typed import build, plain
 
-__all__ = ["Alias", "Schema", "StandardName", "Target", "Variable", "load_schema"]
+__all__ = ["Alias", "Needs", "Schema", "StandardName", "Target", "Variable", "load_schema"]
 
 Kind: TypeAlias = Literal["forcing", "static"]
 Transform: TypeAlias = Literal["identity", "log", "log1p"]
 Beyond: TypeAlias = Literal["clip", "unknown", "keep"]
+Needs: TypeAlias = tuple[tuple[str, ...], ...]
+"""Groups of forcings, of each of which at least one has to be known."""
 
 UNKNOWN_UNITS = "unknown"
 """Units of a token of which a model does not say them; no dataset can provide it."""
@@ -108,6 +110,7 @@ class Variable:
     transform : {"identity", "log", "log1p"}
         Applied by the scaler before standardising.
     required : bool
+        Whether a model needs it that does not say which forcings it needs.
     maskable : bool
         Whether pretraining may hide it.
     daylight : bool
@@ -244,6 +247,20 @@ class Schema:
     def static_names(self) -> tuple[str, ...]:
         """Names of the static tokens, in the order a network reads them."""
         return tuple(variable.name for variable in self.statics)
+
+    @property
+    def needs(self) -> Needs:
+        """What a model needs that does not say it: each required forcing."""
+        return tuple((variable.name,) for variable in self.forcings if variable.required)
+
+    def allows(self, needs: Needs, tokens: Collection[str]) -> bool:
+        """Whether a model that reads `tokens` can need this."""
+        known = set(self.forcing_names).intersection(tokens)
+        return all(group and known.issuperset(group) for group in needs)
+
+    def columns(self, needs: Needs) -> list[list[int]]:
+        """Return where the forcings of each group stand among all."""
+        return [[self.forcing_names.index(name) for name in group] for group in needs]
 
     def target(self, name: str) -> Target:
         """Return the target called `name`; SchemaError if there is none."""

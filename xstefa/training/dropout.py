@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from xstefa.schema import Schema, Variable
+from xstefa.schema import Needs, Schema, Variable
 from xstefa.training.perturbation import RAIN, Perturbation
 from xstefa.training.sampling import Batch
 
@@ -28,12 +28,15 @@ class TokenDropout(nn.Module):
     """Hides whole tokens from windows, the same ones each time a window comes by.
 
     Some single ones, and of some windows all that a poorer dataset would not have: forcings other
-    than those of an entry of `POOR`; all attributes, or some groups of them.
+    than those of an entry of `POOR`; all attributes, or some groups of them. Of the forcings that a
+    model needs none is hidden that is the last of its group in the window.
 
     Parameters
     ----------
     probability : float
         That a token is hidden by itself.
+    needs : tuple of tuple of str, optional
+        By default what the schema requires.
     groups : float
         That a window is one of a poorer dataset.
     perturbation : Perturbation, optional
@@ -56,12 +59,17 @@ class TokenDropout(nn.Module):
         *,
         probability: float,
         seed: int,
+        needs: Needs | None = None,
         groups: float = 0.0,
         perturbation: Perturbation | None = None,
         rows: int = 4093,
     ) -> None:
         super().__init__()
         self.perturbation = perturbation
+        needs = schema.needs if needs is None else needs
+        self.needs = schema.columns(tuple(group for group in needs if len(group) > 1))
+        alone = {group[0] for group in needs if len(group) == 1}
+        alone |= {variable.name for variable in schema.statics if variable.required}
         generator = torch.Generator().manual_seed(seed)
         forcing, static = (
             torch.rand((rows, len(variables)), generator=generator) < probability
@@ -70,24 +78,25 @@ class TokenDropout(nn.Module):
         poor = (torch.rand(rows, generator=generator) < groups)[:, None]
         forcing |= poor & _of_poor_files(schema.forcings, rows, generator)
         static |= poor & _of_poor_sites(schema.statics, rows, generator)
-        # A required token is never hidden.
-        self.register_buffer("forcing", forcing & _optional(schema.forcings), persistent=False)
-        self.register_buffer("static", static & _optional(schema.statics), persistent=False)
+        for table, variables in ((forcing, schema.forcings), (static, schema.statics)):
+            table[:, [variable.name in alone for variable in variables]] = False
+        self.register_buffer("forcing", forcing, persistent=False)
+        self.register_buffer("static", static, persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return forcing (B, T, C) and static (B, S), NaN where hidden."""
         row = batch.number % len(self.forcing)
-        forcing = batch.forcing
+        forcing, hidden = batch.forcing, self.forcing[row]
         if self.perturbation is not None:
             forcing = self.perturbation(batch.number, forcing)
+        for group in self.needs:
+            # What is known on less than half of the days is not what a day can be answered from.
+            known = forcing[..., group].isfinite().float().mean(dim=1) > 0.5
+            hidden[:, group] &= (known & ~hidden[:, group]).any(dim=1, keepdim=True)
         return (
-            forcing.masked_fill(self.forcing[row].unsqueeze(1), torch.nan),
+            forcing.masked_fill(hidden.unsqueeze(1), torch.nan),
             batch.static.masked_fill(self.static[row], torch.nan),
         )
-
-
-def _optional(variables: Sequence[Variable]) -> Tensor:
-    return torch.tensor([not variable.required for variable in variables])
 
 
 def _of_poor_files(forcings: Sequence[Variable], rows: int, generator: torch.Generator) -> Tensor:

@@ -119,7 +119,7 @@ def _key(
     network: StefaLand, windows: Windows, dropout: TokenDropout, precision: str, batch_size: int
 ) -> str:
     how = (FORMAT, precision, batch_size, windows.length, network.hides_target, torch.__version__)
-    content = hashlib.sha256(repr((*how, dropout)).encode())
+    content = hashlib.sha256(repr((*how, dropout, dropout.needs)).encode())
     assert network.encoder is not None
     tensors = {**network.encoder.state_dict(), **dict(dropout.named_buffers())}
     for name, value in tensors.items():

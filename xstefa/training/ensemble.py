@@ -28,7 +28,16 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     """
     first, *others = (model.spec for model in models)
     for other in others:
-        for part in ("target", "support", "schema", "scaler", "windows", "tokens", "ranges"):
+        for part in (
+            "target",
+            "support",
+            "schema",
+            "scaler",
+            "windows",
+            "tokens",
+            "ranges",
+            "needs",
+        ):
             if getattr(other, part) != getattr(first, part):
                 raise ModelError(
                     variable=part,

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict, Unpack, get_args
 import numpy as np
 
 from xstefa.arguments import checked
-from xstefa.errors import ModelError, OptionError, TrainingError
+from xstefa.errors import ModelError, OptionError, TrainingError, did_you_mean
 from xstefa.evaluation.holdout import Fold, Holdout
 from xstefa.inference.windows import Floats
 from xstefa.model.architecture import HeadSize
@@ -20,7 +20,7 @@ from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import resolve_options
-from xstefa.schema import Schema, Target
+from xstefa.schema import Needs, Schema, Target
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.devices import Devices, default_device
 from xstefa.training.heads import train_head
@@ -29,6 +29,7 @@ from xstefa.training.material import Datasets, Material, fold_all, read_all, sha
 from xstefa.training.runs import versions
 from xstefa.training.samples import Record, Split
 from xstefa.training.streaming import Stream
+from xstefa.typed import fits
 
 __all__ = [
     "HeadRecipe",
@@ -55,7 +56,7 @@ class HeadRecipe:
     centred : float
         Share of the loss that forgives a constant error; see `weighted_mse`.
     token_dropout : float
-        Probability with which each token that is not required is hidden from a window, so that
+        Probability with which each token that can be done without is hidden from a window, so that
         the head also serves datasets with fewer tokens.
     group_dropout : float
         Probability with which a window is made one of a poorer dataset, which has precipitation and
@@ -63,6 +64,11 @@ class HeadRecipe:
     perturbation : float
         Probability with which the weather of a window is changed as products of it differ; see
         `xstefa.training.perturbation.Perturbation`.
+    needs : tuple of tuple of str, optional
+        Groups of forcings, of each of which a dataset has to have one: with ``(("precipitation",),
+        ("temperature_mean", "potential_evapotranspiration"))`` rain and either of the others are
+        enough. By default as the model that is fine-tuned, precipitation and temperature, and for
+        the head "hbv" all three.
     stride : int, optional
         Days between the windows of a site; by default as in prediction.
     cache : bool
@@ -77,22 +83,24 @@ class HeadRecipe:
     token_dropout: float = 0.0
     group_dropout: float = 0.0
     perturbation: float = 0.0
+    needs: Needs | None = None
     stride: int | None = None
     cache: bool = True
     encoding: Literal["fp32", "bf16"] | None = None
 
     def __post_init__(self) -> None:
-        for name, fits, expected in (
+        for name, holds, expected in (
             ("loss", self.loss in (None, "nse", "mse"), '"nse", "mse" or None'),
             ("scale", self.scale > 0, "more than 0, in the unit of the target"),
             ("centred", 0 <= self.centred <= 1, "a share between 0 and 1"),
             ("token_dropout", 0 <= self.token_dropout < 1, "a probability below 1"),
             ("group_dropout", 0 <= self.group_dropout <= 1, "a probability"),
             ("perturbation", 0 <= self.perturbation <= 1, "a probability"),
+            ("needs", fits(self.needs, Needs | None), "groups of names, (('precipitation',), ...)"),
             ("stride", self.stride is None or self.stride >= 1, "a number of days, or None"),
             ("encoding", self.encoding in (None, "fp32", "bf16"), '"fp32", "bf16" or None'),
         ):
-            if not fits:
+            if not holds:
                 raise OptionError(variable=name, found=repr(getattr(self, name)), expected=expected)
 
 
@@ -151,6 +159,7 @@ def finetune(
         length=foundation.spec.windows.length,
         rename=rename,
         sites=sites,
+        needs=needs_of(how.get("recipe"), foundation),
         memory=memory,
     )
     trained, _ = finetune_material(
@@ -269,6 +278,7 @@ def finetune_material(
         token_dropout=recipe.token_dropout,
         group_dropout=recipe.group_dropout,
         perturbation=recipe.perturbation,
+        needs=recipe.needs,
         centred=recipe.centred,
         stride=recipe.stride or windows.length - windows.spin_up - windows.blend,
         cache=recipe.cache,
@@ -296,6 +306,30 @@ def finetune_material(
         streams=streams,
         weigh=partial(site_weights, recipe=recipe, head=variant.size),
     )
+
+
+def needs_of(recipe: HeadRecipe | None, foundation: Model) -> Needs:
+    """Return what training data have to have.
+
+    Raises
+    ------
+    OptionError
+        If the recipe names what is no forcing.
+    """
+    if recipe is None or recipe.needs is None:
+        return foundation.spec.needs
+    schema = foundation.schema
+    if not schema.allows(recipe.needs, schema.forcing_names):
+        names = [name for group in recipe.needs for name in group]
+        wrong = [name for name in names if name not in schema.forcing_names]
+        raise OptionError(
+            "a model needs groups of forcings",
+            variable="needs",
+            found=", ".join(map(repr, wrong)) or "a group of none",
+            expected=f"some of {', '.join(schema.forcing_names)}",
+            fix=did_you_mean(wrong[0] if wrong else "", schema.forcing_names) or "leave it out",
+        )
+    return recipe.needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

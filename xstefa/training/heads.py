@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from xstefa.errors import ModelError
+from xstefa.errors import ModelError, TrainingError
 from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import Direct
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import Ranges, join_ranges
-from xstefa.model.variants import EncoderUse, direct_size, physics_size
-from xstefa.schema import Schema
+from xstefa.model.variants import DRIVERS, EncoderUse, direct_size, physics_size
+from xstefa.schema import Needs, Schema
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Devices, Part, Runner
 from xstefa.training.dropout import TokenDropout
@@ -46,6 +46,7 @@ def train_head(
     token_dropout: float = 0.0,
     group_dropout: float = 0.0,
     perturbation: float = 0.0,
+    needs: Needs | None = None,
     centred: float = 0.0,
     stride: int = 1,
     cache: bool = True,
@@ -78,11 +79,14 @@ def train_head(
     weights : sequence of ndarray, shape (site,)
         Loss weight of every site of every record.
     token_dropout : float
-        Probability with which each token that is not required is hidden from a window, so that
+        Probability with which each token that can be done without is hidden from a window, so that
         the head also serves datasets with fewer tokens.
     group_dropout, perturbation : float
         Probabilities with which a window is made one of a poorer dataset, and its weather that of
         another product.
+    needs : tuple of tuple of str, optional
+        Groups of forcings, of each of which a dataset has to have one; by default as `foundation`,
+        and for the head "hbv" each of its drivers.
     centred : float
         Share of the loss that forgives a constant error; see `weighted_mse`.
     stride : int
@@ -121,6 +125,18 @@ def train_head(
         tokens = tuple(token for token in tokens if token in foundation.spec.tokens)
     if head.kind == "hbv":
         head = physics_size(head, spec=foundation.spec, tokens=tokens, target=target)
+        needs = needs or tuple((name,) for name in DRIVERS)
+    if needs is None:
+        groups = (tuple(filter(tokens.__contains__, group)) for group in foundation.spec.needs)
+        needs = tuple(filter(None, groups))
+    elif not schema.allows(needs, tokens):
+        raise TrainingError(
+            "a model cannot need what it has not learned to read",
+            variable="needs",
+            found=", ".join(map(" or ".join, needs)),
+            expected=f"some of what training data and foundation have: {', '.join(tokens)}",
+            fix="add a dataset that has them, or leave them out of HeadRecipe(needs=...)",
+        )
     ranges: Ranges = seen(schema, trained_on, streams)
     if encoder in ("frozen", "tuned"):
         ranges = join_ranges(foundation.spec.ranges, ranges)
@@ -141,6 +157,7 @@ def train_head(
         ranges={token: ranges[token] for token in tokens},
         provenance=provenance,
         card="",
+        needs=needs,
     )
     hidden = frozenset(v.name for v in (*schema.forcings, *schema.statics)) - set(tokens)
     streaming = any(stream is not None for stream in streams or ())
@@ -218,6 +235,7 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
             spec.schema,
             probability=job.token_dropout,
             seed=schedule.seed,
+            needs=spec.needs,
             groups=job.group_dropout,
             perturbation=Perturbation(
                 spec.scaler.forcings, probability=job.perturbation, seed=schedule.seed

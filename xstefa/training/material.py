@@ -16,7 +16,7 @@ from xstefa.errors import OptionError, TrainingError
 from xstefa.evaluation.holdout import Fold, Holdout, as_holdout
 from xstefa.evaluation.sites import Mask, Sites
 from xstefa.inference.windows import Days
-from xstefa.schema import Schema
+from xstefa.schema import Needs, Schema
 from xstefa.training.guards import refuse_leaks
 from xstefa.training.samples import Record, Split
 from xstefa.training.streaming import Stream, cut, is_too_large
@@ -38,7 +38,7 @@ class Material:
     sites : Sites
         All sites of the dataset.
     present : ndarray of bool, shape (site,)
-        Sites with precipitation: on a grid, the land. `record` has only these.
+        Sites at which what a model needs is known: on a grid, the land. `record` has only these.
     record : Record
         Canonical units; not split. Of a dataset larger than memory a sample of it.
     stream : Stream, optional
@@ -63,6 +63,7 @@ class Material:
         length: int,
         rename: Mapping[str, str] | None,
         sites: str | None,
+        needs: Needs | None = None,
         memory: int | None = None,
     ) -> Material:
         """Bind a dataset and read it into memory, or, if it is too large, a sample.
@@ -73,11 +74,13 @@ class Material:
             Days of a window; a shorter record is preceded by missing days.
         sites : str, optional
             Variable that names the sites.
+        needs : tuple of tuple of str, optional
+            What the dataset has to have; by default what the schema requires.
         memory : int, optional
             Bytes that a chunked dataset may take; by default any number.
         """
         refuse_leaks(dataset, schema, target=target, rename=rename)
-        binding = bind(dataset, schema, rename=rename)
+        binding = bind(dataset, schema, rename=rename, needs=needs)
         binding.check_ranges()
         found = Sites.of(dataset, binding.layout, name=sites)
         if memory is not None and is_too_large(binding, memory):
@@ -99,7 +102,7 @@ class Material:
                 stream=stream,
             )
         record = Record.from_binding(binding, ids=found.ids.tolist(), target=target)
-        present = np.asarray(np.isfinite(record.forcing[..., 0]).any(axis=1))
+        present = record.known_at(schema.columns(binding.needs))
         return cls(
             name=name,
             binding=binding,
@@ -208,6 +211,7 @@ def read_all(
     length: int,
     rename: Mapping[str, str] | None,
     sites: str | Mapping[str, str] | None,
+    needs: Needs | None = None,
     memory: str | int | None = None,
 ) -> list[Material]:
     """Read one or several datasets, see `Material.read`.
@@ -253,6 +257,7 @@ def read_all(
             length=length,
             rename={k: v for k, v in (rename or {}).items() if k in dataset.variables},
             sites=sites.get(name) if isinstance(sites, Mapping) else sites,
+            needs=needs,
             memory=None if memory is None else _bytes(memory),
         )
         for name, dataset in named.items()

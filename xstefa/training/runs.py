@@ -66,6 +66,7 @@ def card(spec: ModelSpec, history: History) -> str:
     lines += [
         f"- held out: {content['held_out']}" if content.get("held_out") else "- nothing held out",
         f"- tokens: {', '.join(spec.tokens)}",
+        f"- needs: {', '.join(map(' or '.join, spec.needs))}",
         "",
         "## Training",
         "",

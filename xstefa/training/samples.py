@@ -82,6 +82,11 @@ class Record:
             target=observed,
         )
 
+    def known_at(self, needs: Sequence[Sequence[int]]) -> Mask:
+        """Return at which sites one forcing (column) of each group is known on some day."""
+        groups = [np.isfinite(self.forcing[..., group]).any(axis=(1, 2)) for group in needs]
+        return np.logical_and.reduce([np.ones(len(self.ids), dtype=bool), *groups])
+
     def select(self, sites: Mask) -> Self:
         """Keep some sites, `sites` True where kept."""
         return self if sites.all() else self.select_rows(np.flatnonzero(sites))
@@ -173,8 +178,7 @@ def _dense(
     layout = binding.layout
     dims = (*layout.site_dims, layout.time) if daily else layout.site_dims
     array, template = (
-        part.isel(block or {}, missing_dims="ignore")
-        for part in (array, binding.forcing["precipitation"])
+        part.isel(block or {}, missing_dims="ignore") for part in (array, binding.template)
     )
     alike = template if daily else template.isel({layout.time: 0}, drop=True)
     full = array.broadcast_like(alike)

@@ -90,13 +90,13 @@ class Stream:
         return joined(found).select_rows(sorting), present
 
     def read(self, number: int) -> Record:
-        """Read the sites of a block that are learned from and have precipitation."""
+        """Read the sites of a block that are learned from, and of which enough is known."""
         block = self.blocks[number]
         names = self.sites.ids.reshape(self.sites.shape)[tuple(block.values())].ravel()
         record = Record.from_binding(
             self.binding, ids=names.tolist(), target=self.target, block=block
         )
-        present = np.asarray(np.isfinite(record.forcing[..., 0]).any(axis=1))
+        present = record.known_at(self.binding.schema.columns(self.binding.needs))
         present &= self.within(number, self.keep)
         record = record.select(present).at_least(self.length)
         return record if self.days is None else record.observed_on(self.days)
@@ -157,7 +157,7 @@ def is_too_large(binding: Binding, memory: int) -> bool:
 def cut(binding: Binding, memory: int) -> tuple[Slices, ...]:
     """Cut the sites into blocks of which `RESIDENT` and one more fit in `memory` bytes."""
     layout = binding.layout
-    template = binding.forcing["precipitation"]
+    template = binding.template
     sizes = {dim: layout.coords.sizes.get(dim, template.sizes[dim]) for dim in layout.site_dims}
     affordable = max(1, int(prod(sizes.values()) * memory / (RESIDENT + 1) / _size(binding)))
     edges = []
@@ -175,7 +175,7 @@ def _size(binding: Binding) -> int:
     """Return the bytes of a record of all sites."""
     layout, schema = binding.layout, binding.schema
     days = int(layout.days[-1] - layout.days[0]) + 1
-    template = binding.forcing["precipitation"]
+    template = binding.template
     sites = prod(layout.coords.sizes.get(d, template.sizes.get(d, 1)) for d in layout.site_dims)
     return 4 * sites * (days * (len(schema.forcings) + 1) + len(schema.statics))
 
