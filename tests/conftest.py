@@ -56,14 +56,12 @@ def make_model(tmp_path_factory) -> Callable[..., Model]:
                 statics=len(schema.statics),
                 encoder=size if encoder else None,
                 decoder=foundation,
-                head=None
+                heads=()
                 if foundation
-                else HeadSize(
-                    kind="resconn" if encoder else "lstm",
-                    hidden=width,
-                    link="logistic",
-                    members=members,
-                ),
+                else (
+                    HeadSize(kind="resconn" if encoder else "lstm", hidden=width, link="logistic"),
+                )
+                * members,
             ),
             schema=schema,
             scaler=Scaler(

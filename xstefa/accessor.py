@@ -473,7 +473,7 @@ class StefaAccessor:
         target: str | Target,
         *,
         model: ModelLike | None = None,
-        head: str | HeadSize | None = "resconn",
+        head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn",
         encoder: EncoderUse | None = None,
         holdout: Holdout | None = None,
         validation: Holdout | None = None,
@@ -504,10 +504,11 @@ class StefaAccessor:
             A target of the model's schema, or a new one.
         model : str or Model, optional
             Whose encoder, schema and scaler are used; by default the bundled foundation model.
-        head : str, HeadSize or None
+        head : str, HeadSize, tuple of HeadSize or None
             What learns the target: ``"resconn"`` (the paper's), another adapter or ablation of
-            `xstefa.model.variants.VARIANTS`, ``"lstm"`` (the baseline without encoder), or sizes.
-            None trains the model's own heads on.
+            `xstefa.model.variants.VARIANTS`, ``"hbv"`` (a hydrological model inside), ``"lstm"``
+            (the baseline without encoder), or sizes; those of several heads, of one kind or more,
+            whose answers are averaged. None trains the model's own heads on.
         encoder : {"frozen", "tuned", "scratch", "none"}, optional
             Keep the encoder as it is, train it on, train it from random weights, or leave it out;
             by default as `head` says, which is mostly ``"frozen"``.

@@ -59,7 +59,7 @@ def untrained(kind: str) -> Model:
         forcings=len(schema.forcings),
         statics=len(schema.statics),
         encoder=EncoderSize() if encoder else None,
-        head=HeadSize(kind="resconn" if encoder else "lstm", hidden=256, link="logistic"),
+        heads=(HeadSize(kind="resconn" if encoder else "lstm", hidden=256, link="logistic"),),
     )
     moments = Moments(mean=1.0, std=10.0)
     spec = ModelSpec(

@@ -78,7 +78,7 @@ def networks() -> tuple[Plain, StefaLand]:
         path = Path(folder) / "plain.pt"
         torch.save({"model_state_dict": plain.state_dict()}, path)
         model = xstefa.import_published(path)
-        network = StefaLand(replace(model.spec.architecture, head=HEAD))
+        network = StefaLand(replace(model.spec.architecture, heads=(HEAD,)))
         network.load_state_dict(model.network().state_dict(), strict=False)
     network.eval()
     return Plain(plain, network.heads[0]).eval(), network

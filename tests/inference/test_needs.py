@@ -158,8 +158,7 @@ def test_a_file_holds_them(old, model, tmp_path):
     assert ModelSpec.from_json(model.spec.to_json()) == model.spec
     assert model.content_hash != old.content_hash
     content = json.loads(old.spec.to_json())
-    del content["needs"]  # as in files that are older
-    weights, path = load(old.path.read_bytes()), tmp_path / "older.safetensors"
+    weights, path = load(old.path.read_bytes()), tmp_path / "other.safetensors"
 
     def written(content):
         text = json.dumps(content)

@@ -157,8 +157,7 @@ def test_each_field_is_needed_and_of_its_type(saved, tmp_path, name):
     content = content_of(saved)
     missing = {key: value for key, value in content.items() if key != name}
     path = written(tmp_path / "a.safetensors", missing, load(saved[0]))
-    if name != "needs":  # younger than the format
-        assert refusal(path).variable == name
+    assert refusal(path).variable == name
     wrong = 3.5 if name != "target" else ["soil_moisture"]
     written(path, content | {name: wrong}, load(saved[0]))
     assert refusal(path).variable == name
@@ -172,11 +171,12 @@ DAMAGE = {
     "architecture.encoder.heads": [0, 3],
     "architecture.encoder.activation": ["tanh"],
     "architecture.encoder.positions": [2],
-    "architecture.head.kind": ["resnet", 2],
-    "architecture.head.link": ["exp"],
-    "architecture.head.scale": [0.0, float("nan")],
-    "architecture.head.members": [0, 2],
-    "architecture.head.dropout": [1.5],
+    "architecture.heads.0.kind": ["resnet", 2],
+    "architecture.heads.0.link": ["exp"],
+    "architecture.heads.0.scale": [0.0, float("nan")],
+    "architecture.heads.0.drivers": [[{}], 2],
+    "architecture.heads.0.dropout": [1.5],
+    "architecture.heads": [[], None],
     "architecture.forcings": [1, 0, None],
     "windows.length": [0, 16, -40, 5000, 40.0],
     "windows.blend": [3, -2],
@@ -200,7 +200,7 @@ def test_values_that_cannot_be_are_refused(saved, tmp_path, field):
         content = content_of(saved)
         part = content
         for parent in parents:
-            part = part[parent]
+            part = part[int(parent) if isinstance(part, list) else parent]
         part[last] = value
         model = Model(written(tmp_path / "a.safetensors", content, load(saved[0])))
         with pytest.raises(ModelError) as caught:

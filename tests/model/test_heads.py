@@ -29,13 +29,14 @@ C, S, DAYS = 4, 4, 40
 WEATHER = tuple(Driver(column=i, moments=Moments(mean=5.0, std=5.0)) for i in range(3))
 
 
-def network(kind: str, **size: object) -> StefaLand:
+def network(kind: str, members: int = 1, **size: object) -> StefaLand:
     torch.manual_seed(0)
     architecture = Architecture(
         forcings=C,
         statics=S,
         encoder=None if kind == "lstm" else ENCODER,
-        head=HeadSize(kind=kind, hidden=8, drivers=WEATHER if kind == "hbv" else (), **size),
+        heads=(HeadSize(kind=kind, hidden=8, drivers=WEATHER if kind == "hbv" else (), **size),)
+        * members,
     )
     return StefaLand(architecture).eval()
 
@@ -177,7 +178,7 @@ def test_every_variant_trains(
         )
         assert unchanged == (variant.encoder == "frozen")
     if name == "direct":
-        head = model.spec.architecture.head
+        (head,) = model.spec.architecture.heads
         assert head.scale == foundation.spec.scaler.forcings["streamflow"].std
 
 

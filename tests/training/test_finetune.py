@@ -106,7 +106,7 @@ def test_training_reads_what_prediction_reads(basins, foundation):
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "direct"])
 def test_every_variant_by_name(name, basins, foundation):
     model = basins.stefa.finetune("streamflow", model=foundation, head=name, steps=1, batch_size=2)
-    assert model.spec.architecture.head.kind == VARIANTS[name].head
+    assert model.spec.architecture.heads[0].kind == VARIANTS[name].head
     assert (model.network().encoder is None) == (VARIANTS[name].encoder == "none")
 
 
@@ -131,13 +131,13 @@ def test_target_as_input(basins, foundation):
 
 def test_link_and_scale_follow_from_the_target(basins, foundation):
     model = basins.stefa.finetune("streamflow", model=foundation, steps=1, batch_size=2)
-    head = model.spec.architecture.head
+    (head,) = model.spec.architecture.heads
     assert head.link == "softplus"
     assert head.scale == pytest.approx(float(np.nanstd(basins.qobs)), rel=1e-6)
     wet = basins.rename(qobs="swc").assign(swc=basins.qobs / 100)
     wet.swc.attrs = {"units": "m3 m-3"}
     model = wet.stefa.finetune("soil_moisture", model=foundation, steps=1, batch_size=2)
-    assert model.spec.architecture.head.link == "logistic"
+    assert model.spec.architecture.heads[0].link == "logistic"
 
 
 def test_a_target_of_ones_own(basins, foundation):
@@ -153,7 +153,7 @@ def test_a_target_of_ones_own(basins, foundation):
     ds.stage.attrs = {"units": "cm"}
     model = ds.stefa.finetune(level, model=foundation, steps=2, batch_size=4)
     assert model.target == level
-    assert model.spec.architecture.head.link == "identity"
+    assert model.spec.architecture.heads[0].link == "identity"
     assert ds.stefa.predict(model).attrs["units"] == "m"
 
 

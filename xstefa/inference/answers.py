@@ -10,6 +10,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from xstefa.inference.windows import Floats
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -55,14 +59,21 @@ class Answer(ABC):
         """
 
 
+def mean(members: Floats) -> Floats:
+    """Return the mean over the last axis of those members that have an answer."""
+    known = np.isfinite(members)
+    count = known.sum(axis=-1, dtype=np.float32)
+    count[count == 0] = np.nan
+    return np.where(known, members, np.float32(0)).sum(axis=-1) / count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members(Answer):
     """The target as each head predicts it, in its canonical unit."""
 
     def width(self, spec: ModelSpec) -> int:
         """Return the number of heads."""
-        assert spec.architecture.head is not None
-        return spec.architecture.head.members
+        return len(spec.architecture.heads)
 
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
         """Return the answers of the heads, shape (B, T, heads)."""

@@ -20,7 +20,7 @@ from dask import threaded
 from numpy.typing import NDArray
 
 from xstefa.errors import OptionError
-from xstefa.inference.answers import Answer, Members
+from xstefa.inference.answers import Answer, Members, mean
 from xstefa.inference.windows import Days, Floats, Known, bridge
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
@@ -215,7 +215,7 @@ class Engine:
         ndarray of float32, shape (site, len(out))
         """
         members, _ = self.answer(Members(), forcing, static, days=days, record=record, out=out)
-        return members.mean(axis=-1)
+        return mean(members)
 
     def answer(
         self,

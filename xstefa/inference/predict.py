@@ -11,7 +11,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.binding import plan
 from xstefa.errors import ModelError, OptionError
-from xstefa.inference.answers import Members
+from xstefa.inference.answers import Members, mean
 from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Period, each_block, make_key, provenance, run, understand
@@ -117,11 +117,19 @@ def answering(
 
 def _target(block: Floats, *, levels: tuple[float, ...] | None, least: float) -> Floats:
     members, share = block[..., :-1], block[..., -1]
-    if levels is None:
-        values = members.mean(axis=-1)
-    else:
-        values = np.quantile(members, levels, axis=-1).astype(np.float32)
+    values = mean(members) if levels is None else _quantiles(members, levels)
     return np.where(share >= np.float32(least), values, np.float32(np.nan)) if least else values
+
+
+def _quantiles(members: Floats, levels: tuple[float, ...]) -> Floats:
+    """Return quantiles over the members that have an answer, shape (level, ...)."""
+    found = np.full((len(levels), *members.shape[:-1]), np.nan, dtype=np.float32)
+    members = np.sort(members, axis=-1)  # what has none comes last
+    count = np.isfinite(members).sum(axis=-1)
+    for known in set(np.unique(count)) - {0}:
+        alike = count == known
+        found[:, alike] = np.quantile(members[alike, :known], levels, axis=-1)
+    return found
 
 
 def _coverage(block: Floats) -> Floats:
@@ -144,8 +152,7 @@ def _check_quantiles(
             expected="levels between 0 and 1",
             fix="quantiles=[0.05, 0.5, 0.95]",
         )
-    head = model.spec.architecture.head
-    if head is None or head.members < 2:
+    if len(model.spec.architecture.heads) < 2:
         raise ModelError(
             variable=model.name,
             found="a model with one head, which has no spread",

@@ -84,8 +84,6 @@ class HeadSize:
         Maps the linear output into the target's range.
     kernel : int
         Days seen by the convolution of resconn.
-    members : int
-        Heads whose answers are averaged.
     scale, offset : float
         The target in its canonical unit is ``scale * output + offset``.
     outputs : int
@@ -101,7 +99,6 @@ class HeadSize:
     hidden: Count = 256
     link: Literal["identity", "softplus", "logistic"] = "identity"
     kernel: Count = 5
-    members: Count = 1
     scale: Positive = 1.0
     offset: Finite = 0.0
     outputs: Count = 1
@@ -113,8 +110,9 @@ class HeadSize:
 class Architecture:
     """What a network is made of.
 
-    Without an encoder the head can only be a baseline; without a head the network only represents
-    and, with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM.
+    Without an encoder heads can only be baselines; without a head the network only represents and,
+    with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM. The answers of
+    several heads, of whatever kinds, are averaged.
     """
 
     forcings: Count
@@ -122,4 +120,4 @@ class Architecture:
     encoder: EncoderSize | None = None
     decoder: bool = False
     recurrent: bool = True
-    head: HeadSize | None = None
+    heads: tuple[HeadSize, ...] = ()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from xstefa.model.network import StefaLand
     from xstefa.model.tensors import A, M
 
-FORMAT = 2
+FORMAT = 3
 _SUPPORTS = ("grid", "point", "any")
 Support: TypeAlias = Annotated[str, Rule(" or ".join(map(repr, _SUPPORTS)), _SUPPORTS.__contains__)]
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
@@ -136,7 +136,7 @@ class ModelSpec:
                 fix="train or import the model again, or load it with the xstefa that wrote it",
             )
         for name in (f.name for f in fields(cls)):
-            if name not in content and name != "needs":  # which is younger than the format
+            if name not in content:
                 raise ModelError(variable=name, found="nothing", expected="this field", fix=_ANEW)
         return build(cls, content, error=ModelError, fix=_ANEW)
 

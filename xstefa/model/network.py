@@ -50,14 +50,10 @@ class StefaLand(nn.Module):
                     recurrent=architecture.recurrent,
                     both_ways=size.causal,
                 )
-        head = architecture.head
-        self.scale = 1.0 if head is None else head.scale
-        self.offset = 0.0 if head is None else head.offset
-        self.hides_target = head is not None and head.kind == "direct"
-        members = [] if head is None else [head] * head.members
+        self.sizes = architecture.heads
+        self.hides_target = any(size.kind == "direct" for size in self.sizes)
         self.heads = nn.ModuleList(
-            build_head(member, forcings=forcings, statics=statics, width=width)
-            for member in members
+            build_head(size, forcings=forcings, statics=statics, width=width) for size in self.sizes
         )
 
     def represent(self, forcing: Tensor, static: Tensor) -> Tensor | None:
@@ -90,7 +86,7 @@ class StefaLand(nn.Module):
         if torch.is_grad_enabled() or not self.causal:
             days = self.represent(forcing, static)
             answers = [head(forcing, static, days) for head in self.heads]
-            return torch.stack(answers, dim=-1) * self.scale + self.offset
+            return self._in_units(answers)
         found, state = [], None
         for piece in forcing.split(PIECE, dim=1):
             answer, state = self.advance(piece, static, state)
@@ -125,11 +121,16 @@ class StefaLand(nn.Module):
             answer, carried = head.advance(forcing, static, days, before)
             answers.append(answer[:rows])
             after |= _named(f"head{i}", {name: t[:rows] for name, t in carried.items()})
-        return torch.stack(answers, dim=-1) * self.scale + self.offset, after
+        return self._in_units(answers), after
+
+    def _in_units(self, answers: list[Tensor]) -> Tensor:
+        """Return what each head says in the unit of its target, stacked."""
+        sized = zip(answers, self.sizes, strict=True)
+        return torch.stack([answer * size.scale + size.offset for answer, size in sized], dim=-1)
 
     def forward(self, forcing: Tensor, static: Tensor) -> Tensor:
-        """Predict the target, shape (B, T): the mean of `members`."""
-        return self.members(forcing, static).mean(-1)
+        """Predict the target, shape (B, T): the mean of those `members` that have an answer."""
+        return self.members(forcing, static).nanmean(-1)
 
 
 def build_encoder(size: EncoderSize, *, forcings: int, statics: int) -> Encoder | CausalEncoder:

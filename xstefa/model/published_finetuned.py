@@ -64,7 +64,7 @@ class FinetunedLayout:
             return cls(
                 forcings=pretrained.forcings,
                 statics=pretrained.statics,
-                architecture=replace(pretrained.architecture, head=head),
+                architecture=replace(pretrained.architecture, heads=(head,)),
                 pretrained=pretrained,
             )
         count = shapes[MARK][-1]
@@ -77,7 +77,7 @@ class FinetunedLayout:
                 "import_published(path, variables=([...], [...]))",
             )
         forcings, statics = variables
-        architecture = Architecture(forcings=len(forcings), statics=len(statics), head=head)
+        architecture = Architecture(forcings=len(forcings), statics=len(statics), heads=(head,))
         return cls(forcings=forcings, statics=statics, architecture=architecture, pretrained=None)
 
     def state(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,8 +92,7 @@ class FinetunedLayout:
         return rearranged(tensors, slots, unused)
 
     def _head(self) -> Iterator[Slot]:
-        size, own = self.architecture.head, "heads.0"
-        assert size is not None
+        (size,), own = self.architecture.heads, "heads.0"
         c, s, hidden = len(self.forcings), len(self.statics), size.hidden
         width = 0
         if self.architecture.encoder is not None:

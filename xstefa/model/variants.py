@@ -75,6 +75,15 @@ def direct_size(size: HeadSize, *, spec: ModelSpec, target: str) -> HeadSize:
     )
 
 
+def completed(size: HeadSize, *, spec: ModelSpec, tokens: Collection[str], target: str) -> HeadSize:
+    """Return a head with what its kind takes from the model under it."""
+    if size.kind == "direct":
+        return direct_size(size, spec=spec, target=target)
+    if size.kind == "hbv":
+        return physics_size(size, spec=spec, tokens=tokens, target=target)
+    return size
+
+
 DRIVERS = ("precipitation", "temperature_mean", "potential_evapotranspiration")
 """Tokens that the physics needs."""
 

@@ -1,4 +1,4 @@
-"""Several heads on one encoder, averaged."""
+"""Several heads on one encoder, of one kind or several, averaged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import replace
 import torch
 
 from xstefa.errors import ModelError
-from xstefa.model.checkpoint import Model, create_model
+from xstefa.model.architecture import HeadSize
+from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.schema import Needs
 
 
 def ensemble(models: Sequence[Model], *, name: str) -> Model:
@@ -28,16 +30,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     """
     first, *others = (model.spec for model in models)
     for other in others:
-        for part in (
-            "target",
-            "support",
-            "schema",
-            "scaler",
-            "windows",
-            "tokens",
-            "ranges",
-            "needs",
-        ):
+        for part in ("target", "support", "schema", "scaler", "windows", "tokens", "ranges"):
             if getattr(other, part) != getattr(first, part):
                 raise ModelError(
                     variable=part,
@@ -47,7 +40,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
                 )
     states = [model.network().state_dict() for model in models]
     joint = {key: value for key, value in states[0].items() if not key.startswith("heads.")}
-    members = 0
+    heads: list[HeadSize] = []
     for model, state in zip(models, states, strict=True):
         for key, value in state.items():
             if not key.startswith("heads."):
@@ -60,14 +53,32 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
                     )
                 continue
             _, number, rest = key.split(".", 2)
-            joint[f"heads.{members + int(number)}.{rest}"] = value
-        head = model.spec.architecture.head
-        assert head is not None
-        members += head.members
-    assert first.architecture.head is not None
-    architecture = replace(
-        first.architecture, head=replace(first.architecture.head, members=members)
-    )
+            joint[f"heads.{len(heads) + int(number)}.{rest}"] = value
+        heads += model.spec.architecture.heads
+    architecture = replace(first.architecture, heads=tuple(heads))
     provenance = {**first.provenance, "members": [model.content_hash for model in models]}
-    spec = replace(first, name=name, architecture=architecture, provenance=provenance)
+    spec = replace(
+        first,
+        name=name,
+        architecture=architecture,
+        provenance=provenance,
+        needs=_least([model.spec for model in models]),
+    )
     return create_model(spec, joint)
+
+
+def _least(specs: Sequence[ModelSpec]) -> Needs:
+    """Return the needs of the model that answers wherever another does."""
+    for spec in specs:
+        if all(
+            any(set(narrower) <= set(group) for narrower in other.needs)
+            for other in specs
+            for group in spec.needs
+        ):
+            return spec.needs
+    raise ModelError(
+        variable="needs",
+        found="; ".join(f"{spec.name!r}: {spec.needs}" for spec in specs),
+        expected="one of the models to answer wherever another does",
+        fix="train one that needs less: recipe=HeadRecipe(needs=...)",
+    )

@@ -107,7 +107,7 @@ class HeadRecipe:
 class TrainingOptions(TypedDict, total=False):
     """Keywords about how a head learns, as in `StefaAccessor.finetune`."""
 
-    head: str | HeadSize | None
+    head: str | HeadSize | tuple[HeadSize, ...] | None
     encoder: EncoderUse | None
     validation: Holdout | None
     patience: int | None
@@ -190,7 +190,7 @@ def finetune_material(
     support: str | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     name: str | None = None,
-    head: str | HeadSize | None = "resconn",
+    head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn",
     encoder: EncoderUse | None = None,
     validation: Holdout | None = None,
     patience: int | None = None,
@@ -268,13 +268,13 @@ def finetune_material(
         foundation=foundation,
         schema=schema,
         encoder=use,
-        head=variant.size,
+        head=variant.sizes,
         target=target.name,
         support=support or (supports.pop() if len(supports) == 1 else "any"),
         windows=windows,
         schedule=schedule,
         shares=share_list(shares, material, days),
-        weights=[site_weights(record, recipe=recipe, head=variant.size) for record in known],
+        weights=[site_weights(record, recipe=recipe, head=variant.sizes[0]) for record in known],
         token_dropout=recipe.token_dropout,
         group_dropout=recipe.group_dropout,
         perturbation=recipe.perturbation,
@@ -283,7 +283,7 @@ def finetune_material(
         stride=recipe.stride or windows.length - windows.spin_up - windows.blend,
         cache=recipe.cache,
         encoding=recipe.encoding,
-        name=name or f"{target.name}-{variant.size.kind}",
+        name=name or f"{target.name}-{variant.sizes[0].kind}",
         provenance={
             "task": "fine-tuning",
             "foundation": {
@@ -304,7 +304,7 @@ def finetune_material(
         devices=Devices(device=options.device or default_device(), count=devices),
         warm_start=variant.warm_start,
         streams=streams,
-        weigh=partial(site_weights, recipe=recipe, head=variant.size),
+        weigh=partial(site_weights, recipe=recipe, head=variant.sizes[0]),
     )
 
 
@@ -334,15 +334,15 @@ def needs_of(recipe: HeadRecipe | None, foundation: Model) -> Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenHead:
-    """A head with its sizes, and what becomes of the encoder."""
+    """Heads with their sizes, and what becomes of the encoder."""
 
-    size: HeadSize
+    sizes: tuple[HeadSize, ...]
     encoder: EncoderUse
     warm_start: bool = False
 
 
 def choose_head(
-    head: str | HeadSize | None,
+    head: str | HeadSize | tuple[HeadSize, ...] | None,
     *,
     foundation: Model,
     target: Target,
@@ -352,8 +352,9 @@ def choose_head(
 
     Parameters
     ----------
-    head : str, HeadSize or None
-        A name of `xstefa.model.variants.VARIANTS`; sizes; or None for the heads that the model has.
+    head : str, HeadSize, tuple of HeadSize or None
+        A name of `xstefa.model.variants.VARIANTS`; sizes of a head or several; or None for the
+        heads that the model has.
     records : sequence of Record
         Training sites.
 
@@ -364,9 +365,9 @@ def choose_head(
     ModelError
         If the model has no heads for the target.
     """
-    own = foundation.spec.architecture.head
+    own = foundation.spec.architecture.heads
     if head is None:
-        if own is None or foundation.spec.target != target.name:
+        if not own or foundation.spec.target != target.name:
             raise ModelError(
                 "head=None trains the model's own heads on",
                 variable=foundation.name,
@@ -375,12 +376,14 @@ def choose_head(
                 fix='head="resconn" for a new head',
             )
         return ChosenHead(
-            size=own,
+            sizes=own,
             encoder="none" if foundation.spec.architecture.encoder is None else "frozen",
             warm_start=True,
         )
-    if isinstance(head, HeadSize):
-        return ChosenHead(size=head, encoder="none" if head.kind == "lstm" else "frozen")
+    if not isinstance(head, str):
+        sizes = head if isinstance(head, tuple) else (head,)
+        alone = all(size.kind == "lstm" for size in sizes)
+        return ChosenHead(sizes=sizes, encoder="none" if alone else "frozen")
     if head not in VARIANTS:
         raise OptionError(
             variable="head",
@@ -403,7 +406,7 @@ def choose_head(
             scale=float(values.std()) or 1.0,
             offset=0.0 if low == 0 else float(values.mean()),
         )
-    return ChosenHead(size=size, encoder=variant.encoder)
+    return ChosenHead(sizes=(size,), encoder=variant.encoder)
 
 
 def site_weights(record: Record, *, recipe: HeadRecipe, head: HeadSize) -> Floats:

@@ -15,7 +15,7 @@ from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import Direct
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import Ranges, join_ranges
-from xstefa.model.variants import DRIVERS, EncoderUse, direct_size, physics_size
+from xstefa.model.variants import DRIVERS, EncoderUse, completed
 from xstefa.schema import Needs, Schema
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Devices, Part, Runner
@@ -36,7 +36,7 @@ def train_head(
     foundation: Model,
     schema: Schema | None = None,
     encoder: EncoderUse = "frozen",
-    head: HeadSize,
+    head: HeadSize | tuple[HeadSize, ...],
     target: str,
     support: str,
     windows: WindowPolicy,
@@ -71,6 +71,8 @@ def train_head(
         Gives the encoder, the schema and the scaler.
     schema : Schema, optional
         The foundation's, with another target.
+    head : HeadSize or tuple of HeadSize
+        Several are trained side by side, and their answers are averaged.
     encoder : {"frozen", "tuned", "scratch", "none"}
         Keep the pretrained encoder as it is, train it on, train it from random weights, or leave it
         out; `xstefa.model.variants` names the combinations with heads that the paper compares.
@@ -114,8 +116,6 @@ def train_head(
     -------
     Model, History
     """
-    if head.kind == "direct":
-        head = direct_size(head, spec=foundation.spec, target=target)
     splits = splits or [Split.all_of(record) for record in records]
     trained_on = [r.select(split.train) for r, split in zip(records, splits, strict=True)]
     schema = schema or foundation.schema
@@ -123,8 +123,9 @@ def train_head(
     if encoder == "frozen":
         # Weights that no training value ever reached would answer with noise, and cannot learn.
         tokens = tuple(token for token in tokens if token in foundation.spec.tokens)
-    if head.kind == "hbv":
-        head = physics_size(head, spec=foundation.spec, tokens=tokens, target=target)
+    sizes = head if isinstance(head, tuple) else (head,)
+    heads = tuple(completed(s, spec=foundation.spec, tokens=tokens, target=target) for s in sizes)
+    if all(size.kind == "hbv" for size in sizes):
         needs = needs or tuple((name,) for name in DRIVERS)
     if needs is None:
         groups = (tuple(filter(tokens.__contains__, group)) for group in foundation.spec.needs)
@@ -148,7 +149,7 @@ def train_head(
         architecture=replace(
             foundation.spec.architecture,
             decoder=False,
-            head=head,
+            heads=heads,
             encoder=None if encoder == "none" else foundation.spec.architecture.encoder,
         ),
         schema=schema,

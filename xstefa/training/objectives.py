@@ -117,13 +117,13 @@ class Estimation(Objective):
         return torch.stack(
             [
                 weighted_mse(
-                    member(forcing, static, days).float() * network.scale + network.offset,
+                    member(forcing, static, days).float() * size.scale + size.offset,
                     batch.target,
                     batch.weight,
                     spin_up=self.spin_up,
                     centred=self.centred,
                     mean=self.part.mean,
                 )
-                for member in network.heads
+                for member, size in zip(network.heads, network.sizes, strict=True)
             ]
         ).sum()
