@@ -32,8 +32,6 @@ from xstefa.evaluation.intervals import median_interval
 from xstefa.evaluation.sites import Sites, only_sites
 from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
-from xstefa.model.checkpoint import Model, create_model
-from xstefa.model.registry import load_model
 from xstefa.schema import load_schema
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.loop import Schedule
@@ -259,12 +257,6 @@ def tests(dataset: xr.Dataset, source: str) -> xr.Dataset:
     return only_sites(dataset, sites, HOLDOUT.named(sites.ids) & ~VALIDATION.named(sites.ids))
 
 
-def foundation(out: Path, windows: WindowPolicy) -> Model:
-    """Return the pretrained model, to be read in other windows than it was pretrained in."""
-    model = load_model(out / "stefaland-pretrain.safetensors")
-    return create_model(replace(model.spec, windows=windows), model.network().state_dict())
-
-
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
@@ -309,13 +301,13 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
         model = finetune(
             {source: aligned(data, source) for source in shares},
             task.target,
-            model=foundation(out, task.windows),
+            model=out / "stefaland-pretrain.safetensors",
             head=replace(task.head, kind="lstm") if baseline else task.head,
             support=task.support,
             shares=shares,
             sites={source: ids for source in shares if (ids := SOURCES[source].ids)},
             schedule=replace(task.schedule, **changes),
-            recipe=task.recipe,
+            recipe=replace(task.recipe, windows=task.windows),
             **common,
         )
     model.save(out / name)

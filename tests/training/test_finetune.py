@@ -15,7 +15,8 @@ from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.binding import bind
 from xstefa.errors import ModelError, OptionError, TrainingError, XstefaError
 from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites
-from xstefa.model.architecture import HeadSize
+from xstefa.inference.windows import SegmentPolicy, WindowPolicy
+from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.model.variants import VARIANTS, physics_size, with_target_as_input
 from xstefa.schema import Alias, Target
@@ -408,3 +409,37 @@ def test_physics_says_what_it_needs(foundation) -> None:
         physics_size(size, spec=foundation.spec, tokens=fewer, target="streamflow")
     with pytest.raises(ModelError, match=r"soil_moisture.*does not predict.*streamflow"):
         physics_size(size, spec=foundation.spec, tokens=tokens, target="soil_moisture")
+
+
+def test_windows_of_the_head_are_those_of_prediction(basins, foundation):
+    windows = WindowPolicy(length=30, spin_up=8, blend=2)
+    model = basins.stefa.finetune(
+        "streamflow", model=foundation, recipe=HeadRecipe(windows=windows), **FAST
+    )
+    assert model.spec.windows == windows
+    with pytest.raises(OptionError, match="windows"):
+        basins.stefa.finetune(
+            "streamflow", model=foundation, recipe=HeadRecipe(windows=SegmentPolicy()), **FAST
+        )
+
+
+def test_an_encoder_that_looks_back_only_from_pretraining_to_prediction(basins, tmp_path):
+    encoder = EncoderSize(
+        attention="causal", band=64, width=16, layers=1, heads=2, feedforward=16, hidden=8
+    )
+    windows = SegmentPolicy(length=60, spin_up=20)
+    foundation = xstefa.pretrain(basins, size=encoder, windows=windows, steps=3, batch_size=4)
+    filled = basins.stefa.reconstruct(["elevation"], only_missing=False, model=foundation)
+    assert filled.elevation.notnull().all()
+
+    found = []
+    for cache in (True, False):  # the windows encoded before training, or at each step
+        recipe = HeadRecipe(cache=cache, encoding="fp32")
+        model = basins.stefa.finetune("streamflow", model=foundation, recipe=recipe, **FAST)
+        found.append(basins.stefa.predict(model))
+    np.testing.assert_allclose(*found, rtol=1e-4)
+    model = model.save(tmp_path / "model")
+    assert model.spec.windows == windows
+    assert basins.stefa.predict(model).equals(found[1])
+    # Half of the spin-up has no answer, all else has one.
+    assert found[0].isnull().sum("time").values.tolist() == [10] * 8

@@ -26,6 +26,7 @@ from xstefa.training.finetune import (
     TrainingOptions,
     finetune_material,
     needs_of,
+    windows_of,
     with_target,
 )
 from xstefa.training.guards import HELD_OUT, SEEN, LeakageWarning
@@ -58,7 +59,7 @@ def cross_validate(
         name="data",
         schema=schema,
         target=wanted.name,
-        length=foundation.spec.windows.length,
+        length=windows_of(how.get("recipe"), foundation).length,
         rename=rename,
         sites=sites,
         needs=needs_of(how.get("recipe"), foundation),

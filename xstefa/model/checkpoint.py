@@ -93,6 +93,7 @@ class ModelSpec:
             "architecture.statics": architecture.statics == len(self.schema.statics),
             "scaler.forcings": tuple(self.scaler.forcings) == self.schema.forcing_names,
             "scaler.statics": tuple(self.scaler.statics) == self.schema.static_names,
+            "windows": encoder is None or self.windows.causal == encoder.causal,
             "windows.length": self.windows.length <= longest,
             "tokens": set(self.tokens) <= set(names),
             "ranges": set(self.ranges) <= set(names),
@@ -105,9 +106,10 @@ class ModelSpec:
                     "the parts of this description do not fit each other",
                     variable=part,
                     found=repr(reduce(getattr, part.split("."), self)),
-                    expected=f"at most {longest} days, which the encoder can place"
-                    if part == "windows.length"
-                    else "what the model's schema has, in its order",
+                    expected={
+                        "windows": "segments for an encoder that looks back only, else windows",
+                        "windows.length": f"at most {longest} days, which the encoder can place",
+                    }.get(part, "what the model's schema has, in its order"),
                     fix=_ANEW,
                 )
 

@@ -13,7 +13,7 @@ import numpy as np
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError, did_you_mean
 from xstefa.evaluation.holdout import Fold, Holdout
-from xstefa.inference.windows import Floats
+from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model
@@ -69,6 +69,9 @@ class HeadRecipe:
         ("temperature_mean", "potential_evapotranspiration"))`` rain and either of the others are
         enough. By default as the model that is fine-tuned, precipitation and temperature, and for
         the head "hbv" all three.
+    windows : WindowPolicy, optional
+        Windows that the head learns on, and how it reads records in prediction: a `SegmentPolicy`
+        with an encoder that looks back only. By default those of the model that is fine-tuned.
     stride : int, optional
         Days between the windows of a site; by default as in prediction.
     cache : bool
@@ -84,6 +87,7 @@ class HeadRecipe:
     group_dropout: float = 0.0
     perturbation: float = 0.0
     needs: Needs | None = None
+    windows: WindowPolicy | None = None
     stride: int | None = None
     cache: bool = True
     encoding: Literal["fp32", "bf16"] | None = None
@@ -156,7 +160,7 @@ def finetune(
         datasets,
         schema=schema,
         target=found.name,
-        length=foundation.spec.windows.length,
+        length=windows_of(how.get("recipe"), foundation).length,
         rename=rename,
         sites=sites,
         needs=needs_of(how.get("recipe"), foundation),
@@ -216,7 +220,7 @@ def finetune_material(
     """
     recipe = recipe or HeadRecipe()
     options = resolve_options(device=device, precision=precision)
-    windows = foundation.spec.windows
+    windows = windows_of(recipe, foundation)
     described: dict[str, Any] = {}
     splits: list[Split] = []
     records: list[Record] = []
@@ -306,6 +310,28 @@ def finetune_material(
         streams=streams,
         weigh=partial(site_weights, recipe=recipe, head=variant.sizes[0]),
     )
+
+
+def windows_of(recipe: HeadRecipe | None, foundation: Model) -> WindowPolicy:
+    """Return the windows that a head learns on.
+
+    Raises
+    ------
+    OptionError
+        If the encoder reads windows of another kind.
+    """
+    if recipe is None or recipe.windows is None:
+        return foundation.spec.windows
+    if recipe.windows.causal != foundation.spec.windows.causal:
+        raise OptionError(
+            variable="windows",
+            found=repr(recipe.windows),
+            expected="a SegmentPolicy, for a model that looks back only"
+            if foundation.spec.windows.causal
+            else "a WindowPolicy, for a model that reads windows as a whole",
+            fix="leave it out for those of the model",
+        )
+    return recipe.windows
 
 
 def needs_of(recipe: HeadRecipe | None, foundation: Model) -> Needs:
