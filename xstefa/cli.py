@@ -160,7 +160,7 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
             kind = {"multiple": True, "callback": _pairs, "metavar": "VARIABLE=TOKEN"}
         elif origin in (Iterable, Sequence) and items[0] in kinds:
             flag, kind = flag.removesuffix("s"), {"multiple": True, "type": items[0]}
-        elif origin is tuple:
+        elif origin is tuple and Ellipsis not in items:
             kind = {"nargs": len(items), "type": items[0] if items[0] in kinds else str}
         elif origin is Literal:
             kind = {"type": click.Choice(items)}
