@@ -38,6 +38,8 @@ def make_model(tmp_path_factory) -> Callable[..., Model]:
         name: str = "tiny",
         seed: int = 0,
         width: int = 16,
+        causal: bool = False,
+        link: str = "logistic",
         **changes: object,
     ) -> Model:
         import torch
@@ -47,6 +49,8 @@ def make_model(tmp_path_factory) -> Callable[..., Model]:
         torch.manual_seed(seed)
         schema = xstefa.load_schema()
         size = EncoderSize(width=width, layers=1, heads=2, feedforward=32, hidden=8)
+        if causal:
+            size = replace(size, attention="causal", band=64, layers=2)
         spec = ModelSpec(
             name=name,
             target=None if foundation else "soil_moisture",
@@ -58,9 +62,7 @@ def make_model(tmp_path_factory) -> Callable[..., Model]:
                 decoder=foundation,
                 heads=()
                 if foundation
-                else (
-                    HeadSize(kind="resconn" if encoder else "lstm", hidden=width, link="logistic"),
-                )
+                else (HeadSize(kind="resconn" if encoder else "lstm", hidden=width, link=link),)
                 * members,
             ),
             schema=schema,
