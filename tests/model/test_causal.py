@@ -97,7 +97,7 @@ def test_inference_and_training_are_the_same_numbers() -> None:
 def test_every_weight_learns() -> None:
     forcing, static = inputs(BLOCK + 3)
     network = StefaLand(
-        Architecture(forcings=3, statics=2, encoder=SIZE, head=HeadSize(hidden=8, members=2))
+        Architecture(forcings=3, statics=2, encoder=SIZE, heads=(HeadSize(hidden=8),) * 2)
     )
     mask = torch.rand(forcing.shape) < 0.3
     assert network.encoder is not None
@@ -109,7 +109,7 @@ def test_every_weight_learns() -> None:
 def test_a_network_reads_a_long_record_in_pieces() -> None:
     forcing, static = inputs(900)
     network = StefaLand(
-        Architecture(forcings=3, statics=2, encoder=SIZE, head=HeadSize(hidden=8, members=2))
+        Architecture(forcings=3, statics=2, encoder=SIZE, heads=(HeadSize(hidden=8),) * 2)
     ).eval()
     whole = network.members(forcing, static).detach()
     with torch.no_grad():
