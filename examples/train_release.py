@@ -170,7 +170,13 @@ TASKS = {
         windows=WINDOWS,
         head=HeadSize(hidden=192, link="softplus", scale=2.0),
         schedule=HEAD_SCHEDULE,
-        recipe=HeadRecipe(token_dropout=0.03, group_dropout=0.4, perturbation=0.5, encoding="bf16"),
+        recipe=HeadRecipe(
+            token_dropout=0.03,
+            group_dropout=0.4,
+            perturbation=0.5,
+            needs=(("precipitation",), ("temperature_mean", "potential_evapotranspiration")),
+            encoding="bf16",
+        ),
     ),
     "soil-moisture-grid": Task(
         target="soil_moisture",

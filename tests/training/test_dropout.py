@@ -18,9 +18,9 @@ NAMES = SCHEMA.forcing_names
 
 
 def test_windows_of_poor_datasets():
-    rows = TokenDropout(SCHEMA, probability=0, groups=1, seed=0)
-    assert not rows.forcing[:, NAMES.index("precipitation")].any()
-    kinds = {("precipitation", "temperature_mean", *kept) for kept in POOR} | {NAMES}
+    needs = (("precipitation",), ("temperature_mean", "potential_evapotranspiration"))
+    rows = TokenDropout(SCHEMA, probability=0, groups=1, needs=needs, seed=0)
+    kinds = {("precipitation", *kept) for kept in POOR} | {NAMES}
     found, counts = np.unique(~rows.forcing.numpy(), axis=0, return_counts=True)
     assert {tuple(np.array(NAMES)[kept]) for kept in found} == {
         tuple(name for name in NAMES if name in kept) for kept in kinds
