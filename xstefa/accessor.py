@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import xarray as xr
 
@@ -204,9 +204,15 @@ class StefaAccessor:
 
         return aggregate(decoded(self._dataset), polygons, by=by, outside=outside)
 
-    def predict(
+    @overload
+    def predict(self, target: str | Model, **how: Any) -> xr.DataArray: ...
+
+    @overload
+    def predict(self, target: Sequence[str], **how: Any) -> xr.Dataset: ...
+
+    def predict(  # type: ignore[misc]
         self,
-        target: str | Model,
+        target: str | Model | Sequence[str],
         *,
         model: ModelLike | None = None,
         quantiles: float | Iterable[float] | None = None,
@@ -219,15 +225,19 @@ class StefaAccessor:
         precision: str | None = None,
         batch_size: int | None = None,
         extrapolate: bool = False,
-    ) -> xr.DataArray:
-        """Predict a target for every site and day of the dataset.
+    ) -> xr.DataArray | xr.Dataset:
+        """Predict one target or several for every site and day of the dataset.
 
         Parameters
         ----------
-        target : str or Model
-            ``"streamflow"``, ``"soil_moisture"``, or a model with a target of its own.
+        target : str, Model or sequence of str
+            ``"streamflow"``, ``"soil_moisture"``, or a model with a target of its own. Or a list of
+            what one model predicts in one pass: a model with physics inside (``head="hbv"``) says
+            where the water is, ``["streamflow", "evapotranspiration", "snow_water_equivalent",
+            "soil_water_storage", "groundwater_storage"]``. Precipitation is their sum: what runs
+            off, evaporates and is added to the three storages, on each day and at each site.
         model : str or Model, optional
-            Name or path of a model. By default the bundled model for the target, of those that
+            Name or path of a model. By default the bundled model for the targets, of those that
             were trained on observations of the dataset's support: grid cells or points.
         quantiles : sequence of float, optional
             Levels between 0 and 1, of the spread of a model with several heads. The result then has
@@ -264,14 +274,14 @@ class StefaAccessor:
 
         Returns
         -------
-        DataArray
+        DataArray, or Dataset for a list of targets
             Dimensions, coordinates and coordinate reference system as in the dataset; lazy exactly
             if the dataset is chunked.
 
         Notes
         -----
-        The mean, quantiles and coverage of one dataset and model come from one pass over the data
-        if they are computed together, for instance as variables of one Dataset. Coverage is a
+        Targets, mean, quantiles and coverage of one dataset and model come from one pass over the
+        data if they are computed together, for instance as variables of one Dataset. Coverage is a
         coordinate, so that it goes where the prediction goes, and only on request, because xarray
         compares coordinates when it joins arrays: the difference of two lazy predictions that
         carry it would compute both at once. Turn it into a variable with ``.reset_coords()``.
@@ -284,7 +294,7 @@ class StefaAccessor:
             If the record is too short for an answer on any day; a warning says on which there is
             none.
         ModelError
-            If no model, or more than one, predicts the target.
+            If no model, or more than one, predicts the targets.
         """
         return predict(
             self._dataset,

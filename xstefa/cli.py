@@ -181,15 +181,16 @@ def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 def _predict(
     stefa: StefaAccessor,
     *,
-    target: str,
+    target: Sequence[str],
     coverage: bool = True,
     quantiles: Sequence[float] = (),
     **how: Any,
 ) -> xr.Dataset:
     """Predict the mean and, in the same pass, coverage and quantiles beside it."""
-    result = stefa.predict(target, coverage=coverage, **how).to_dataset()
+    result = stefa.predict(target, coverage=coverage, **how)
     if quantiles:
-        result[f"{target}_quantiles"] = stefa.predict(target, quantiles=quantiles, **how)
+        spread = stefa.predict(target, quantiles=quantiles, **how)
+        result = result.assign({f"{name}_quantiles": spread[name] for name in spread})
     return result
 
 

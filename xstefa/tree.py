@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,12 +19,12 @@ class StefaTreeAccessor:
     def __init__(self, tree: xr.DataTree) -> None:
         self._tree = tree
 
-    def predict(self, target: str | Model, **how: Any) -> xr.DataTree:
-        """Predict a target at every node that has daily series.
+    def predict(self, target: str | Model | Sequence[str], **how: Any) -> xr.DataTree:
+        """Predict one target or several at every node that has daily series.
 
         Parameters
         ----------
-        target : str or Model
+        target : str, Model or sequence of str
         **how
             As for `StefaAccessor.predict`, alike at all nodes.
 
@@ -41,11 +42,12 @@ class StefaTreeAccessor:
         for path, (node,) in xr.group_subtrees(self._tree):
             dataset = node.to_dataset()
             try:
-                found[path] = (
-                    dataset.stefa.predict(target, **how).to_dataset()
-                    if _has_series(dataset)
-                    else xr.Dataset()
-                )
+                found[path] = xr.Dataset()
+                if _has_series(dataset):
+                    answer: xr.DataArray | xr.Dataset = dataset.stefa.predict(target, **how)
+                    if isinstance(answer, xr.DataArray):
+                        answer = answer.to_dataset()
+                    found[path] = answer
             except XstefaError as error:
                 place = f"at node {path!r}"
                 error.message = f"{place}: {error.message}" if error.message else place

@@ -69,12 +69,21 @@ def mean(members: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members(Answer):
-    """The target as each head predicts it, in its canonical unit."""
+    """The target as each head predicts it, in its canonical unit; or all `ModelSpec.outputs`.
+
+    Attributes
+    ----------
+    every : bool
+        All outputs of a model that has several: first what each head says of the first.
+    """
+
+    every: bool = False
 
     def width(self, spec: ModelSpec) -> int:
-        """Return the number of heads."""
-        return len(spec.architecture.heads)
+        """Return the number of heads, times that of the outputs."""
+        return len(spec.architecture.heads) * (len(spec.outputs) if self.every else 1)
 
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
-        """Return the answers of the heads, shape (B, T, heads)."""
-        return network.members(forcing, static)
+        """Return the answers of the heads, shape (B, T, width)."""
+        found = network.members(forcing, static, water=self.every)
+        return found.flatten(2)

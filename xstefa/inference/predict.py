@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
@@ -29,10 +30,18 @@ COVERAGE = {
 QUANTILE = {"long_name": "level of the quantile over the model's heads", "units": "1"}
 
 
-@checked
+@overload
+def predict(dataset: xr.Dataset, target: str | Model, **how: Any) -> xr.DataArray: ...
+
+
+@overload
+def predict(dataset: xr.Dataset, target: Sequence[str], **how: Any) -> xr.Dataset: ...
+
+
+@checked  # type: ignore[misc]
 def predict(
     dataset: xr.Dataset,
-    target: str | Model,
+    target: str | Model | Sequence[str],
     *,
     model: ModelLike | None = None,
     quantiles: float | Iterable[float] | None = None,
@@ -45,11 +54,12 @@ def predict(
     precision: str | None = None,
     batch_size: int | None = None,
     extrapolate: bool = False,
-) -> xr.DataArray:
-    """Predict a target for every site and day of a dataset; see `StefaAccessor.predict`."""
+) -> xr.DataArray | xr.Dataset:
+    """Predict targets for every site and day of a dataset; see `StefaAccessor.predict`."""
     if isinstance(target, Model):
         model, target = target, _target_of(target)
-    chosen = answering(dataset, target, model=model, rename=rename)
+    names = _check_names(target)
+    chosen = answering(dataset, names, model=model, rename=rename)
     understood = understand(
         dataset,
         chosen.schema,
@@ -59,11 +69,11 @@ def predict(
         strict=strict,
     )
     layout = understood.layout.during(understood.answered)
-    if _target_of(chosen) != target:
+    if others := [name for name in names if name not in chosen.spec.outputs]:
         raise ModelError(
             variable=chosen.name,
-            found=f"a model of {chosen.spec.target}",
-            expected=f"a model of {target}",
+            found=f"a model of {', '.join(chosen.spec.outputs) or _target_of(chosen)}",
+            expected=f"a model of {', '.join(others)}",
             fix=f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
     levels = _check_quantiles(quantiles, chosen)
@@ -75,34 +85,37 @@ def predict(
         extrapolate=extrapolate,
     )
     outside = outside_training(understood, key)
-    block = run(understood, key, Members())
+    block = run(understood, key, Members(every=names != [chosen.spec.target]))
 
-    # What follows is arithmetic on one pass over the data: the mean, quantiles and coverage of the
-    # same dataset and model, computed together, share that pass.
+    # What follows is arithmetic on one pass over the data: the targets, mean, quantiles and
+    # coverage of the same dataset and model, computed together, share that pass.
     extra = () if levels is None else ("quantile",)
-    values = each_block(
-        partial(_target, levels=levels, least=min_coverage),
-        block,
-        () if levels is None else (len(levels),),
-    )
-    attrs = _attributes(key, dataset) | outside
+    heads = len(chosen.spec.architecture.heads)
     frame = layout.wrap(each_block(_coverage, block), name="coverage")
-    result = xr.DataArray(
-        values, dims=(*extra, *frame.dims), coords=frame.coords, name=target, attrs=attrs
-    )
-    result.attrs |= frame.attrs
-    result.encoding = frame.encoding
+    coords = {}
     if levels is not None:
-        result = result.assign_coords(quantile=("quantile", list(levels), QUANTILE))
+        coords["quantile"] = xr.Variable("quantile", list(levels), QUANTILE)
     if coverage:
-        result = result.assign_coords(coverage=(frame.dims, frame.data, COVERAGE | frame.attrs))
-        result.attrs["ancillary_variables"] = "coverage"
-    return result
+        coords["coverage"] = xr.Variable(frame.dims, frame.data, COVERAGE | frame.attrs)
+    found = {}
+    for name in names:
+        first = chosen.spec.outputs.index(name) * heads
+        values = each_block(
+            partial(_target, heads=slice(first, first + heads), levels=levels, least=min_coverage),
+            block,
+            () if levels is None else (len(levels),),
+        )
+        attrs = _attributes(key, dataset, name) | outside | frame.attrs
+        if coverage:
+            attrs["ancillary_variables"] = "coverage"
+        found[name] = xr.Variable((*extra, *frame.dims), values, attrs, frame.encoding)
+    result = xr.Dataset(found, coords=frame.coords).assign_coords(coords)
+    return result[target] if isinstance(target, str) else result
 
 
 def answering(
     dataset: xr.Dataset,
-    target: str,
+    targets: str | Sequence[str],
     *,
     model: ModelLike | None,
     rename: Mapping[str, str] | None,
@@ -112,11 +125,25 @@ def answering(
         return load_model(model)
     understood = plan(dataset, load_schema(), rename=rename)
     layout = understood.layout or understood.settle()
-    return model_for(target, support=layout.support)
+    return model_for(targets, support=layout.support)
 
 
-def _target(block: Floats, *, levels: tuple[float, ...] | None, least: float) -> Floats:
-    members, share = block[..., :-1], block[..., -1]
+def _check_names(target: str | Sequence[str]) -> list[str]:
+    names = as_list(target)
+    if not names or len(set(names)) < len(names):
+        raise OptionError(
+            variable="target",
+            found=repr(target),
+            expected="a target, or several, each once",
+            fix='["streamflow", "evapotranspiration"]',
+        )
+    return names
+
+
+def _target(
+    block: Floats, *, heads: slice, levels: tuple[float, ...] | None, least: float
+) -> Floats:
+    members, share = block[..., heads], block[..., -1]
     values = mean(members) if levels is None else _quantiles(members, levels)
     return np.where(share >= np.float32(least), values, np.float32(np.nan)) if least else values
 
@@ -173,10 +200,9 @@ def _target_of(model: Model) -> str:
     return model.spec.target
 
 
-def _attributes(key: EngineKey, dataset: xr.Dataset) -> dict[str, str]:
-    """Return CF attributes, and which model made the numbers."""
-    target = key.model.target
-    assert target is not None
+def _attributes(key: EngineKey, dataset: xr.Dataset, name: str) -> dict[str, str]:
+    """Return CF attributes of a target, and which model made the numbers."""
+    target = key.model.schema.target(name)
     attrs = {
         "long_name": target.long_name,
         "units": target.units,

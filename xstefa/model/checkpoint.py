@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, XstefaError
 from xstefa.inference.windows import WindowPolicy
-from xstefa.model.architecture import Architecture
+from xstefa.model.architecture import WATER, Architecture
 from xstefa.model.ranges import Ranges
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
@@ -112,6 +112,14 @@ class ModelSpec:
                     }.get(part, "what the model's schema has, in its order"),
                     fix=_ANEW,
                 )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Targets that each of the heads predicts, all in one pass; the first is `target`."""
+        if self.target is None:
+            return ()
+        physical = all(size.kind == "hbv" for size in self.architecture.heads)
+        return WATER if physical and self.architecture.heads else (self.target,)
 
     def to_json(self) -> str:
         """Return the canonical JSON text."""

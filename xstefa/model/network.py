@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
@@ -13,6 +14,7 @@ from xstefa.model.causal import BLOCK, CausalEncoder
 from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder
 from xstefa.model.heads import build_head
+from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.recurrent import Head, State
 
 # Days that a record runs through the network at a time, where nothing is learned: what they write
@@ -75,7 +77,7 @@ class StefaLand(nn.Module):
         """Whether no answer depends on later days, and a record can be read piece by piece."""
         return not isinstance(self.encoder, Encoder)
 
-    def members(self, forcing: Tensor, static: Tensor) -> Tensor:
+    def members(self, forcing: Tensor, static: Tensor, *, water: bool = False) -> Tensor:
         """Predict the target in its canonical unit with each head, shape (B, T, heads).
 
         Parameters
@@ -83,10 +85,13 @@ class StefaLand(nn.Module):
         forcing : Tensor, shape (B, T, C)
         static : Tensor, shape (B, S)
             Standardised; NaN where missing.
+        water : bool
+            Say where all water is, shape (B, T, 5, heads): see `HBV.water`, which all heads have
+            to be.
         """
         if torch.is_grad_enabled() or not self.causal:
             days = self.represent(forcing, static)
-            answers = [head(forcing, static, days) for head in self.heads]
+            answers = [_asked(head, water)(forcing, static, days, None)[0] for head in self.heads]
             return self._in_units(answers)
         found, state = [], None
         length = forcing.shape[1]
@@ -94,16 +99,18 @@ class StefaLand(nn.Module):
             # Kernels may round by the length: in whole blocks of attention it leaves no trace.
             forcing = functional.pad(forcing, (0, 0, 0, -length % BLOCK), value=torch.nan)
         for piece in forcing.split(PIECE, dim=1):
-            answer, state = self.advance(piece, static, state)
+            answer, state = self.advance(piece, static, state, water=water)
             found.append(answer)
         return torch.cat(found, dim=1)[:, :length]
 
-    def advance(self, forcing: Tensor, static: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def advance(
+        self, forcing: Tensor, static: Tensor, state: State | None, *, water: bool = False
+    ) -> tuple[Tensor, State]:
         """Predict a piece of a record as `members` does, and return what the next begins with.
 
         Parameters
         ----------
-        forcing, static
+        forcing, static, water
             As for `members`.
         state : State or None
             What the piece before returned, under the names of the parts; None begins a record.
@@ -119,11 +126,10 @@ class StefaLand(nn.Module):
         forcing, static = _rounded_up(forcing), _rounded_up(static)
         days = None if days is None else _rounded_up(days)
         for i, head in enumerate(self.heads):
-            assert isinstance(head, Head)
             before = _of(f"head{i}", state)
             if before is not None:
                 before = {name: _rounded_up(tensor) for name, tensor in before.items()}
-            answer, carried = head.advance(forcing, static, days, before)
+            answer, carried = _asked(head, water)(forcing, static, days, before)
             answers.append(answer[:rows])
             after |= _named(f"head{i}", {name: t[:rows] for name, t in carried.items()})
         return self._in_units(answers), after
@@ -136,6 +142,15 @@ class StefaLand(nn.Module):
     def forward(self, forcing: Tensor, static: Tensor) -> Tensor:
         """Predict the target, shape (B, T): the mean of those `members` that have an answer."""
         return self.members(forcing, static).nanmean(-1)
+
+
+def _asked(head: nn.Module, water: bool) -> Callable[..., tuple[Tensor, State]]:
+    """Return what a head is asked for."""
+    if water:
+        assert isinstance(head, HBV)
+        return head.water
+    assert isinstance(head, Head)
+    return head.advance
 
 
 def build_encoder(size: EncoderSize, *, forcings: int, statics: int) -> Encoder | CausalEncoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import pandas as pd
 
 from xstefa.errors import ModelError, did_you_mean
 from xstefa.model.checkpoint import SUFFIX, Model, model_path
+from xstefa.options import as_list
 
 
 class ModelTable(list[str]):
@@ -81,28 +83,42 @@ def list_models() -> ModelTable:
     return ModelTable(_bundled())
 
 
-def model_for(target: str, *, support: str) -> Model:
-    """Return the bundled model that predicts `target` for data of this spatial support.
+def model_for(targets: str | Sequence[str], *, support: str) -> Model:
+    """Return the bundled model that predicts all `targets` for data of this spatial support.
+
+    Of several that do, the one that predicts the fewest others.
 
     Raises
     ------
     ModelError
-        If no bundled model, or more than one, does.
+        If no bundled model does, or more than one; with what each predicts.
     """
-    models = [Model(path) for path in _bundled().values()]
-    offering = [m for m in models if m.spec.target == target]
+    names = as_list(targets)
+    models = [m for m in (Model(path) for path in _bundled().values()) if m.spec.outputs]
+    offering = [m for m in models if set(names) <= set(m.spec.outputs)]
     fitting = [m for m in offering if m.spec.support in (support, "any")]
+    fewest = min((len(m.spec.outputs) for m in fitting), default=0)
+    fitting = [m for m in fitting if len(m.spec.outputs) == fewest]
     if len(fitting) == 1:
         return fitting[0]
-    known = sorted({m.spec.target for m in models if m.spec.target is not None})
+    known = sorted({name for m in models for name in m.spec.outputs})
+    unknown = [name for name in names if name not in known]
+    if offering:
+        fix = "pass model= with a name of xstefa.list_models() or a file"
+    elif not unknown:
+        fix = f".stefa.predict({names[0]!r}), and each of the others by itself"
+    else:
+        fix = did_you_mean(unknown[0], known) or (
+            f"predict one of {', '.join(known)}, or train it with .stefa.finetune({unknown[0]!r})"
+        )
     raise ModelError(
-        variable=target,
+        variable=", ".join(map(str, unknown or names)),
         found=f"{len(fitting)} bundled models for {support} data",
-        expected=f"one; targets of the bundled models: {', '.join(known)}",
-        fix="pass model= with a name of xstefa.list_models() or a file"
-        if offering
-        else did_you_mean(target, known)
-        or f"predict one of {', '.join(known)}, or train it with .stefa.finetune({target!r})",
+        expected="one that predicts "
+        + ("it" if len(names) == 1 else "all of them")
+        + "; bundled: "
+        + "; ".join(f"{m.name} ({', '.join(m.spec.outputs)})" for m in models),
+        fix=fix,
     )
 
 
