@@ -13,7 +13,8 @@ from safetensors.numpy import load, save
 import xstefa
 from xstefa.binding import plan
 from xstefa.binding.plausible import ValuesWarning
-from xstefa.errors import MissingTokenError, ModelError, XstefaWarning
+from xstefa.errors import LayoutError, MissingTokenError, ModelError, XstefaWarning
+from xstefa.model import registry
 from xstefa.model.checkpoint import Model, ModelSpec, _digest
 
 P, T, PET = "precipitation", "temperature_mean", "potential_evapotranspiration"
@@ -66,6 +67,16 @@ def test_either_is_enough_and_both_are_read(weather, old, model):
     with pytest.raises(MissingTokenError) as caught:
         predict(weather[[P, PET]], old)
     assert caught.value.variable == T
+
+
+def test_the_bundled_model_is_asked_too(weather, model, monkeypatch):
+    monkeypatch.setattr(registry, "_bundled", lambda: {"tiny": model.path})
+    found = weather[[P, PET]].stefa.predict("soil_moisture", device="cpu")
+    np.testing.assert_array_equal(bits(found), bits(predict(weather[[P, PET]], model)))
+    with pytest.raises(MissingTokenError, match=f"{T} or {PET}"):
+        weather[[P]].stefa.predict("soil_moisture")
+    with pytest.raises(LayoutError):
+        weather.isel(time=0).stefa.predict("soil_moisture")
 
 
 def test_rain_alone_is_refused_with_both_alternatives(weather, model):

@@ -39,6 +39,7 @@ def test_a_model_of_two_countries(both, foundation):
         assert np.isfinite(ds.stefa.predict(model).isel(time=slice(5, None))).all()
     with pytest.raises(MissingTokenError, match=f"{T} or {PET}"):
         both["warm"].drop_vars("tas").stefa.predict(model)
+    assert both["dry"].stefa.evaluate(model, scores="rmse")["rmse"].notnull().all()
     further = finetune(both, "streamflow", model=model, **HOW | {"head": None})
     assert further.spec.needs == NEEDS
 
@@ -71,7 +72,7 @@ def test_no_model_needs_what_it_has_not_learned(both, foundation):
     misspelt = HeadRecipe(needs=((P,), ("temperature_men",)))
     with pytest.raises(OptionError, match="did you mean 'temperature_mean'"):
         finetune(both["warm"], "streamflow", recipe=misspelt, **how)
-    for wrong in ((P, T), [P], P, ((P, 1),)):
+    for wrong in ((P, T), [P], P, ((P, 1),), ()):
         with pytest.raises(OptionError, match="needs"):
             HeadRecipe(needs=wrong)
     assert foundation.spec.needs == ((P,), (T,))

@@ -100,7 +100,11 @@ class HeadRecipe:
             ("token_dropout", 0 <= self.token_dropout < 1, "a probability below 1"),
             ("group_dropout", 0 <= self.group_dropout <= 1, "a probability"),
             ("perturbation", 0 <= self.perturbation <= 1, "a probability"),
-            ("needs", fits(self.needs, Needs | None), "groups of names, (('precipitation',), ...)"),
+            (
+                "needs",
+                fits(self.needs, Needs | None) and self.needs != (),
+                "groups of names, (('precipitation',), ...)",
+            ),
             ("stride", self.stride is None or self.stride >= 1, "a number of days, or None"),
             ("encoding", self.encoding in (None, "fp32", "bf16"), '"fp32", "bf16" or None'),
         ):
