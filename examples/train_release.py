@@ -152,23 +152,26 @@ class Task:
     recipe: HeadRecipe
 
 
+# The shares of the world: by how many rivers there are to learn from.
+RIVER_SHARES = {
+    "camels": 0.6,
+    "mopex": 0.2,
+    "france": 0.08,
+    "germany": 0.03,
+    "britain": 0.02,
+    "caravan": 0.05,
+    "canada": 0.02,
+}
+JUDGED_RIVERS = ("camels", "mopex", "france", "germany", "britain", "thur", "caravan")
+
 TASKS = {
     "streamflow": Task(
         target="streamflow",
         support="any",
-        # The shares of the world: by how many rivers there are to learn from.
-        sources={
-            "camels": 0.6,
-            "mopex": 0.2,
-            "france": 0.08,
-            "germany": 0.03,
-            "britain": 0.02,
-            "caravan": 0.05,
-            "canada": 0.02,
-        },
-        judged=("camels", "mopex", "france", "germany", "britain", "thur", "caravan"),
+        sources=RIVER_SHARES,
+        judged=JUDGED_RIVERS,
         windows=WINDOWS,
-        head=HeadSize(hidden=192, link="softplus", scale=2.0),
+        head=HeadSize(hidden=128, link="softplus", scale=2.0),
         schedule=HEAD_SCHEDULE,
         recipe=HeadRecipe(
             token_dropout=0.03,
@@ -176,6 +179,19 @@ TASKS = {
             perturbation=0.5,
             needs=(("precipitation",), ("temperature_mean", "potential_evapotranspiration")),
             encoding="bf16",
+        ),
+    ),
+    # The head that conserves water. It cannot do without any of its three drivers.
+    "water-balance": Task(
+        target="streamflow",
+        support="any",
+        sources=RIVER_SHARES,
+        judged=JUDGED_RIVERS,
+        windows=WINDOWS,
+        head=HeadSize(kind="hbv", hidden=64),
+        schedule=replace(HEAD_SCHEDULE, steps=1500, learning_rate=2e-3),
+        recipe=HeadRecipe(
+            token_dropout=0.03, group_dropout=0.4, perturbation=0.5, stride=1460, encoding="bf16"
         ),
     ),
     "soil-moisture-grid": Task(
