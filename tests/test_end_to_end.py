@@ -44,6 +44,21 @@ def test_streamflow_at_basins_never_seen(basins: xr.Dataset, streamflow: xr.Data
     assert metrics.nse(streamflow, basins.streamflow.compute()).median() > 0.5
 
 
+def test_more_tokens_make_no_prediction_worse(basins: xr.Dataset, streamflow: xr.DataArray) -> None:
+    """Median over basins; `examples/robustness.py` has the table over all validation sources."""
+    part = basins.isel(time=slice(0, 1461))
+    attributes = [name for name, array in part.data_vars.items() if "time" not in array.dims]
+    least, some, all_ = (
+        float(metrics.nse(predicted.compute(), part.streamflow.compute()).median())
+        for predicted in (
+            part[["prcp", "tmax", "tmin"]].stefa.predict("streamflow"),
+            part.drop_vars(attributes).stefa.predict("streamflow"),
+            streamflow.isel(time=slice(0, 1461)),
+        )
+    )
+    assert least - 0.005 < some < all_ + 0.005
+
+
 def test_soil_moisture_at_towers_never_seen() -> None:
     towers = held_out(xstefa.open_sample("fluxnet", chunks={}))
     moisture = towers.stefa.predict("soil_moisture").compute()
