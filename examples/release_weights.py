@@ -1,10 +1,12 @@
 """Score the trained models on held-out sites, write their cards, and put them into the package.
 
     python examples/release_weights.py DATA OUT
+    python examples/release_weights.py DATA OUT --test
 
-DATA and OUT as for `train_release.py`. Each model is rounded to half precision first, and what is
-scored is the rounded model, through `ds.stefa.evaluate`, beside the plain LSTM trained on the same
-sites. Models of one task (other seeds, ``--tag``) are joined into an ensemble.
+DATA and OUT as for `train_release.py`. With ``--test`` the sites that no choice was made on are
+scored, too: once, when all choices are made. Each model is rounded to half precision first, and
+what is scored is the rounded model, through `ds.stefa.evaluate`, beside the plain LSTM trained on
+the same sites. Models of one task (other seeds, ``--tag``) are joined into an ensemble.
 """
 
 from __future__ import annotations
@@ -16,11 +18,10 @@ from pathlib import Path
 
 import click
 import xarray as xr
-from train_release import TASKS, WINDOWS, held_out_sites, opened
+from train_release import TASKS, aligned, held_out_sites, opened, tests
 
 import xstefa
 from xstefa.evaluation.intervals import median_interval, paired_difference
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.registry import load_model
 from xstefa.training.ensemble import ensemble
@@ -34,8 +35,14 @@ LICENCES = """\
   non-commercial; not shipped.
 - FLUXNET2015 Tier One (CC-BY-4.0): Pastorello et al. 2020, doi:10.1038/s41597-020-0534-3;
   collection of Giardina et al., doi:10.5281/zenodo.7853208.
-- National Hydrologic Model, Delaware River Basin (CC0, USGS): forcing only."""
+- National Hydrologic Model, Delaware River Basin (CC0, USGS): forcing only.
+- CAMELS-FR (CC-BY-4.0): doi:10.5194/essd-17-1461-2025. CAMELS-DE (CC-BY-4.0):
+  doi:10.5194/essd-16-5625-2024. CAMELS-GB (OGL v3): doi:10.5194/essd-12-2459-2020.
+- Caravan (CC-BY-4.0; lamah_1145 CC-BY-SA): Kratzert et al. 2023, doi:10.1038/s41597-023-01975-w.
+- HYSETS, two Canadian basins; Stehekin grid (source without a stated licence): not shipped.
+- E-OBS grids of Rhine and Moselle, forcing only (non-commercial): not shipped."""
 WEIGHTS = Path(xstefa.__file__).parent / "weights"
+WORLD_SCORES = ("nse", "kge", "pbias")
 TEMPLATE = Path(__file__).with_name("model_card.md")
 FOUNDATION_TEMPLATE = Path(__file__).with_name("foundation_card.md")
 
@@ -49,7 +56,6 @@ class Trial:
     scores: tuple[str, ...]
     text: str
     failures: str
-    windows: WindowPolicy
 
 
 TRIALS = {
@@ -59,12 +65,8 @@ TRIALS = {
         scores=("nse", "kge", "correlation", "rmse"),
         text="CAMELS-US basins held out of pretraining and training, 1989-10 to 1999-09",
         failures="Arid and intermittent basins, where NSE is often negative; basins with dams, "
-        "diversions or\nlarge lakes, of which nothing in the inputs tells; snow-fed basins in the "
-        "first spring of a record,\nsince a window looks back less than a year. Trained on basins "
-        "of the United States only.",
-        # Snow packs outlast a shorter spin-up: median NSE 0.694, 0.695, 0.699 after 150, 200, 250
-        # days, for 1, 1.4 and 2.2 times the work.
-        windows=WindowPolicy(length=365, spin_up=250, blend=30),
+        "diversions or\nlarge lakes, of which nothing in the inputs tells; karst; climates that "
+        "neither the\nUnited States nor Europe have.",
     ),
     "soil-moisture-grid": Trial(
         source="smap",
@@ -75,7 +77,6 @@ TRIALS = {
         failures="Dense forest, frozen ground and coasts, where SMAP itself is uncertain; "
         "irrigation, which the\nweather does not show; the level (not the course) outside the "
         "United States, and anything deeper\nthan the 5 cm that SMAP senses.",
-        windows=WINDOWS,
     ),
     "soil-moisture-point": Trial(
         source="fluxnet",
@@ -85,7 +86,6 @@ TRIALS = {
         failures="The level, which depends on sensor depth and calibration that no attribute "
         "tells; winter and rainy\ndays, which the training data under-sample; peat and irrigated "
         "soils. Few towers were held out, so\nthe interval is wide.",
-        windows=WINDOWS,
     ),
 }
 
@@ -110,6 +110,30 @@ def table(dataset: xr.Dataset, task: str, models: dict[str, Model]) -> str:
         f"{difference.median}, p = {difference.p_value:.3f}."
     )
     return "\n".join(rows)
+
+
+def elsewhere(data: Path, task: str, models: dict[str, Model]) -> str:
+    """Return a Markdown table over the other sources that a task is judged by."""
+    trial, (ours, *_, theirs) = TRIALS[task], models.values()
+    rows = []
+    for source in TASKS[task].judged:
+        if source == trial.source:
+            continue
+        dataset = held_out_sites(aligned(data, source), source)
+        scored = [
+            dataset.stefa.evaluate(TASKS[task].target, model=model, scores=[*WORLD_SCORES])
+            for model in (ours, theirs)
+        ]
+        for label, scores in zip(("this model", "LSTM"), scored, strict=True):
+            medians = [f"{float(scores[name].median()):.2f}" for name in WORLD_SCORES]
+            sites = int(scores[WORLD_SCORES[0]].notnull().sum())
+            rows.append(f"| {source} | {label} | {sites} | {' | '.join(medians)} |")
+    if not rows:
+        return ""
+    head = f"| source | model | sites | {' | '.join(WORLD_SCORES)} |"
+    return "\n".join(
+        ["Other sources, all years:\n", head, "|---" * (len(WORLD_SCORES) + 3) + "|", *rows]
+    )
 
 
 def minutes(out: Path, name: str) -> float:
@@ -153,8 +177,9 @@ def release_foundation(out: Path, folder: Path) -> None:
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--folder", type=click.Path(path_type=Path), default=WEIGHTS, show_default=True)
+@click.option("--test", is_flag=True, help="Score the sites that no choice was made on, too.")
 @click.argument("tasks", nargs=-1, type=click.Choice(["foundation", *TRIALS]))
-def main(data, out, folder, tasks):
+def main(data, out, folder, test, tasks):
     """Release TASKS (all by default)."""
     for task in tasks or ("foundation", *TRIALS):
         if task == "foundation":
@@ -164,11 +189,10 @@ def main(data, out, folder, tasks):
         trained = [load_model(out / f"{name}.safetensors") for name in names]
         model = trained[0] if len(trained) == 1 else ensemble(trained, name=task)
         trial = TRIALS[task]
-        sites = held_out_sites(opened(data, trial.source), trial.source).sel(time=trial.period)
+        source = opened(data, trial.source)
+        sites = held_out_sites(source, trial.source).sel(time=trial.period)
         judged = {
-            label: create_model(
-                replace(found.spec, windows=trial.windows), found.network().state_dict(), half=True
-            )
+            label: create_model(found.spec, found.network().state_dict(), half=True)
             for label, found in {
                 "StefaLand (this model)": model,
                 **({"one of its heads": trained[0]} if len(trained) > 1 else {}),
@@ -181,6 +205,10 @@ def main(data, out, folder, tasks):
             support=TASKS[task].support,
             trial=trial.text,
             scores=table(sites, task, judged),
+            elsewhere=elsewhere(data, task, judged),
+            test=table(tests(source, trial.source).sel(time=trial.period), task, judged)
+            if test
+            else "Not scored yet.",
             members=len(names),
             minutes=", ".join(f"{minutes(out, name):.0f}" for name in names),
             pretraining=f"{minutes(out, 'stefaland-pretrain'):.0f}",
