@@ -73,7 +73,7 @@ TRIALS = {
         source="camels",
         period=slice("1989-10-01", "1999-09-30"),
         scores=("nse", "kge", "correlation", "rmse"),
-        text="CAMELS-US basins held out of pretraining and training, 1989-10 to 1999-09, streamflow",
+        text="Streamflow of CAMELS-US basins held out of pretraining and training, 1989-10 to 1999-09",
         failures="As `streamflow`, and: rain is neither corrected for what gauges miss nor lost to "
         "other basins, so where\nprecipitation is wrong evapotranspiration is. Glaciers and lakes "
         "have no store of their own.",
@@ -195,9 +195,10 @@ def release_foundation(out: Path, folder: Path) -> None:
     spec = replace(trained.spec, windows=SegmentPolicy(length=730, spin_up=365))
     model = create_model(spec, trained.network().state_dict())
     drawn = spec.provenance["schedule"]
+    drawn = drawn["steps"] * drawn["batch_size"]
     card = FOUNDATION_TEMPLATE.read_text().format(
         name="stefaland-causal",
-        windows=f"{drawn['steps'] * drawn['batch_size']:,} windows of {trained.spec.windows.length}",
+        windows=f"{drawn:,} windows of {trained.spec.windows.length}",
         minutes=f"{minutes(out, 'stefaland-pretrain'):.0f}",
         tokens=", ".join(model.spec.tokens),
         licences=LICENCES,
