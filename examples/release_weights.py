@@ -73,7 +73,8 @@ TRIALS = {
         source="camels",
         period=slice("1989-10-01", "1999-09-30"),
         scores=("nse", "kge", "correlation", "rmse"),
-        text="Streamflow of CAMELS-US basins held out of pretraining and training,\n1989-10 to 1999-09",
+        text="Streamflow of CAMELS-US basins held out of pretraining and training,\n"
+        "1989-10 to 1999-09",
         failures="As `streamflow`, and: rain is neither corrected for what gauges miss nor lost to "
         "other basins, so where\nprecipitation is wrong evapotranspiration is. Glaciers and lakes "
         "have no store of their own.",
