@@ -64,18 +64,15 @@ class Case:
         raw = self.static.expand(days, -1, -1, -1).clone()  # all parameters, every day
         raw[:, :, DAILY] = self.daily
         raw.requires_grad_()
-        each = dict(zip(BOUNDS, raw.unbind(2), strict=True))
-        parameters = {name: bounded(value, BOUNDS[name]) for name, value in each.items()}
+        parameters = {name: bounded(raw[:, :, i], BOUNDS[name]) for i, name in enumerate(BOUNDS)}
         stores = Stores.initial(parameters["fc"][0])
-        runoff = torch.zeros_like(parameters["fc"])
-        fluxes = Fluxes(*(torch.zeros_like(runoff) for _ in Fluxes._fields))
+        fluxes = Fluxes(*(torch.zeros_like(parameters["fc"]) for _ in Fluxes._fields))
         for day in range(days):
             p = {name: value[day] for name, value in parameters.items()}
             stores, moved = step(stores, Forcing(*(f[day] for f in self.forcing)), p)
-            runoff[day] = moved.runoff
             for series, value in zip(fluxes, moved, strict=True):
                 series[day] = value
-        loss = self.loss(runoff, self.routing)
+        loss = self.loss(fluxes.runoff, self.routing)
         loss.backward()
         return loss.detach(), raw.grad.sum(0), raw.grad[:, :, DAILY]
 

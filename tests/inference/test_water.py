@@ -135,6 +135,17 @@ def test_the_bundled_model_with_the_fewest_other_outputs(physics, monkeypatch) -
     assert model_for(list(WATER), support="point") == balance
 
 
+def test_evaporation_is_scored_though_never_trained_on(physics, water, weather) -> None:
+    measured = (("time", "lat", "lon"), water.evapotranspiration.values * 2 - 0.1, {
+        "units": "kg m-2 s-1", "standard_name": "water_evapotranspiration_flux"})  # fmt: skip
+    measured = (measured[0], measured[1] / 86400, measured[2])
+    found = weather.assign(le=measured).stefa.evaluate("evapotranspiration", model=physics)
+    assert found.attrs["target"] == "evapotranspiration"
+    np.testing.assert_allclose(found.correlation, 1, atol=1e-5)
+    assert list(found.days.values.ravel()) == [int(water.streamflow[:, 0, 0].count())] * 6
+    assert physics.summary()["target"].split(", ") == list(WATER)
+
+
 def test_nodes_of_a_tree(physics, water, weather) -> None:
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), "/a": weather})
     found = tree.stefa.predict(list(WATER), model=physics)

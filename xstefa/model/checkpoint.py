@@ -363,7 +363,7 @@ class Model:
         """
         target, skill = self.target, self.spec.provenance.get("skill")
         return {
-            "target": "none (foundation)" if target is None else target.name,
+            "target": ", ".join(self.spec.outputs) or "none (foundation)",
             "units": "" if target is None else target.units,
             "support": self.spec.support,
             "needs": ", ".join(map(" or ".join, self.spec.needs)),
