@@ -443,3 +443,14 @@ def test_an_encoder_that_looks_back_only_from_pretraining_to_prediction(basins, 
     assert basins.stefa.predict(model).equals(found[1])
     # Half of the spin-up has no answer, all else has one.
     assert found[0].isnull().sum("time").values.tolist() == [10] * 8
+
+
+@pytest.mark.parametrize("days", [40, 43])
+def test_a_record_as_short_as_a_window_has_one(days):
+    material = bind(make_basins(days=days), xstefa.load_schema())
+    record = Record.from_binding(
+        material, ids=[f"gauge {i}" for i in range(8)], target="streamflow"
+    )
+    for seed in range(5):
+        found = Windows.find([record], length=40, spin_up=10, stride=26, seed=seed)
+        assert sorted(found.starts[0][:, 0]) == list(range(8))

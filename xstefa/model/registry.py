@@ -154,4 +154,4 @@ def foundation_model(model: ModelLike | None, *, causal: bool) -> Model:
 
 def _bundled() -> dict[str, Path]:
     folder = Path(str(resources.files("xstefa"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda p: p.stem)}

@@ -115,8 +115,9 @@ class Windows:
             rows = np.argwhere(known).astype(np.int32)
             if each and not len(rows):
                 raise _no_window(record, length, least_known)
-            phase = random.integers(stride, size=len(record.ids))
-            starts.append(rows[(rows[:, 1] + phase[rows[:, 0]]) % stride == 0])
+            # Within the record, however short it is.
+            first = random.integers(max(1, min(stride, known.shape[1])), size=len(record.ids))
+            starts.append(rows[(rows[:, 1] - first[rows[:, 0]]) % stride == 0])
         offsets = np.cumsum([0, *(len(rows) for rows in starts)])
         if not offsets[-1]:
             raise _no_window(records[0], length, least_known)
