@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -147,7 +148,7 @@ class Task:
     sources: dict[str, float]
     judged: tuple[str, ...]
     windows: WindowPolicy
-    head: HeadSize
+    heads: tuple[HeadSize, ...]
     schedule: Schedule
     recipe: HeadRecipe
 
@@ -171,7 +172,7 @@ TASKS = {
         sources=RIVER_SHARES,
         judged=JUDGED_RIVERS,
         windows=WINDOWS,
-        head=HeadSize(hidden=128, link="softplus", scale=2.0),
+        heads=(HeadSize(hidden=128, link="softplus", scale=2.0),) * 2,
         schedule=HEAD_SCHEDULE,
         recipe=HeadRecipe(
             token_dropout=0.03,
@@ -188,7 +189,7 @@ TASKS = {
         sources=RIVER_SHARES,
         judged=JUDGED_RIVERS,
         windows=WINDOWS,
-        head=HeadSize(kind="hbv", hidden=64),
+        heads=(HeadSize(kind="hbv", hidden=64),),
         schedule=replace(HEAD_SCHEDULE, steps=1500, learning_rate=2e-3),
         recipe=HeadRecipe(
             token_dropout=0.03, group_dropout=0.4, perturbation=0.5, stride=1460, encoding="bf16"
@@ -200,7 +201,7 @@ TASKS = {
         sources={"smap": 1.0},
         judged=("smap",),
         windows=SHORT_WINDOWS,
-        head=HeadSize(hidden=128, link="logistic"),
+        heads=(HeadSize(hidden=128, link="logistic"),),
         schedule=replace(HEAD_SCHEDULE, steps=2000),
         recipe=HeadRecipe(token_dropout=0.1, centred=0.7, stride=61, encoding="bf16"),
     ),
@@ -212,7 +213,7 @@ TASKS = {
         sources={"fluxnet": 0.5, "smap": 0.5},
         judged=("fluxnet",),
         windows=SHORT_WINDOWS,
-        head=HeadSize(hidden=64, link="logistic"),
+        heads=(HeadSize(hidden=64, link="logistic"),),
         schedule=replace(HEAD_SCHEDULE, steps=400),
         recipe=HeadRecipe(
             loss="nse", scale=0.02, token_dropout=0.25, centred=0.9, stride=61, encoding="bf16"
@@ -279,6 +280,13 @@ def tests(dataset: xr.Dataset, source: str) -> xr.Dataset:
     return only_sites(dataset, sites, HOLDOUT.named(sites.ids) & ~VALIDATION.named(sites.ids))
 
 
+def baselines(heads: tuple[HeadSize, ...]) -> Iterator[HeadSize]:
+    """Yield a plain LSTM in the place of each head."""
+    for head in heads:
+        link = "softplus" if head.kind == "hbv" else head.link
+        yield replace(head, kind="lstm", link=link)
+
+
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
@@ -324,7 +332,7 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
             {source: aligned(data, source) for source in shares},
             task.target,
             model=out / "stefaland-pretrain.safetensors",
-            head=replace(task.head, kind="lstm") if baseline else task.head,
+            head=tuple(baselines(task.heads) if baseline else task.heads),
             support=task.support,
             shares=shares,
             sites={source: ids for source in shares if (ids := SOURCES[source].ids)},
