@@ -146,6 +146,13 @@ def test_evaporation_is_scored_though_never_trained_on(physics, water, weather) 
     assert physics.summary()["target"].split(", ") == list(WATER)
 
 
+def test_drivers_are_those_of_the_scaler(physics) -> None:
+    rain = replace(physics.spec.scaler.forcings["precipitation"], mean=2.0)
+    forcings = {**physics.spec.scaler.forcings, "precipitation": rain}
+    with pytest.raises(ModelError, match=r"architecture\.heads"):
+        replace(physics.spec, scaler=replace(physics.spec.scaler, forcings=forcings))
+
+
 def test_nodes_of_a_tree(physics, water, weather) -> None:
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), "/a": weather})
     found = tree.stefa.predict(list(WATER), model=physics)

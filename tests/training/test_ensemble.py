@@ -31,6 +31,8 @@ def test_the_answer_is_the_mean_of_all_kinds(basins, members) -> None:
     assert [size.kind for size in joint.spec.architecture.heads] == ["resconn", "hbv", "residual"]
     assert len(members[1].spec.needs) == 3  # evaporation as well
     assert joint.spec.needs == members[0].spec.needs
+    # Physics in windows that fade into each other conserves nothing.
+    assert members[1].spec.outputs == joint.spec.outputs == ("streamflow",)
     parts = xr.concat([basins.stefa.predict(model) for model in members], dim="member")
     np.testing.assert_allclose(basins.stefa.predict(joint), parts.mean("member"), rtol=1e-5)
     again = ensemble([joint, members[0]], name="larger")

@@ -97,6 +97,11 @@ class ModelSpec:
             "windows.length": self.windows.length <= longest,
             "tokens": set(self.tokens) <= set(names),
             "ranges": set(self.ranges) <= set(names),
+            "architecture.heads": all(
+                driver.moments == dict(enumerate(self.scaler.forcings.values())).get(driver.column)
+                for size in architecture.heads
+                for driver in size.drivers
+            ),
             "needs": self.schema.allows(self.needs, self.tokens),
             "target": self.target in targets,
         }
@@ -115,11 +120,15 @@ class ModelSpec:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Targets that each of the heads predicts, all in one pass; the first is `target`."""
+        """Targets that each of the heads predicts, all in one pass; the first is `target`.
+
+        Physics that begins anew in each window, and fades into the next, conserves nothing: only
+        models that look back say where the water is.
+        """
         if self.target is None:
             return ()
-        physical = all(size.kind == "hbv" for size in self.architecture.heads)
-        return WATER if physical and self.architecture.heads else (self.target,)
+        kinds = {size.kind for size in self.architecture.heads}
+        return WATER if kinds == {"hbv"} and self.windows.causal else (self.target,)
 
     def to_json(self) -> str:
         """Return the canonical JSON text."""
