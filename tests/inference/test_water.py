@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from click.testing import CliRunner
 
 import xstefa
+from xstefa.cli import main
 from xstefa.errors import ModelError, OptionError
 from xstefa.inference.windows import SegmentPolicy
 from xstefa.model.architecture import WATER, HeadSize
@@ -157,3 +159,15 @@ def test_nodes_of_a_tree(physics, water, weather) -> None:
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), "/a": weather})
     found = tree.stefa.predict(list(WATER), model=physics)
     xr.testing.assert_identical(found["a"].to_dataset(), water)
+
+
+def test_several_targets_of_the_command(physics, water, weather, tmp_path) -> None:
+    weather.to_netcdf(tmp_path / "in.nc")
+    words = ["predict", tmp_path / "in.nc", tmp_path / "out.nc", "--model", physics.path]
+    words += ["--target", "streamflow", "--target", "soil_water_storage", "--quantile", 0.5]
+    done = CliRunner().invoke(main, [*map(str, words), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    with xr.open_dataset(tmp_path / "out.nc") as found:
+        for name in ("streamflow", "soil_water_storage"):
+            np.testing.assert_array_equal(found[name], water[name])
+            np.testing.assert_allclose(found[f"{name}_quantiles"][0], water[name], rtol=1e-5)
