@@ -19,7 +19,7 @@ from xstefa.model.heads.recurrent import Head, State
 
 # Days that a record runs through the network at a time, where nothing is learned: what they write
 # stays in the cache. In whole blocks of attention.
-PIECE = 384
+PIECE = 192
 
 # Rows in which heads run: recurrent kernels may round the last few rows of a batch otherwise.
 ROWS = 16
