@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from xstefa.model.physical import physical, standardised
 from xstefa.model.scaler import Moments
 
 RAIN, EVAPORATION = "precipitation", "potential_evapotranspiration"
@@ -20,17 +21,6 @@ TEMPERATURES = ("temperature_mean", "temperature_max", "temperature_min")
 RAIN_SPREAD, EVAPORATION_SPREAD, WARMTH_SPREAD = 0.10, 0.15, 0.7
 # In half of the products the day begins earlier: up to this share of the rain is tomorrow's.
 LATEST_SHARE = 0.4
-
-_FORWARD: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "log": lambda x: x.clamp(min=1e-6).log(),
-    "log1p": lambda x: x.clamp(min=0).log1p(),
-}
-_INVERSE: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda z: z,
-    "log": torch.exp,
-    "log1p": torch.expm1,
-}
 
 
 class Perturbation(nn.Module):
@@ -96,9 +86,7 @@ class Perturbation(nn.Module):
         columns = list(forcing.unbind(dim=-1))
         for i, (name, moments) in enumerate(self.moments.items()):
             if name in changes:
-                values = _INVERSE[moments.transform](columns[i] * moments.std + moments.mean)
-                values = _FORWARD[moments.transform](changes[name](values))
-                columns[i] = (values - moments.mean) / moments.std
+                columns[i] = standardised(changes[name](physical(columns[i], moments)), moments)
         return torch.stack(columns, dim=-1)
 
 

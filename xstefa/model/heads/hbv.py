@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from xstefa.model.hbv import (
 from xstefa.model.hbv_adjoint import fluxes, simulate
 from xstefa.model.heads.recurrent import State
 from xstefa.model.heads.resconn import ResConn
+from xstefa.model.physical import physical
 
 COMPONENTS = 16
 DAILY = ("beta", "k0", "betaet")
@@ -29,12 +30,6 @@ DAILY = ("beta", "k0", "betaet")
 
 KNOWN_DAYS = 365
 """Days over which more than half of each driver has to be known for an answer."""
-
-_INVERSE: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda z: z,
-    "log": torch.exp,
-    "log1p": torch.expm1,
-}
 
 
 class HBV(ResConn):
@@ -181,14 +176,10 @@ class HBV(ResConn):
         """Return the drivers in their units (T, B, 1), and where they are known (B, T, 3)."""
         columns = forcing[..., [driver.column for driver in self.drivers]]
         known = columns.isfinite()
-        physical = []
-        for column, driver in zip(columns.unbind(-1), self.drivers, strict=True):
-            m = driver.moments
-            # As standardised, in single precision, and back in double: 1e-7 of heavy rain is left.
-            mean, std = torch.tensor([m.mean, m.std]).double().tolist()
-            restored = _INVERSE[m.transform](column.double() * std + mean)
-            physical.append(restored.float().T[..., None])
-        precipitation, temperature, evaporation = physical
+        precipitation, temperature, evaporation = (
+            physical(column, driver.moments).T[..., None]
+            for column, driver in zip(columns.unbind(-1), self.drivers, strict=True)
+        )
         if not known[..., 1].all():
             temperature = torch.where(temperature.isnan(), threshold, temperature)
         return Forcing(
