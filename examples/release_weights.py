@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +44,7 @@ LICENCES = """\
 - HYSETS, two Canadian basins; Stehekin grid (source without a stated licence): not shipped.
 - E-OBS grids of Rhine and Moselle, forcing only (non-commercial): not shipped."""
 WEIGHTS = Path(xstefa.__file__).parent / "weights"
+HEADS = {"resconn": "residual", "hbv": "HBV"}
 WORLD_SCORES = ("nse", "kge", "pbias")
 TEMPLATE = Path(__file__).with_name("model_card.md")
 FOUNDATION_TEMPLATE = Path(__file__).with_name("foundation_card.md")
@@ -243,7 +245,10 @@ def main(data, out, folder, test, tasks):
             test=table(tests(source, trial.source).sel(time=trial.period), task, judged)
             if test
             else "Not scored yet.",
-            members=len(names),
+            heads=" and ".join(
+                f"{count} {HEADS.get(kind, kind)} head(s)"
+                for kind, count in Counter(h.kind for h in model.spec.architecture.heads).items()
+            ),
             minutes=", ".join(f"{minutes(out, name):.0f}" for name in names),
             pretraining=f"{minutes(out, 'stefaland-pretrain'):.0f}",
             lstm=f"{minutes(out, f'lstm-{task}'):.0f}",
