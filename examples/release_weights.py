@@ -241,7 +241,7 @@ def main(data, out, folder, test, tasks):
             support=TASKS[task].support,
             trial=trial.text,
             scores=table(sites, task, judged),
-            elsewhere=elsewhere(data, task, judged) + evaporation(data, model),
+            elsewhere="\n\n".join([elsewhere(data, task, judged), evaporation(data, model)]),
             test=table(tests(source, trial.source).sel(time=trial.period), task, judged)
             if test
             else "Not scored yet.",

@@ -129,3 +129,20 @@ def test_command_line_lists_models() -> None:
     result = CliRunner().invoke(main, ["models"])
     assert result.exit_code == 0
     assert all(name in result.output for name in xstefa.list_models())
+
+
+def test_where_the_water_is() -> None:
+    """Precipitation is what flows off, evaporates and is stored, on each day at each basin."""
+    names = ["streamflow", "evapotranspiration", "snow_water_equivalent", "soil_water_storage",
+             "groundwater_storage"]  # fmt: skip
+    ds = xstefa.open_sample("camels_us").isel(basin=slice(3), time=slice(1095))
+    water = ds.stefa.predict(names)
+    assert list(water) == names
+    flow, evaporated, *stores = (water[name] for name in names)
+    stored = sum(stores).diff("time")
+    left = ds["prcp"].transpose(*flow.dims) - flow - evaporated - stored
+    assert left.notnull().sum() > 2000
+    assert abs(left).max() < 1e-3
+    assert water.snow_water_equivalent.max() > 1
+    # A target by itself, and the pass of several, are the same numbers.
+    xr.testing.assert_equal(ds.stefa.predict(names[1]), evaporated)
