@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import xstefa
 from tests.training.conftest import make_basins
 from xstefa.binding import bind
-from xstefa.errors import MissingTokenError, TrainingError
+from xstefa.errors import MissingTokenError, OptionError, TrainingError
 from xstefa.evaluation.holdout import (
     HUC02_REGIONS,
     PUB,
@@ -161,6 +161,17 @@ def test_sites_held_out_by_name_and_by_several_rules():
     ).all()
     assert not AllTests((NamedSites(("x",)),)).folds(sites)[0].test_sites.any()
     assert not RandomSites().named(sites.ids).any()  # depends on what other sites there are
+
+
+def test_names_of_sites_as_they_are_typed():
+    for names in (("7", "12"), ["7", "12"], (7, 12), np.array(["7", "12"])):
+        assert NamedSites(names) == NamedSites(("7", "12"))
+    for wrong in ("01013500", (), 7.5, (("7", "12"),)):
+        with pytest.raises(OptionError, match="names"):
+            NamedSites(wrong)
+    rule = FewSites(AllTests((NamedSites(("1",)), RandomGroups(3))) & NamedSites(("2",)), 4)
+    assert rule.named_alone() == {"1", "2"}
+    assert not PUB.named_alone()
 
 
 def test_regions_of_the_paper():

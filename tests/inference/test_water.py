@@ -117,6 +117,8 @@ def test_what_no_model_predicts(physics, tiny_model, weather) -> None:
         weather.stefa.predict(["soil_moisture", "evapotranspiration"], model=tiny_model)
     with pytest.raises(ModelError, match=r"physics.*groundwater_storage.*soil_moisture"):
         weather.stefa.predict(["streamflow", "soil_moisture"], model=physics)
+    with pytest.raises(ModelError, match=r"evaporation.*did you mean 'evapotranspiration'"):
+        weather.stefa.predict(["streamflow", "evaporation"], model=physics)
     with pytest.raises(ModelError, match=r"all of them.*streamflow \(streamflow\).*by itself"):
         model_for(["streamflow", "soil_moisture"], support="point")
     with pytest.raises(ModelError, match=r"did you mean 'streamflow'"):

@@ -126,6 +126,12 @@ def test_a_record_is_one_segment() -> None:
     assert policy.needed(np.arange(100, 200), record) == ([0], -500, 199)
 
 
+@pytest.mark.parametrize("policy", [{"spin_up": 1095}, {"span": 200, "blend": 30}])
+def test_segments_that_make_no_sense(policy) -> None:
+    with pytest.raises(ValueError, match=r"none to learn from|do not overlap"):
+        SegmentPolicy(**policy)
+
+
 def test_segments_begin_a_spin_up_before_what_they_answer_for() -> None:
     policy = SegmentPolicy(length=60, spin_up=20, span=100)
     record = np.arange(50, 420)

@@ -270,6 +270,7 @@ def test_tokens_the_foundation_never_saw_stay_hidden(basins, foundation):
         ({"validation": Period("2001-03-01", "2001-04-01")}, "watched at sites"),
         ({"validation": RandomGroups(4)}, "watched at sites.*one fold"),
         ({"validation": RandomSites(0.25), "patience": 0}, "'patience'.*at least 1"),
+        ({"head": ()}, "'head'.*one head or several"),
         ({"encoder": "thawed"}, "'encoder'.*frozen"),
         ({"seed": -1}, "'seed'.*at least 0"),
         ({"memory": "1%"}, "'memory'.*4 GiB"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from xstefa.errors import RangeError, TrainingError
 from xstefa.evaluation.holdout import (
     FewSites,
     HashedSites,
+    NamedSites,
     Period,
     RandomGroups,
     RandomSites,
@@ -22,6 +25,7 @@ from xstefa.evaluation.holdout import (
 from xstefa.evaluation.sites import Sites
 from xstefa.schema import Alias, StandardName, Target
 from xstefa.training.finetune import finetune
+from xstefa.training.guards import LeakageWarning
 
 FAST = {"head": HEAD, "steps": 1, "batch_size": 4}
 REGIONS = (("0",), ("1",), ("2",), ("3",))
@@ -75,6 +79,16 @@ def test_a_target_that_is_read_as_a_token(basins, foundation, by):
         del basins.tas.attrs["standard_name"]
     with pytest.raises(TrainingError, match=r"'tas'.*provides the token 'temperature_mean'"):
         basins.stefa.finetune(warmth, model=foundation, **FAST)
+
+
+def test_names_to_hold_out_that_no_dataset_has(basins, foundation):
+    parts = {"first": basins.isel(site=slice(4)), "second": basins.isel(site=slice(4, 8))}
+    how = {"model": foundation, "head": HEAD, "steps": 1, "batch_size": 4}
+    with pytest.warns(LeakageWarning, match=r"1 of 3 .*'guage 7'.*'gauge 0', 'gauge 1'"):
+        finetune(parts, "streamflow", holdout=NamedSites(("gauge 1", "gauge 6", "guage 7")), **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeakageWarning)
+        finetune(parts, "streamflow", holdout=NamedSites(("gauge 1", "gauge 6")), **how)
 
 
 def test_a_site_in_two_datasets(basins, foundation):

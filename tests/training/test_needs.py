@@ -47,6 +47,10 @@ def test_a_model_of_two_countries(both, foundation):
 def test_physics_needs_each_of_its_drivers(basins, foundation):
     model = basins.stefa.finetune("streamflow", model=foundation, **HOW | {"head": "hbv"})
     assert model.spec.needs == ((P,), (T,), (PET,))
+    for needs in (NEEDS, ((P,), (T,))):
+        how = HOW | {"head": "hbv", "recipe": HeadRecipe(needs=needs)}
+        with pytest.raises(TrainingError, match=f"{P}, {T}, {PET}"):
+            basins.stefa.finetune("streamflow", model=foundation, **how)
     nowhere = basins.drop_vars("lat")  # potential evapotranspiration is derived from temperature
     with pytest.raises(MissingTokenError, match=PET):
         nowhere.stefa.predict(model)

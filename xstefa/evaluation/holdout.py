@@ -99,6 +99,13 @@ class Holdout(ABC):
         """Mark the sites that are held out whatever else there is: by their names alone."""
         return np.zeros(len(list(ids)), dtype=bool)
 
+    def named_alone(self) -> frozenset[str]:
+        """Return the names that it, or what it is made of, names one by one."""
+        parts: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        parts += [item for part in parts if isinstance(part, tuple) for item in part]
+        inner = (part.named_alone() for part in parts if isinstance(part, Holdout))
+        return frozenset(self.names if isinstance(self, NamedSites) else ()).union(*inner)
+
     def __and__(self, other: Holdout) -> Both:
         return Both(self, other)
 
@@ -231,10 +238,22 @@ class NamedSites(Holdout):
     Parameters
     ----------
     names : tuple of str
-        As the data name their sites. Those that a dataset does not have hold out nothing.
+        As the data name their sites. Those that a dataset does not have hold out nothing; those
+        that none has are warned of in training.
     """
 
     names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = np.atleast_1d(self.names)
+        if isinstance(self.names, str) or names.ndim > 1 or names.dtype.kind not in "UTSiu":
+            raise OptionError(
+                variable="names",
+                found=repr(self.names),
+                expected="names of sites",
+                fix='NamedSites(("01013500", "01022500"))',
+            )
+        object.__setattr__(self, "names", tuple(map(str, names.tolist())))
 
     def folds(self, sites: Sites) -> tuple[Fold, ...]:
         """Split into one fold, which tests nothing if none of the sites is named."""

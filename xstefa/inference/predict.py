@@ -11,7 +11,7 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.binding import plan
-from xstefa.errors import ModelError, OptionError
+from xstefa.errors import ModelError, OptionError, did_you_mean
 from xstefa.inference.answers import Members, mean
 from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import EngineKey
@@ -74,7 +74,8 @@ def predict(
             variable=chosen.name,
             found=f"a model of {', '.join(chosen.spec.outputs) or _target_of(chosen)}",
             expected=f"a model of {', '.join(others)}",
-            fix=f"predict {chosen.spec.target!r} with it, or leave model= out",
+            fix=did_you_mean(others[0], chosen.spec.outputs)
+            or f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
     levels = _check_quantiles(quantiles, chosen)
     key = make_key(

@@ -204,6 +204,15 @@ class SegmentPolicy(WindowPolicy):
     blend: Natural = 0
     span: Count | None = None
 
+    def __post_init__(self) -> None:
+        if self.blend:
+            raise ValueError(f"segments do not overlap, found blend={self.blend}")
+        if self.length <= self.spin_up:
+            raise ValueError(
+                f"a window of {self.length} days has none to learn from after "
+                f"spin_up={self.spin_up}; shorten it"
+            )
+
     @property
     def causal(self) -> bool:
         """Whether no answer depends on later days."""

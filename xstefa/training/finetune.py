@@ -412,6 +412,13 @@ def choose_head(
         )
     if not isinstance(head, str):
         sizes = head if isinstance(head, tuple) else (head,)
+        if not sizes:
+            raise OptionError(
+                variable="head",
+                found="no head",
+                expected="sizes of one head or several",
+                fix='head="resconn"',
+            )
         alone = all(size.kind == "lstm" for size in sizes)
         return ChosenHead(sizes=sizes, encoder="none" if alone else "frozen")
     if head not in VARIANTS:

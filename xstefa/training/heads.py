@@ -126,7 +126,16 @@ def train_head(
     sizes = head if isinstance(head, tuple) else (head,)
     heads = tuple(completed(s, spec=foundation.spec, tokens=tokens, target=target) for s in sizes)
     if all(size.kind == "hbv" for size in sizes):
-        needs = needs or tuple((name,) for name in DRIVERS)
+        drivers = tuple((name,) for name in DRIVERS)
+        needs = needs or drivers
+        if not set(drivers) <= set(needs):
+            raise TrainingError(
+                "the physics leaves out none of what drives it",
+                variable="needs",
+                found=", ".join(map(" or ".join, needs)),
+                expected=", ".join(DRIVERS),
+                fix="leave needs out of HeadRecipe",
+            )
     if needs is None:
         groups = (tuple(filter(tokens.__contains__, group)) for group in foundation.spec.needs)
         needs = tuple(filter(None, groups))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from xstefa.evaluation.holdout import Fold, Holdout, as_holdout
 from xstefa.evaluation.sites import Mask, Sites
 from xstefa.inference.windows import Days
 from xstefa.schema import Needs, Schema
-from xstefa.training.guards import refuse_leaks
+from xstefa.training.guards import LeakageWarning, refuse_leaks
 from xstefa.training.samples import Record, Split
 from xstefa.training.streaming import Stream, cut, is_too_large
 
@@ -277,7 +278,7 @@ def _bytes(memory: str | float) -> int:
 
 
 def fold_all(material: Sequence[Material], holdout: Holdout | None) -> list[Fold]:
-    """Split each dataset by a holdout that makes one fold.
+    """Split each dataset by a holdout that makes one fold; warn of names that no dataset has.
 
     Raises
     ------
@@ -285,6 +286,17 @@ def fold_all(material: Sequence[Material], holdout: Holdout | None) -> list[Fold
         If a site is tested in one dataset and learned from in another.
     """
     folds = [part.fold(holdout) for part in material]
+    named = frozenset() if holdout is None else holdout.named_alone()
+    absent = sorted(named.difference(*(part.sites.ids.tolist() for part in material)))
+    if absent:
+        found = ", ".join(map(repr, material[0].sites.ids[:3].tolist()))
+        warnings.warn(
+            f"{len(absent)} of {len(named)} sites that are to be held out by name are in no "
+            f"dataset ({', '.join(map(repr, absent[:3]))}): they hold out nothing. Sites are named "
+            f"{found}, ...",
+            LeakageWarning,
+            stacklevel=5,
+        )
     for part, fold in zip(material, folds, strict=True):
         tested = part.names(fold.test_sites & ~fold.train_sites)
         for other, its in zip(material, folds, strict=True):
