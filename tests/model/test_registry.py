@@ -38,6 +38,8 @@ def test_models_are_listed_as_names_and_shown_as_a_table() -> None:
     table = names.to_pandas()
     assert list(table.index) == names
     assert table.loc["streamflow", ["target", "units"]].tolist() == ["streamflow", "mm d-1"]
+    assert table.loc["water-balance", "units"] == "mm d-1, mm d-1, mm, mm, mm"
+    assert table.loc["stefaland", "units"] == ""
     lines = repr(names).splitlines()
     assert len(lines) == 1 + len(names)
     assert all(name in line for name, line in zip(names, lines[1:], strict=True))

@@ -370,10 +370,11 @@ class Model:
         Skill is the score that decided, as a median over sites that were held out with its
         interval, where the provenance states one.
         """
-        target, skill = self.target, self.spec.provenance.get("skill")
+        skill = self.spec.provenance.get("skill")
+        units = [self.schema.target(name).units for name in self.spec.outputs]
         return {
             "target": ", ".join(self.spec.outputs) or "none (foundation)",
-            "units": "" if target is None else target.units,
+            "units": ", ".join(units),
             "support": self.spec.support,
             "needs": ", ".join(map(" or ".join, self.spec.needs)),
             "skill": "{score} {median:.3f} ({low:.3f} to {high:.3f}), {sites} sites".format(**skill)
