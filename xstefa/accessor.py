@@ -80,8 +80,8 @@ class StefaAccessor:
             schema = load_schema("stefaland" if schema is None else schema)
         understood = plan(self._dataset, schema, rename=rename)
         if check or (check is None and values_at_hand(self._dataset, understood)):
-            # All bundled models were trained on what their foundation has seen.
-            ranges = foundation_model(None, causal=True).spec.ranges if chosen is None else None
+            # The models that are bundled for a target each were trained on what this one has seen.
+            ranges = foundation_model(None, causal=False).spec.ranges if chosen is None else None
             return look(self._dataset, understood, ranges)
         return understood.table
 
