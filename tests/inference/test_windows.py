@@ -154,3 +154,12 @@ def test_coverage_of_segments_looks_back() -> None:
     expected = [1, 1 / 2, 2 / 3, 3 / 4, 3 / 4, 1, 3 / 4]
     np.testing.assert_allclose(policy.coverage(known)[0], expected, rtol=1e-6)
     assert policy.spun_up(known)[0].tolist() == [False, False, True, True, True, True, True]
+
+
+def test_physics_waits_for_nearly_all_of_its_spin_up() -> None:
+    policy = SegmentPolicy(length=60, spin_up=20, known=0.95)
+    assert policy.least == 20
+    known = np.ones((1, 50, 1), dtype=bool)
+    known[0, [30, 31]] = False
+    expected = [19 <= day < 31 or day >= 51 for day in range(50)]
+    assert policy.spun_up(known)[0].tolist() == expected

@@ -455,3 +455,13 @@ def test_a_record_as_short_as_a_window_has_one(days):
     for seed in range(5):
         found = Windows.find([record], length=40, spin_up=10, stride=26, seed=seed)
         assert sorted(found.starts[0][:, 0]) == list(range(8))
+
+
+def test_a_record_that_no_answer_would_follow_from_is_refused(foundation):
+    basins = make_basins(days=50)
+    recipe = HeadRecipe(windows=WindowPolicy(length=40, spin_up=30, blend=0))
+    assert basins.stefa.finetune("streamflow", model=foundation, recipe=recipe, **FAST)
+    with pytest.raises(TrainingError, match=r"15 days.*at least 16.*HeadRecipe\(windows"):
+        make_basins(days=15).assign(qobs=basins.qobs.isel(time=slice(15))).stefa.finetune(
+            "streamflow", model=foundation, recipe=recipe, **FAST
+        )

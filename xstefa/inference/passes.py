@@ -134,12 +134,12 @@ def _check_spin_up(understood: Understood, policy: WindowPolicy) -> None:
     index = understood.dataset[layout.time].to_index()
     steps = index[understood.answered]
     needed = (
-        f"for each day the weather of at least {policy.spin_up // 2 + 1} of the "
+        f"for each day the weather of at least {policy.least} of the "
         f"{policy.spin_up + 1} days up to it (the model's spin-up)"
     )
     fix = (
-        f"predict from the dataset before its selection in time, with "
-        f"period=({_date(steps[0])!r}, {_date(steps[-1])!r})"
+        "begin the dataset earlier, or, if it was selected in time, predict from what it was "
+        f"selected from with period=({_date(steps[0])!r}, {_date(steps[-1])!r})"
     )
     if without.size == layout.days.size:
         raise CalendarError(
@@ -218,7 +218,7 @@ def run(understood: Understood, key: EngineKey, answer: Answer) -> da.Array | Fl
         If values that are in memory cannot be in the units they are labelled with.
     """
     dataset, sources = understood.dataset, understood.sources
-    if answer.needs_required:
+    if answer.needs_required and answer.daily:
         _check_spin_up(understood, key.model.spec.windows)
     block = plan_job(
         dataset,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstefa.errors import ModelError
-from xstefa.typed import Count, Natural, build
+from xstefa.typed import Count, Natural, Share, build
 
 Days = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -74,6 +74,15 @@ class WindowPolicy:
         return self.length - self.spin_up - self.blend
 
     @property
+    def least(self) -> int:
+        """Days that have to be known of a day and its spin-up: half.
+
+        On less the answer is a stranger's: a streamflow model that begins from nothing is off by
+        the mean flow for two months, and within an eighth of it after half its spin-up.
+        """
+        return self.spin_up // 2 + 1
+
+    @property
     def longest(self) -> int:
         """Most days that a window reads in prediction."""
         return self.length
@@ -124,16 +133,14 @@ class WindowPolicy:
     def spun_up(self, known: Known) -> Known:
         """Return on which days of a window a model has seen enough to answer, shape (site, length).
 
-        Those days for which each variable is known on at least half of the day and the `spin_up`
-        days before it, as the window reads them. On less the answer is a stranger's: a streamflow
-        model that begins from nothing is off by the mean flow for two months, and within an eighth
-        of it after half its spin-up.
+        Those days for which each variable is known on at least `least` of the day and the `spin_up`
+        days before it, as the window reads them.
 
         Parameters
         ----------
         known : ndarray of bool, shape (site, length, variable)
         """
-        return np.asarray((2 * _recent(known, self.spin_up + 1) > self.spin_up).all(axis=-1))
+        return np.asarray((_recent(known, self.spin_up + 1) >= self.least).all(axis=-1))
 
     def coverage(self, known: Known) -> Floats:
         """Return the share of the forcings known behind each day's answer, shape (site, length).
@@ -197,12 +204,15 @@ class SegmentPolicy(WindowPolicy):
         Days in training whose answers do not count; days read before a segment.
     span : int, optional
         Days a segment answers for.
+    known : float
+        Share of a day and its spin-up that has to be known for an answer.
     """
 
     length: Count = 1095
     spin_up: Natural = 365
     blend: Natural = 0
     span: Count | None = None
+    known: Share = 0.5
 
     def __post_init__(self) -> None:
         if self.blend:
@@ -222,6 +232,11 @@ class SegmentPolicy(WindowPolicy):
     def stride(self) -> int:
         """Days each segment answers for; of whole records, more than any has."""
         return self.span or MOST_DAYS
+
+    @property
+    def least(self) -> int:
+        """Days that have to be known of a day and its spin-up."""
+        return int(self.known * self.spin_up) + 1
 
     @property
     def longest(self) -> int:

@@ -254,6 +254,14 @@ def finetune_material(
     )
     require_bfloat16(options.device, schedule.precision, recipe.encoding)
     for part, record, count, stream in zip(material, training, days, streams, strict=True):
+        if (length := int(np.ptp(part.binding.layout.days)) + 1) < windows.least:
+            raise TrainingError(
+                f"the record of {part.name!r} is too short: no day of it would have an answer",
+                variable=part.binding.layout.time,
+                found=f"{length} days",
+                expected=f"at least {windows.least}, most of the spin-up of {windows.spin_up} days",
+                fix="recipe=HeadRecipe(windows=...) with a shorter spin-up, or a longer record",
+            )
         if not count and stream is None:
             raise TrainingError(
                 f"nothing to learn from in {part.name!r}",

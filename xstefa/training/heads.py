@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from xstefa.errors import ModelError, TrainingError
-from xstefa.inference.windows import Floats, WindowPolicy
+from xstefa.inference.windows import Floats, SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import Direct
+from xstefa.model.heads.hbv import KNOWN_SHARE
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import Ranges, join_ranges
 from xstefa.model.variants import DRIVERS, EncoderUse, completed
@@ -136,6 +137,8 @@ def train_head(
                 expected=", ".join(DRIVERS),
                 fix="leave needs out of HeadRecipe",
             )
+    if any(size.kind == "hbv" for size in sizes) and isinstance(windows, SegmentPolicy):
+        windows = replace(windows, known=max(windows.known, KNOWN_SHARE))
     if needs is None:
         groups = (tuple(filter(tokens.__contains__, group)) for group in foundation.spec.needs)
         needs = tuple(filter(None, groups))
