@@ -48,7 +48,7 @@ class HBV(ResConn):
 
     On a day on which a driver is missing nothing falls, or nothing evaporates, or nothing melts
     and freezes and precipitation is rain. There is no answer, but NaN, where one of them is not
-    known on 95 % of the last 365 days (of those since the beginning, if fewer).
+    known on 95 % of the last 365 days; for what precedes the record, see `SegmentPolicy.known`.
 
     Everything physical is computed in single precision, whatever the precision of the rest.
 
@@ -202,8 +202,7 @@ def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     known : Tensor of bool, shape (B, T, n)
     before : Tensor, shape (B, 364, n)
-        Of the days before: what is spared where known, less what is lost where not, 0 before the
-        beginning.
+        Of the days before: 1 where not known, else 0; what precedes a record counts as known.
 
     Returns
     -------
@@ -211,8 +210,7 @@ def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     after : Tensor, shape (B, 364, n)
         What the days that follow need of `before`.
     """
-    balance = torch.cat([before, known.to(before.dtype) - KNOWN_SHARE], dim=1)
-    total = torch.nn.functional.pad(balance, (0, 0, 1, 0)).cumsum(1)
-    spared = total[:, KNOWN_DAYS:] - total[:, :-KNOWN_DAYS]
-    # Sums are whole multiples of 0.05, but for rounding.
-    return (spared > -0.01).all(-1), balance[:, 1 - KNOWN_DAYS :]
+    missing = torch.cat([before, 1 - known.to(before.dtype)], dim=1)
+    total = torch.nn.functional.pad(missing, (0, 0, 1, 0)).cumsum(1)
+    count = total[:, KNOWN_DAYS:] - total[:, :-KNOWN_DAYS]
+    return (count <= (1 - KNOWN_SHARE) * KNOWN_DAYS).all(-1), missing[:, 1 - KNOWN_DAYS :]
