@@ -48,7 +48,8 @@ class HBV(ResConn):
 
     On a day on which a driver is missing nothing falls, or nothing evaporates, or nothing melts
     and freezes and precipitation is rain. There is no answer, but NaN, where one of them is not
-    known on 95 % of the last 365 days; for what precedes the record, see `SegmentPolicy.known`.
+    known on 95 % of the last 365 days, or, at the beginning, half of those there are; for how early
+    there are answers, see `SegmentPolicy.known`.
 
     Everything physical is computed in single precision, whatever the precision of the rest.
 
@@ -202,7 +203,7 @@ def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     known : Tensor of bool, shape (B, T, n)
     before : Tensor, shape (B, 364, n)
-        Of the days before: 1 where not known, else 0; what precedes a record counts as known.
+        Of the days before: 1 where known, -1 where not, 0 before the beginning.
 
     Returns
     -------
@@ -210,7 +211,12 @@ def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     after : Tensor, shape (B, 364, n)
         What the days that follow need of `before`.
     """
-    missing = torch.cat([before, 1 - known.to(before.dtype)], dim=1)
-    total = torch.nn.functional.pad(missing, (0, 0, 1, 0)).cumsum(1)
-    count = total[:, KNOWN_DAYS:] - total[:, :-KNOWN_DAYS]
-    return (count <= (1 - KNOWN_SHARE) * KNOWN_DAYS).all(-1), missing[:, 1 - KNOWN_DAYS :]
+    scores = torch.cat([before, known.to(before.dtype) * 2 - 1], dim=1)
+
+    def recent(values: Tensor) -> Tensor:
+        total = torch.nn.functional.pad(values, (0, 0, 1, 0)).cumsum(1)
+        return total[:, KNOWN_DAYS:] - total[:, :-KNOWN_DAYS]
+
+    missing = recent((scores < 0).to(before.dtype))
+    enough = (missing <= (1 - KNOWN_SHARE) * KNOWN_DAYS) & (recent(scores) >= 0)
+    return enough.all(-1), scores[:, 1 - KNOWN_DAYS :]
