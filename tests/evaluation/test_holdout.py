@@ -274,3 +274,12 @@ def test_names_of_sites():
     assert len(Sites.of(one, layout)) == 1
     keep = np.array([True])
     assert only_sites(one, Sites.of(one, layout), keep) is one
+
+
+def test_tests_that_leave_no_site_to_learn_from_are_refused():
+    sites = sites_of(["a", "b", "c"])
+    parts = NamedSites(("a", "b")), NamedSites(("c", "other"))
+    with pytest.raises(TrainingError, match="no sites to train on"):
+        AllTests(parts).folds(sites)
+    # None to test may be: another dataset has them.
+    assert not AllTests((NamedSites(("other",)),)).folds(sites)[0].test_sites.any()

@@ -437,7 +437,9 @@ class AllTests(Holdout):
     def folds(self, sites: Sites) -> tuple[Fold, ...]:
         """Split into one fold, which tests nothing if none of the holdouts does."""
         tested = [fold.test_sites for holdout in self.holdouts for fold in holdout.folds(sites)]
-        return (_over_sites("all tests", np.any(tested, axis=0), sites),)
+        fold = _over_sites("all tests", np.any(tested, axis=0), sites)
+        # Together they may leave no site to learn from.
+        return (fold if fold.train_sites.any() else fold.check(),)
 
     def named(self, ids: Iterable[str]) -> Mask:
         """Mark those that any of the holdouts marks."""
