@@ -113,7 +113,7 @@ def test_selection_commutes_in_space(gappy, model, expected, data):
     lon = data.draw(st.slices(4).filter(lambda s: len(range(4)[s])), label="lon")
     part, right = gappy.isel(lat=lat, lon=lon), expected.isel(lat=lat, lon=lon)
     if right.isnull().all():
-        with pytest.raises(MissingTokenError, match="no value is known"):
+        with pytest.raises(MissingTokenError, match=r"no (value is|day .* are) known"):
             predict(part, model)
         part = part.chunk()
     same(predict(part, model, coverage=True), right)
