@@ -99,11 +99,7 @@ def test_finetune(file, basins, tmp_path):
     model = xstefa.load_model(tmp_path / "mine")
     assert model.name == "mine"
     assert model.name in said
-    assert (
-        model.spec.provenance["schedule"]["steps"] == 2
-        if "schedule" in (model.spec.provenance)
-        else True
-    )
+    assert model.spec.provenance["schedule"]["steps"] == 2
     assert basins.stefa.predict(model).notnull().any()
     assert "--overwrite to replace it" in refused("finetune", file, tmp_path / "mine", *how)
     assert "'--steps': 'two'" in refused("finetune", file, "other", *how, "--steps", "two")

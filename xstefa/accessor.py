@@ -249,7 +249,8 @@ class StefaAccessor:
         min_coverage : float
             Answer NaN where the coverage is less. Whatever it is, there is no answer on a day
             unless what the model needs is known on half of the days of the model's spin-up before
-            it; gaps of up to three days are bridged.
+            it (with physics inside, 95 %). Gaps of up to three days are bridged, but not by models
+            that look back only.
         period : tuple of two dates, optional
             First and last day to answer for, as ``.sel(time=slice(*period))`` takes them. The days
             before are read for the spin-up: the result is that of the whole record, to the bit.

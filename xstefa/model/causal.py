@@ -141,8 +141,11 @@ class CausalEncoder(nn.Module):
         found, states = [], []
         for begin in range(0, len(forcing), SMALL_BATCH):
             rows = slice(begin, begin + SMALL_BATCH)
-            before = None if state is None else {n: _full(t[rows]) for n, t in state.items()}
-            encoded, after = self._advance(_full(forcing[rows]), _full(static[rows]), before)
+            part = kernels.filled(forcing, rows), kernels.filled(static, rows)
+            before = None
+            if state is not None:
+                before = {name: kernels.filled(tensor, rows) for name, tensor in state.items()}
+            encoded, after = self._advance(*part, before)
             found.append(encoded)
             states.append(after)
         count = len(forcing)
@@ -179,9 +182,3 @@ def fading(heads: int, band: int) -> Tensor:
     bias = (-slopes[:, None, None] * lag).masked_fill((lag < 0) | (lag >= band), -torch.inf)
     bias[..., 0] = 0
     return bias
-
-
-def _full(rows: Tensor) -> Tensor:
-    """Fill a batch up with rows of zeros."""
-    missing = SMALL_BATCH - len(rows)
-    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows

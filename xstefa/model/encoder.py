@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -195,9 +195,11 @@ class Encoder(nn.Module):
         for begin in range(0, rows, SMALL_BATCH):
             part = slice(begin, begin + SMALL_BATCH)
             inputs[:, :days] = self.embed_forcing(
-                _filled(forcing, part), _filled(mask_forcing, part)
+                kernels.filled(forcing, part), kernels.filled(mask_forcing, part)
             )
-            inputs[:, days] = self.embed_static(_filled(static, part), _filled(mask_static, part))
+            inputs[:, days] = self.embed_static(
+                kernels.filled(static, part), kernels.filled(mask_static, part)
+            )
             inputs[:, :length] += self.position[:length]
             tokens = (inputs * self.width**0.5).to(dtype)
             for layer in self.layers:
@@ -207,16 +209,3 @@ class Encoder(nn.Module):
             found.days[part] = tokens[:count, :days]
             found.site[part] = tokens[:count, days]
         return found
-
-
-@overload
-def _filled(rows: Tensor, part: slice) -> Tensor: ...
-@overload
-def _filled(rows: Tensor | None, part: slice) -> Tensor | None: ...
-def _filled(rows: Tensor | None, part: slice) -> Tensor | None:
-    """Return some rows, and rows of zeros where there are no more."""
-    if rows is None:
-        return None
-    found = rows[part]
-    missing = part.stop - part.start - len(found)
-    return torch.cat([found, found.new_zeros((missing, *found.shape[1:]))]) if missing else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,19 @@ def infers_on_cpu(tensor: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
     )
+
+
+@overload
+def filled(rows: Tensor, part: slice) -> Tensor: ...
+@overload
+def filled(rows: Tensor | None, part: slice) -> Tensor | None: ...
+def filled(rows: Tensor | None, part: slice) -> Tensor | None:
+    """Return some rows, and rows of zeros where there are no more."""
+    if rows is None:
+        return None
+    found = rows[part]
+    missing = part.stop - part.start - len(found)
+    return torch.cat([found, found.new_zeros((missing, *found.shape[1:]))]) if missing else found
 
 
 def working_dtype(tensor: Tensor) -> torch.dtype:

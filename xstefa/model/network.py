@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xstefa.model import kernels
 from xstefa.model.architecture import Architecture, EncoderSize
 from xstefa.model.causal import BLOCK, CausalEncoder
 from xstefa.model.decoder import Decoder
@@ -167,10 +168,9 @@ def build_encoder(size: EncoderSize, *, forcings: int, statics: int) -> Encoder 
 
 def _rounded_up(rows: Tensor) -> Tensor:
     """Fill up to whole multiples of `ROWS` with rows of zeros, where nothing is learned."""
-    behind = -len(rows) % ROWS
-    if not behind or torch.is_grad_enabled():
+    if torch.is_grad_enabled():
         return rows
-    return torch.cat([rows, rows.new_zeros(behind, *rows.shape[1:])])
+    return kernels.filled(rows, slice(0, -(-len(rows) // ROWS) * ROWS))
 
 
 def _of(part: str, state: State | None) -> State | None:

@@ -88,23 +88,23 @@ def _encoded(
             fix="choose one of xstefa.list_models() that is no baseline",
         )
     _check(model, encoder, forcing, static, hide_forcing, hide_static)
-    values = forcing.to(torch.float32), static.to(torch.float32)
-    if isinstance(encoder, CausalEncoder):
-        with torch.no_grad(), plain_float32():
-            return encoder(*values, hide_forcing, hide_static)
-    if published_static_mask and len(static) > len(encoder.embed_static.masked):
-        raise ModelError(
-            variable="published_static_mask",
-            found=f"a batch of {len(static)} rows",
-            expected=f"at most {len(encoder.embed_static.masked)}: the table has a row per sample",
-            fix="call it with smaller batches",
-        )
+    published: dict[str, bool] = {}
+    if isinstance(encoder, Encoder):
+        published = {"published_static_mask": published_static_mask}
+        if published_static_mask and len(static) > (most := len(encoder.embed_static.masked)):
+            raise ModelError(
+                variable="published_static_mask",
+                found=f"a batch of {len(static)} rows",
+                expected=f"at most {most}: the table has a row per sample",
+                fix="call it with smaller batches",
+            )
     with torch.no_grad(), plain_float32():
         return encoder(
-            *values,
+            forcing.to(torch.float32),
+            static.to(torch.float32),
             hide_forcing,
             hide_static,
-            published_static_mask=published_static_mask,
+            **published,
         )
 
 
