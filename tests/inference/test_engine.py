@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -137,6 +139,31 @@ def test_torch_gets_its_threads_back(tiny_model):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_torch_gets_its_threads_back_from_a_thread_that_left_while_another_computed():
+    import torch
+
+    slots, before = module._Slots("cpu"), torch.get_num_threads()
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        held = {pool: ExitStack() for pool in (first, second)}
+        try:
+            torch.set_num_threads(3)
+            slots._free = threading.Semaphore(2)
+            for pool in (first, second):
+                pool.submit(held[pool].enter_context, slots.one()).result()
+            for pool in (first, second):
+                pool.submit(held[pool].close).result()
+
+            def alone():
+                with slots.one():
+                    return torch.get_num_threads()
+
+            assert first.submit(alone).result() == 1
+            with ThreadPoolExecutor(1) as new:
+                assert new.submit(torch.get_num_threads).result() == 3
+        finally:
+            torch.set_num_threads(before)
 
 
 def test_no_more_threads_compute_than_there_are_cores(tiny_model, monkeypatch):

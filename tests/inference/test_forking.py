@@ -29,7 +29,9 @@ FORK = """
 
     def child(results):
         faulthandler.dump_traceback_later(300, exit=True)  # fails instead of hanging
+        assert torch.get_num_threads() == 1
         results.put(everything())
+        assert torch.get_num_threads() == 1
 
     def predict_until(done):
         while not done.is_set():
