@@ -11,9 +11,11 @@ import xarray as xr
 import xstefa
 from tests.training.conftest import HEAD
 from xstefa.errors import MissingTokenError, ModelError
-from xstefa.model.architecture import HeadSize
+from xstefa.inference.windows import SegmentPolicy
+from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.training.ensemble import ensemble
+from xstefa.training.finetune import HeadRecipe
 
 FAST = {"steps": 2, "batch_size": 4}
 
@@ -59,6 +61,46 @@ def test_several_heads_are_trained_side_by_side(basins, foundation) -> None:
     on = basins.stefa.finetune("streamflow", model=model, head=None, **FAST)
     assert on.spec.architecture.heads == heads
     assert on != model
+
+
+@pytest.fixture(scope="module")
+def looking_back(basins) -> xstefa.Model:
+    encoder = EncoderSize(
+        attention="causal", band=64, width=16, layers=1, heads=2, feedforward=16, hidden=8
+    )
+    windows = SegmentPolicy(length=60, spin_up=20)
+    return xstefa.pretrain(basins, size=encoder, windows=windows, steps=2, batch_size=4)
+
+
+def test_physics_among_others_fills_its_stores_first(basins, looking_back) -> None:
+    longer = HeadRecipe(windows=SegmentPolicy(length=90, spin_up=20))
+    network, physics = (
+        basins.stefa.finetune("streamflow", model=looking_back, head=head, recipe=recipe, **FAST)
+        for head, recipe in ((HEAD, None), ("hbv", longer))
+    )
+    assert (network.spec.windows.known, physics.spec.windows.known) == (0.5, 0.95)
+    joint = ensemble([physics, network], name="family")
+    assert joint.spec.windows.known == 0.5
+    members = [basins.stefa.predict(model) for model in (physics, network, joint)]
+    # 10 and 19 of the 20 days before are known; between them the other member answers alone.
+    assert [int(m.notnull().any("site").argmax("time")) for m in members] == [19, 10, 10]
+    mean = xr.concat(members[:2], dim="member").mean("member")
+    np.testing.assert_allclose(members[2], mean, rtol=1e-5)
+    # Trained side by side it is the same.
+    heads = (HEAD, HeadSize(kind="hbv", hidden=8))
+    both = basins.stefa.finetune("streamflow", model=looking_back, head=heads, **FAST)
+    assert both.spec.windows == network.spec.windows
+    assert [size.spin_up for size in both.spec.architecture.heads] == [0, 19]
+
+
+def test_what_is_joined_cuts_records_alike(basins, looking_back) -> None:
+    recipe = HeadRecipe(windows=SegmentPolicy(length=60, spin_up=30))
+    models = [
+        basins.stefa.finetune("streamflow", model=looking_back, head=HEAD, recipe=how, **FAST)
+        for how in (None, recipe)
+    ]
+    with pytest.raises(ModelError, match=r"'windows'.*spin_up=30.*spin_up=20"):
+        ensemble(models, name="family")
 
 
 def test_what_is_joined_shares_an_encoder(basins, foundation, members) -> None:

@@ -109,7 +109,7 @@ class _Slots:
 
         with self._lock:
             if not self._users:
-                self._threads = torch.get_num_threads()
+                self._threads = _threads_of_the_process()
             self._users += 1
         torch.set_num_threads(1)  # counts for the calling thread
         try:
@@ -119,6 +119,20 @@ class _Slots:
                 self._users -= 1
                 if not self._users:
                     torch.set_num_threads(self._threads)
+
+
+def _threads_of_the_process() -> int:
+    """Return torch's number of threads; a thread that has computed may still have only one.
+
+    Asked in a new thread, which begins with the number that holds for all.
+    """
+    import torch
+
+    found: list[int] = []
+    asking = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    asking.start()
+    asking.join()
+    return found[0]
 
 
 _slots: dict[str, _Slots] = {}
@@ -136,6 +150,11 @@ def _start_anew() -> None:
     """Forget in a forked process what relies on the threads of its parent: it has none of them."""
     global _engines_lock, _slots_lock, _gpu_lost
     _gpu_lost = any(device != "cpu" for device in _slots)
+    if _slots:
+        import torch
+
+        # More would be waited for forever: OpenMP does not start its threads anew.
+        torch.set_num_threads(1)
     _engines.clear()
     _slots.clear()
     _engines_lock, _slots_lock = threading.Lock(), threading.Lock()

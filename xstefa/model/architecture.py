@@ -93,6 +93,9 @@ class HeadSize:
     drivers : tuple of Driver
         Precipitation, temperature and potential evapotranspiration, for ``kind="hbv"``: see
         `xstefa.model.variants.physics_size`.
+    spin_up : int
+        Days of a record, of at most 365, before its first answer, for ``kind="hbv"``: beside heads
+        that answer earlier, it fills its stores first.
     """
 
     kind: str = "resconn"
@@ -104,6 +107,7 @@ class HeadSize:
     outputs: Count = 1
     dropout: Share = 0.4
     drivers: tuple[Driver, ...] = ()
+    spin_up: Natural = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

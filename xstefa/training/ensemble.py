@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from xstefa.errors import ModelError
+from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.schema import Needs
@@ -26,11 +27,17 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     Raises
     ------
     ModelError
-        If encoder, schema, scaler, windows or target differ.
+        If encoder, schema, scaler, target or the cut of records differ.
+
+    Notes
+    -----
+    It answers where any of the models does, but for physics among others: its stores begin empty,
+    so its heads do not count before they would have answered alone.
     """
     first, *others = (model.spec for model in models)
+    windows = min((spec.windows for spec in (first, *others)), key=lambda policy: policy.least)
     for other in others:
-        for part in ("target", "support", "schema", "scaler", "windows", "tokens", "ranges"):
+        for part in ("target", "support", "schema", "scaler", "tokens", "ranges"):
             if getattr(other, part) != getattr(first, part):
                 raise ModelError(
                     variable=part,
@@ -38,6 +45,13 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
                     expected="models that differ in their heads only",
                     fix="train them on the same foundation model and sites",
                 )
+        if _cut(other.windows) != _cut(first.windows):
+            raise ModelError(
+                variable="windows",
+                found=f"{other.windows} of {other.name!r}, {first.windows} of {first.name!r}",
+                expected="records that are cut alike",
+                fix="train them with the same windows: recipe=HeadRecipe(windows=...)",
+            )
     states = [model.network().state_dict() for model in models]
     joint = {key: value for key, value in states[0].items() if not key.startswith("heads.")}
     heads: list[HeadSize] = []
@@ -54,17 +68,33 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
                 continue
             _, number, rest = key.split(".", 2)
             joint[f"heads.{len(heads) + int(number)}.{rest}"] = value
-        heads += model.spec.architecture.heads
+        spec = model.spec
+        heads += [filled_first(s, spec.windows, windows) for s in spec.architecture.heads]
     architecture = replace(first.architecture, heads=tuple(heads))
     provenance = {**first.provenance, "members": [model.content_hash for model in models]}
     spec = replace(
         first,
         name=name,
+        windows=windows,
         architecture=architecture,
         provenance=provenance,
         needs=_least([model.spec for model in models]),
     )
     return create_model(spec, joint)
+
+
+def filled_first(size: HeadSize, alone: WindowPolicy, joint: WindowPolicy) -> HeadSize:
+    """Let physics fill its stores as long as it does `alone`, if `joint` windows ask for less."""
+    if size.kind != "hbv" or alone.least <= joint.least:
+        return size
+    return replace(size, spin_up=max(size.spin_up, alone.least - 1))
+
+
+def _cut(windows: WindowPolicy) -> WindowPolicy:
+    """Return what has to agree: on how long pieces of records one has learned does not matter."""
+    if isinstance(windows, SegmentPolicy):
+        return replace(windows, known=1.0, length=windows.spin_up + 1)
+    return windows
 
 
 def _least(specs: Sequence[ModelSpec]) -> Needs:

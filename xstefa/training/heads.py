@@ -22,6 +22,7 @@ from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Devices, Part, Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
+from xstefa.training.ensemble import filled_first
 from xstefa.training.loop import History, Schedule, Supply, Validation, fit
 from xstefa.training.objectives import Estimation
 from xstefa.training.perturbation import Perturbation
@@ -137,8 +138,11 @@ def train_head(
                 expected=", ".join(DRIVERS),
                 fix="leave needs out of HeadRecipe",
             )
-    if any(size.kind == "hbv" for size in sizes) and isinstance(windows, SegmentPolicy):
-        windows = replace(windows, known=max(windows.known, KNOWN_SHARE))
+    if isinstance(windows, SegmentPolicy):  # stores begin empty
+        spun_up = replace(windows, known=max(windows.known, KNOWN_SHARE))
+        if all(size.kind == "hbv" for size in sizes):
+            windows = spun_up
+        heads = tuple(filled_first(size, spun_up, windows) for size in heads)
     if needs is None:
         groups = (tuple(filter(tokens.__contains__, group)) for group in foundation.spec.needs)
         needs = tuple(filter(None, groups))

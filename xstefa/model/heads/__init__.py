@@ -69,7 +69,12 @@ def _released(size: HeadSize, n: Counts) -> Head:
 
 def _hbv(size: HeadSize, n: Counts) -> Head:
     return HBV(
-        **n, hidden=size.hidden, kernel=size.kernel, dropout=size.dropout, drivers=size.drivers
+        **n,
+        hidden=size.hidden,
+        kernel=size.kernel,
+        dropout=size.dropout,
+        drivers=size.drivers,
+        spin_up=size.spin_up,
     )
 
 

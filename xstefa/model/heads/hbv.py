@@ -59,6 +59,8 @@ class HBV(ResConn):
         As for `ResConn`.
     drivers : sequence of Driver
         Precipitation (mm d-1), temperature (degC) and potential evapotranspiration (mm d-1).
+    spin_up : int
+        Days, of at most 365, before the first answer.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class HBV(ResConn):
         hidden: int = 64,
         kernel: int = 5,
         dropout: float = 0.4,
+        spin_up: int = 0,
     ) -> None:
         super().__init__(
             forcings=forcings,
@@ -89,6 +92,7 @@ class HBV(ResConn):
                 fix='head="hbv", for which training finds them',
             )
         self.drivers = tuple(drivers)
+        self.spin_up = spin_up
         self._of_site = [name for name in BOUNDS if name not in DAILY]
         self.output = nn.Linear(hidden, len(DAILY) * COMPONENTS)
         last = nn.Linear(hidden, len(self._of_site) * COMPONENTS + len(ROUTING_BOUNDS))
@@ -159,7 +163,7 @@ class HBV(ResConn):
                     after.soil.mean(-1),
                     (after.upper + after.lower).mean(-1) + route(runoff, ahead, under_way),
                 ]
-            answered, known_before = _enough(known, known_before)
+            answered, known_before = _enough(known, known_before, self.spin_up)
             answer = torch.stack([value.T for value in found], dim=-1)
             answer = torch.where(answered[..., None], answer, torch.nan)
         carried["stores"] = torch.stack([store[-1] for store in run.stores], dim=1)
@@ -196,7 +200,7 @@ class HBV(ResConn):
         ), known
 
 
-def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+def _enough(known: Tensor, before: Tensor, spin_up: int) -> tuple[Tensor, Tensor]:
     """Say on which days enough is known.
 
     Parameters
@@ -204,6 +208,8 @@ def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     known : Tensor of bool, shape (B, T, n)
     before : Tensor, shape (B, 364, n)
         Of the days before: 1 where known, -1 where not, 0 before the beginning.
+    spin_up : int
+        Days there have to be, known or not.
 
     Returns
     -------
@@ -219,4 +225,5 @@ def _enough(known: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
 
     missing = recent((scores < 0).to(before.dtype))
     enough = (missing <= (1 - KNOWN_SHARE) * KNOWN_DAYS) & (recent(scores) >= 0)
+    enough &= recent(scores.abs()) > spin_up
     return enough.all(-1), scores[:, 1 - KNOWN_DAYS :]
