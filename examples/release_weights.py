@@ -6,7 +6,8 @@
 DATA and OUT as for `train_release.py`. With ``--test`` the sites that no choice was made on are
 scored, too: once, when all choices are made. Each model is rounded to half precision first, and
 what is scored is the rounded model, through `ds.stefa.evaluate`, beside the plain LSTM trained on
-the same sites. Models of one task (other seeds, ``--tag``) are joined into an ensemble.
+the same sites. Models of one task (other seeds, ``--tag``), and of those that a trial names beside
+it, are joined into an ensemble.
 """
 
 from __future__ import annotations
@@ -52,13 +53,17 @@ FOUNDATION_TEMPLATE = Path(__file__).with_name("foundation_card.md")
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What one released model is judged by; the first score decides."""
+    """What one released model is judged by; the first score decides.
+
+    Models of the tasks `joined` are averaged with its own.
+    """
 
     source: str
     period: slice
     scores: tuple[str, ...]
     text: str
     failures: str
+    joined: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -224,10 +229,14 @@ def main(data, out, folder, test, tasks):
         if task == "foundation":
             release_foundation(out, folder)
             continue
-        names = [path.stem for path in sorted(out.glob(f"stefaland-{task}*.safetensors"))]
+        trial = TRIALS[task]
+        names = [
+            path.stem
+            for family in (task, *trial.joined)
+            for path in sorted(out.glob(f"stefaland-{family}*.safetensors"))
+        ]
         trained = [load_model(out / f"{name}.safetensors") for name in names]
         model = trained[0] if len(trained) == 1 else ensemble(trained, name=task)
-        trial = TRIALS[task]
         source = opened(data, trial.source)
         sites = held_out_sites(source, trial.source).sel(time=trial.period)
         judged = {
@@ -239,7 +248,7 @@ def main(data, out, folder, test, tasks):
             )
             for label, found in {
                 "StefaLand (this model)": model,
-                **({"one of its heads": trained[0]} if len(trained) > 1 else {}),
+                **({f"its part {names[0]}": trained[0]} if len(trained) > 1 else {}),
                 "LSTM": load_model(out / f"lstm-{task}.safetensors"),
             }.items()
         }

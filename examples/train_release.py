@@ -171,9 +171,10 @@ TASKS = {
         support="any",
         sources=RIVER_SHARES,
         judged=JUDGED_RIVERS,
-        windows=WINDOWS,
+        # Many different windows teach more than long ones.
+        windows=replace(WINDOWS, length=730),
         heads=(HeadSize(hidden=128, link="softplus", scale=2.0),) * 2,
-        schedule=HEAD_SCHEDULE,
+        schedule=replace(HEAD_SCHEDULE, steps=5000, batch_size=32, learning_rate=3e-3),
         recipe=HeadRecipe(
             token_dropout=0.03,
             group_dropout=0.4,
