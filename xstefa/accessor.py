@@ -251,10 +251,11 @@ class StefaAccessor:
             unless what the model needs is known on half of the days of the model's spin-up before
             it (with physics inside, 95 %). Gaps of up to three days are bridged, but not by models
             that look back only.
-        period : tuple of two dates, optional
-            First and last day to answer for, as ``.sel(time=slice(*period))`` takes them. The days
-            before are read for the spin-up: the result is that of the whole record, to the bit.
-            Selecting time before predicting hides them from the model.
+        period : tuple of two dates or str, optional
+            First and last day to answer for, as ``.sel(time=slice(*period))`` takes them, or both
+            in one, as ``.sel(time="1991")`` does. The days before are read for the spin-up: the
+            result is that of the whole record, to the bit. Selecting time before predicting hides
+            them from the model.
         strict : bool
             Refuse what would be warned of: variables that may be optional tokens, but whose units
             or match are in doubt, and which else count as not known.

@@ -171,6 +171,12 @@ def test_a_period_is_a_part_of_the_whole(gappy, model, period, chunks):
     same(found.compute(), predict(gappy, model, coverage=True).sel(time=slice(*period)))
 
 
+def test_a_text_is_a_period_as_in_sel(dataset, model):
+    found = predict(dataset, model, period="2000-05")
+    assert found.sizes["time"] == 31
+    same(found, predict(dataset, model, period=("2000-05-01", "2000-05-31")))
+
+
 def test_a_period_reads_its_spin_up_and_no_more(make_dataset, model):
     ds = make_dataset(days=400)
     expected = predict(ds, model).sel(time=slice("2000-10-01", "2000-10-31"))
@@ -180,7 +186,7 @@ def test_a_period_reads_its_spin_up_and_no_more(make_dataset, model):
 
 
 @pytest.mark.parametrize(
-    "period", ["2000-05", ("May", "June"), ("1990", "1991"), (5, 9), 3, ("2000-06", "2000-05")]
+    "period", ["May", "1990", ("May", "June"), ("1990", "1991"), (5, 9), 3, ("2000-06", "2000-05")]
 )
 def test_no_such_period(dataset, model, period):
     with pytest.raises(OptionError, match=r"'period'.*Found.*Expected"):

@@ -44,7 +44,7 @@ def test_the_answer_is_the_mean_of_all_kinds(basins, members) -> None:
 def test_a_member_without_an_answer_does_not_count(basins, members) -> None:
     joint = ensemble(members, name="family")
     unknown = basins.drop_vars("lat")  # without which evaporation cannot be estimated
-    with pytest.raises(MissingTokenError, match="potential_evapotranspiration"):
+    with pytest.raises(MissingTokenError, match="temperature_mean and latitude"):
         unknown.stefa.predict(members[1])
     parts = xr.concat([unknown.stefa.predict(m) for m in (members[0], members[2])], dim="member")
     found = unknown.stefa.predict(joint)

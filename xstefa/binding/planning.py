@@ -608,11 +608,17 @@ def _missing(
         )
     standard = dict.fromkeys(name.name for v in wanted for name in v.standard_names)
     free = [name for name, reason in unused.items() if reason == "no token"]
+    ways = [
+        " and ".join(part for part in way.parts if part != DAY_OF_YEAR)
+        for way in DERIVATIONS
+        if way.token in names
+    ]
     return MissingTokenError(
         f"the model needs {needs} and no variable matches it",
         variable=" or ".join(names),
         found=f"no match among {', '.join(free[:12])}" if free else "no unmatched variable",
-        expected=f"standard_name {' or '.join(standard)}, or a name that xstefa knows",
+        expected=f"standard_name {' or '.join(standard)}, or a name that xstefa knows"
+        + (f"; or, to compute it, {', or '.join(ways)}" if ways else ""),
         fix=f"rename={{'<your variable>': {names[0]!r}}}"
         + "".join(f", or {{...: {name!r}}}" for name in names[1:]),
     )

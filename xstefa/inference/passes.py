@@ -29,7 +29,7 @@ from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
 from xstefa.schema import Needs, Schema
 
-Period = tuple[Any, Any] | list[Any]
+Period = tuple[Any, Any] | list[Any] | str
 """First and last day, each as an index of days takes them; None is the end of the record."""
 
 
@@ -92,13 +92,13 @@ def understand(
 
 
 def _steps(time: xr.DataArray, period: Period | None) -> slice:
-    """Return the steps of a period, as ``.sel(time=slice(*period))`` chooses them."""
+    """Return the steps that ``.sel(time=slice(*period))`` or ``.sel(time="1991")`` chooses."""
     if period is None:
         return slice(0, time.size)
     index = time.to_index()
     ends = _date(index[0]), _date(index[-1])
     try:
-        first, last = period
+        first, last = (period, period) if isinstance(period, str) else period
         chosen = index.slice_indexer(first, last)
         found = chosen.start or 0, time.size if chosen.stop is None else chosen.stop
     except (KeyError, TypeError, ValueError) as error:
