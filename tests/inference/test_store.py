@@ -137,6 +137,23 @@ def test_nothing_of_the_journal_but_the_plan_stays(undisturbed):
     assert [name for name in undisturbed if name.startswith("_xstefa")] == ["_xstefa/zarr.json"]
 
 
+class Noting(dict):
+    """Notes in which order its keys were set."""
+
+    def __setitem__(self, key, value):
+        vars(self).setdefault("order", []).append(key)
+        super().__setitem__(key, value)
+
+
+def test_the_journal_knows_of_a_block_only_when_it_is_written(plan):
+    prediction, content = plan(), Noting()
+    xstefa.to_zarr(prediction, zarr.storage.MemoryStore(content))
+    order = content.order
+    entries = [key for key in order if key.startswith("_xstefa/") and "/c/" in key]
+    assert len(entries) == 2 * prediction.data.npartitions  # and those of its coverage
+    assert all(order.index(key.removeprefix("_xstefa/")) < order.index(key) for key in entries)
+
+
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_interrupted_anywhere(plan, tmp_path, undisturbed, kill_after, monkeypatch, count, half):

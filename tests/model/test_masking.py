@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,6 +129,28 @@ def test_released_equals_loops(days: int) -> None:
     counts = [mask.sum(1).double() for mask in (expected, found)]
     assert float(counts[0].mean()) == pytest.approx(float(counts[1].mean()), rel=0.02)
     assert float(counts[0].std()) == pytest.approx(float(counts[1].std()), rel=0.05)
+
+
+def test_repeated_draws_windows_that_reach_over_both_ends() -> None:
+    default = GroupMasking.from_schema(SCHEMA)
+    masking = replace(default, forcing=torch.eye(1), repeats=1, probability=1.0)
+    generator = torch.Generator().manual_seed(0)
+    hidden = masking.draw(batch=6000, days=365, generator=generator)[0][..., 0]
+    first, days = hidden.long().argmax(1), hidden.sum(1)
+    # They begin on any day, or so early that one day is left.
+    assert days.min() > 0
+    assert first.unique().tolist() == list(range(365))
+    whole = (first > 0) & (first + days < 365)
+    assert days[whole].unique().tolist() == list(range(30, 91))
+
+
+def test_repeated_hides_as_much_as_its_windows_cover() -> None:
+    forcing, static = draw("repeated", batch=3000)
+    # A day is in 30 to 90 of the 394 windows that begin on its days or up to 29 before them, on
+    # average 60, each hidden with probability a half, and that six times.
+    assert forcing[:, 90:].float().mean() == pytest.approx(1 - (1 - 30 / 394) ** 6, abs=0.004)
+    maskable = torch.tensor([variable.maskable for variable in SCHEMA.statics])
+    assert static[:, maskable].float().mean(0).numpy() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
