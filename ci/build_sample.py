@@ -20,7 +20,7 @@ from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from xstefa.evaluation.holdout import held_out
+from xstefa.splits.holdout import held_out
 
 # Diverse in climate, on both sides of the held-out split, with complete records 1989-1999.
 BASINS = (
@@ -107,7 +107,7 @@ def mark_held_out(ds: xr.Dataset, ids: xr.DataArray) -> xr.Dataset:
     flags = held_out(str(i) for i in ids.values)
     attrs = {
         "long_name": "site held out of the training of the weights that ship with xstefa",
-        "comment": "hash split, see xstefa.evaluation.holdout.held_out",
+        "comment": "hash split, see xstefa.splits.holdout.held_out",
     }
     return ds.assign(held_out=(ids.dims, flags, attrs))
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 
 import xstefa
-from xstefa.evaluation.holdout import Period, RandomSites
 from xstefa.evaluation.pictures import plot_cdf
 from xstefa.evaluation.report import compare, table
 from xstefa.model.architecture import HeadSize
+from xstefa.splits.holdout import Period, RandomSites
 from xstefa.training.curves import plot_learning
 
 # %%

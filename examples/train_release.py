@@ -28,12 +28,12 @@ import xarray as xr
 import xstefa
 from xstefa.binding import bind
 from xstefa.evaluation.evaluate import METRICS
-from xstefa.evaluation.holdout import TEST_SALT, AllTests, HashedSites, NamedSites
 from xstefa.evaluation.intervals import median_interval
-from xstefa.evaluation.sites import Sites, only_sites
 from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.schema import load_schema
+from xstefa.splits.holdout import TEST_SALT, AllTests, HashedSites, NamedSites
+from xstefa.splits.sites import Sites, only_sites
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.loop import Schedule
 

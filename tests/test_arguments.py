@@ -14,7 +14,7 @@ import xstefa
 from xstefa.accessor import StefaAccessor
 from xstefa.arguments import checked, described, hints, words
 from xstefa.errors import OptionError
-from xstefa.evaluation.holdout import PUB, Holdout
+from xstefa.splits.holdout import PUB, Holdout
 from xstefa.typed import Share
 
 CALLS = {

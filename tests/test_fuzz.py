@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import xstefa
 from tests.strategies import ODD, GraphError, datasets
-from xstefa.evaluation.holdout import RandomGroups
+from xstefa.splits.holdout import RandomGroups
 
 EXAMPLES = int(os.environ.get("XSTEFA_FUZZ", "0"))
 

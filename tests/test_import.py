@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,13 @@ def test_public_names_exist():
         "assert not missing, missing"
     )
     run(code)
+
+
+@pytest.mark.parametrize(
+    ("room", "above"), [("splits", "training|evaluation|plotting"), ("training", "evaluation")]
+)
+def test_rooms_depend_downwards(room, above):
+    sources = {path: path.read_text() for path in (ROOT / "xstefa" / room).glob("*.py")}
+    assert sources
+    upwards = re.compile(rf"^\s*(?:from|import) xstefa\.(?:{above})\b", re.MULTILINE)
+    assert not [path.name for path, text in sources.items() if upwards.search(text)]

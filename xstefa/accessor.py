@@ -16,7 +16,6 @@ from xstefa.binding.inspection import look, values_at_hand
 from xstefa.binding.plain import plain
 from xstefa.binding.storage import decoded
 from xstefa.evaluation.evaluate import evaluate
-from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.embed import embed
 from xstefa.inference.passes import Period
 from xstefa.inference.predict import predict
@@ -26,6 +25,7 @@ from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.variants import EncoderUse
 from xstefa.schema import Schema, Target, load_schema
+from xstefa.splits.holdout import Holdout
 
 if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
     from xstefa.binding.aggregate import Polygons
@@ -525,7 +525,7 @@ class StefaAccessor:
             Keep the encoder as it is, train it on, train it from random weights, or leave it out;
             by default as `head` says, which is mostly ``"frozen"``.
         holdout : Holdout, optional
-            Sites or days that are left out, with one fold: `xstefa.evaluation.holdout`.
+            Sites or days that are left out, with one fold: `xstefa.splits.holdout`.
         validation : Holdout, optional
             Training sites whose loss is watched instead of learned from.
         patience : int, optional
@@ -626,7 +626,7 @@ class StefaAccessor:
         ----------
         target : str or Target
         holdout : Holdout
-            For instance `xstefa.evaluation.holdout.PUB` (ten random groups of sites), `PUR`
+            For instance `xstefa.splits.holdout.PUB` (ten random groups of sites), `PUR`
             (regions), or ``RandomGroups(5) & Period("1990-10-01", "1995-09-30")``.
         model, rename, sites
             As for `finetune`.

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from xstefa.binding import bind
-from xstefa.evaluation.holdout import held_out
 from xstefa.model.registry import load_model
 from xstefa.schema import Schema, Variable
+from xstefa.splits.holdout import held_out
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xstefa.datasets import SAMPLES, US_OUTLINE, open_sample
 from xstefa.errors import OptionError, XstefaError
-from xstefa.evaluation.holdout import held_out
+from xstefa.splits.holdout import held_out
 
 REPOSITORY = Path(__file__).parents[2]
 SHARED = REPOSITORY.parent / "shared"

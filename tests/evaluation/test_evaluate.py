@@ -16,7 +16,10 @@ from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.errors import LayoutError, OptionError, RangeError, TrainingError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.evaluate import METRICS, score
-from xstefa.evaluation.holdout import (
+from xstefa.evaluation.pictures import plot_cdf, plot_few_sites, plot_map
+from xstefa.evaluation.report import compare, table, write_report
+from xstefa.model.checkpoint import create_model
+from xstefa.splits.holdout import (
     AllTests,
     HashedSites,
     NamedSites,
@@ -26,11 +29,7 @@ from xstefa.evaluation.holdout import (
     TimeBlocks,
     held_out,
 )
-from xstefa.evaluation.pictures import plot_cdf, plot_few_sites, plot_map
-from xstefa.evaluation.report import compare, table, write_report
-from xstefa.evaluation.twins import find_twins
-from xstefa.model.checkpoint import create_model
-from xstefa.training.guards import LeakageWarning, roles
+from xstefa.splits.leakage import LeakageWarning, find_twins, roles
 
 FAST = {"head": HEAD, "steps": 2, "batch_size": 4}
 

@@ -14,7 +14,7 @@ import xstefa
 from tests.training.conftest import make_basins
 from xstefa.binding import bind
 from xstefa.errors import MissingTokenError, OptionError, TrainingError
-from xstefa.evaluation.holdout import (
+from xstefa.splits.holdout import (
     HUC02_REGIONS,
     PUB,
     PUR,
@@ -32,7 +32,7 @@ from xstefa.evaluation.holdout import (
     TimeBlocks,
     held_out,
 )
-from xstefa.evaluation.sites import Sites, only_sites
+from xstefa.splits.sites import Sites, only_sites
 
 names = st.lists(
     st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8),
@@ -106,7 +106,7 @@ def test_order_of_sites_does_not_matter(ids, holdout, random):
 @given(holdouts)
 def test_holdouts_are_data(holdout):
     assert Holdout.from_dict(json.loads(json.dumps(holdout.to_dict()))) == holdout
-    assert eval(repr(holdout), vars(__import__("xstefa.evaluation.holdout", fromlist=["x"]))) == (
+    assert eval(repr(holdout), vars(__import__("xstefa.splits.holdout", fromlist=["x"]))) == (
         holdout
     )
     assert hash(holdout) == hash(Holdout.from_dict(holdout.to_dict()))

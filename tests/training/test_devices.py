@@ -14,9 +14,9 @@ import torch
 import xstefa
 from tests.training.conftest import HEAD
 from xstefa.errors import OptionError, TrainingError
-from xstefa.evaluation.holdout import RandomSites
 from xstefa.model.arithmetic import bfloat16_is_native
 from xstefa.model.masking import GroupMasking
+from xstefa.splits.holdout import RandomSites
 from xstefa.training import devices
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Part

@@ -13,8 +13,8 @@ import xstefa
 from tests.training.conftest import HEAD, make_basins
 from xstefa.binding import bind
 from xstefa.errors import TrainingError
-from xstefa.evaluation.holdout import RandomGroups
 from xstefa.model.arithmetic import autocast
+from xstefa.splits.holdout import RandomGroups
 from xstefa.training import embeddings
 from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout

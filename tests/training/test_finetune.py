@@ -14,12 +14,12 @@ import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.binding import bind
 from xstefa.errors import ModelError, OptionError, TrainingError, XstefaError
-from xstefa.evaluation.holdout import HashedSites, Period, RandomGroups, RandomSites
 from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.model.variants import VARIANTS, physics_size, with_target_as_input
 from xstefa.schema import Alias, Target
+from xstefa.splits.holdout import HashedSites, Period, RandomGroups, RandomSites
 from xstefa.training.curves import plot_learning
 from xstefa.training.devices import Part
 from xstefa.training.finetune import HeadRecipe, finetune

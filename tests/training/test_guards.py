@@ -12,7 +12,8 @@ from tests.training.conftest import ENCODER, HEAD, WINDOWS
 from tests.training.test_finetune import weights_equal
 from xstefa.binding import bind
 from xstefa.errors import RangeError, TrainingError
-from xstefa.evaluation.holdout import (
+from xstefa.schema import Alias, StandardName, Target
+from xstefa.splits.holdout import (
     FewSites,
     HashedSites,
     NamedSites,
@@ -22,10 +23,9 @@ from xstefa.evaluation.holdout import (
     Regions,
     held_out,
 )
-from xstefa.evaluation.sites import Sites
-from xstefa.schema import Alias, StandardName, Target
+from xstefa.splits.leakage import LeakageWarning
+from xstefa.splits.sites import Sites
 from xstefa.training.finetune import finetune
-from xstefa.training.guards import LeakageWarning
 
 FAST = {"head": HEAD, "steps": 1, "batch_size": 4}
 REGIONS = (("0",), ("1",), ("2",), ("3",))

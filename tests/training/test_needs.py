@@ -8,7 +8,7 @@ import torch
 
 from tests.training.conftest import HEAD
 from xstefa.errors import MissingTokenError, OptionError, TrainingError
-from xstefa.evaluation.holdout import RandomSites
+from xstefa.splits.holdout import RandomSites
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.sampling import Batch

@@ -10,8 +10,8 @@ import pytest
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS
 from xstefa import progress as module
-from xstefa.evaluation.holdout import RandomGroups
-from xstefa.training.guards import LeakageWarning
+from xstefa.splits.holdout import RandomGroups
+from xstefa.splits.leakage import LeakageWarning
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{LeakageWarning.__module__}.LeakageWarning")
 SHORT = {"head": HEAD, "steps": 3, "batch_size": 4}

@@ -17,8 +17,8 @@ from safetensors import safe_open
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.errors import OptionError, TrainingError
-from xstefa.evaluation.holdout import RandomGroups, RandomSites
 from xstefa.model.architecture import HeadSize
+from xstefa.splits.holdout import RandomGroups, RandomSites
 from xstefa.training import loop
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.loop import Schedule
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys, torch, xstefa
 from tests.training.conftest import HEAD, make_basins
-from xstefa.evaluation.holdout import RandomSites
+from xstefa.splits.holdout import RandomSites
 from xstefa.model.architecture import HeadSize
 from xstefa.training import loop
 from xstefa.training.checkpoints import Checkpoint

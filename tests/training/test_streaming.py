@@ -9,8 +9,8 @@ import xarray as xr
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.binding import bind
-from xstefa.evaluation.holdout import RandomSites
-from xstefa.evaluation.sites import Sites
+from xstefa.splits.holdout import RandomSites
+from xstefa.splits.sites import Sites
 from xstefa.training import streaming
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.samples import Record

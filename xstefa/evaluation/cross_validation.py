@@ -13,15 +13,15 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.evaluation.evaluate import score, training_roles
-from xstefa.evaluation.holdout import Fold, Holdout, as_holdout
-from xstefa.evaluation.sites import Mask, Sites, only_sites
-from xstefa.evaluation.twins import Twins, find_twins
 from xstefa.inference.predict import predict
 from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.progress import progress
 from xstefa.schema import Target
+from xstefa.splits.holdout import Fold, Holdout, as_holdout
+from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, Twins, find_twins
+from xstefa.splits.sites import Mask, Sites, only_sites
 from xstefa.training.finetune import (
     TrainingOptions,
     finetune_material,
@@ -29,7 +29,6 @@ from xstefa.training.finetune import (
     windows_of,
     with_target,
 )
-from xstefa.training.guards import HELD_OUT, SEEN, LeakageWarning
 from xstefa.training.material import Material
 from xstefa.training.samples import Record, observations
 

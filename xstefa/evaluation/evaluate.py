@@ -12,12 +12,12 @@ from xstefa.arguments import checked
 from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation import metrics
-from xstefa.evaluation.sites import Sites
 from xstefa.inference.predict import answering, predict
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.options import as_list
-from xstefa.training.guards import ROLES, roles
+from xstefa.splits.leakage import ROLES, roles
+from xstefa.splits.sites import Sites
 from xstefa.training.samples import observations
 
 METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(

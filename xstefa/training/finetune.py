@@ -12,7 +12,6 @@ import numpy as np
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError, did_you_mean
-from xstefa.evaluation.holdout import Fold, Holdout
 from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
@@ -21,6 +20,7 @@ from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import resolve_options
 from xstefa.schema import Needs, Schema, Target
+from xstefa.splits.holdout import Fold, Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.devices import Devices, default_device
 from xstefa.training.heads import train_head

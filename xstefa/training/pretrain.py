@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from xstefa.arguments import checked
-from xstefa.evaluation.holdout import Holdout
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize
 from xstefa.model.arithmetic import require_bfloat16
@@ -22,6 +21,7 @@ from xstefa.model.network import StefaLand
 from xstefa.model.scaler import Scaler
 from xstefa.options import resolve_options
 from xstefa.schema import Schema, load_schema
+from xstefa.splits.holdout import Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.devices import Devices, Part, Runner, default_device
 from xstefa.training.loop import (

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstefa.errors import TrainingError
-from xstefa.evaluation.sites import Mask
 from xstefa.inference.windows import Floats
+from xstefa.splits.sites import Mask
 from xstefa.training.devices import Part
 from xstefa.training.samples import Record, Split
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstefa.errors import OptionError, TrainingError
-from xstefa.evaluation.sites import Mask, Sites, as_code
+from xstefa.splits.sites import Mask, Sites, as_code
 
 RELEASE_SALT = "xstefa-release-1"
 """Names the tenth of all sites that choices were made on: validation."""
@@ -498,7 +498,7 @@ def as_holdout(value: object, *, name: str) -> Holdout:
         variable=name,
         found=repr(value),
         expected=f"one of {', '.join(_KINDS)}, or two joined by &",
-        fix=f"from xstefa.evaluation.holdout import RandomSites; {name}=RandomSites(0.1)",
+        fix=f"from xstefa.splits.holdout import RandomSites; {name}=RandomSites(0.1)",
     )
 
 

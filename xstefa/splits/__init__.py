@@ -1,0 +1,1 @@
+"""What a model must not have seen to be judged fairly: hold-outs, and guards against leakage."""
