@@ -14,24 +14,20 @@ from xstefa.model.network import StefaLand
 from xstefa.model.published_layout import Layout
 from xstefa.training.losses import masked_mse, weighted_mse
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-5
-
-pytestmark = pytest.mark.skipif(
-    not (GOLDEN / "golden_a.npz").exists(), reason="golden vectors (../shared/golden) not here"
-)
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / "golden_a.npz") as file:
+    with np.load(GOLDEN / "pretrained.npz") as file:
         return dict(file)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> xstefa.Model:
     with xstefa.set_options(cache_dir=tmp_path_factory.mktemp("cache")):
-        return xstefa.import_published(GOLDEN / "golden_a.pt")
+        return xstefa.import_published(GOLDEN / "pretrained.pt")
 
 
 @pytest.fixture
@@ -169,7 +165,7 @@ def test_without_decoder(
 def checkpoint() -> dict[str, object]:
     from xstefa.model.published import read_checkpoint
 
-    return read_checkpoint(GOLDEN / "golden_a.pt")
+    return read_checkpoint(GOLDEN / "pretrained.pt")
 
 
 @pytest.fixture(scope="module", params=["finetune", "lstm_only"])
@@ -177,14 +173,14 @@ def finetuned(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, xstefa.Model, dict[str, np.ndarray]]:
     kind = request.param
-    with np.load(GOLDEN / "golden_ft_a.npz") as file:
+    with np.load(GOLDEN / "finetuned.npz") as file:
         known = dict(file)
     names = tuple(
         tuple(str(n) for n in known[f"{what}_variables"]) for what in ("dynamic", "static")
     )
     with xstefa.set_options(cache_dir=tmp_path_factory.mktemp("cache")):
         model = xstefa.import_published(
-            GOLDEN / f"golden_ft_a_{kind}.pt", variables=names if kind == "lstm_only" else None
+            GOLDEN / f"{kind}.pt", variables=names if kind == "lstm_only" else None
         )
     return kind, model, known
 

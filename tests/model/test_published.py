@@ -18,7 +18,7 @@ from xstefa.errors import ModelError
 from xstefa.model.published_layout import Layout
 from xstefa.model.scaler import Moments, Scaler
 
-KEYS = Path(__file__).parents[2].parent / "shared" / "golden" / "keys_485.txt"
+KEYS = Path(__file__).parents[1] / "golden" / "keys.txt"
 FORCINGS = ["prcp", "tmean", "odd name/1"]
 STATICS = ["elev_mean", "mystery"]
 
@@ -258,7 +258,6 @@ def test_shapes_are_checked(tmp_path: Path, plain: PlainStefaLand) -> None:
         model.encode(x.repeat(300, 1, 1), c.repeat(300, 1), published_static_mask=True)
 
 
-@pytest.mark.skipif(not KEYS.exists(), reason="key list (../shared/golden) not here")
 def test_full_size_layout() -> None:
     shapes = {}
     for line in KEYS.read_text().splitlines():
