@@ -444,7 +444,7 @@ class StefaAccessor:
         model : str or Model, optional
             As for `predict`.
         scores : str or sequence of str, optional
-            Of `xstefa.evaluation.evaluate.METRICS`; by default all of the paper's appendix E:
+            Of `xstefa.evaluation.metrics.METRICS`; by default all of the paper's appendix E:
             ``nse``, ``kge``, ``correlation``, ``rmse``, ``ubrmse``, ``mae``, ``pbias``, ``fhv``,
             ``flv``, ``fdc_rmse``.
         rename : mapping of str to str, optional

@@ -19,7 +19,7 @@ import xarray as xr
 import xstefa
 from xstefa.accessor import StefaAccessor
 from xstefa.arguments import described, hints
-from xstefa.evaluation.evaluate import METRICS
+from xstefa.evaluation.metrics import METRICS
 from xstefa.inference.command import check_place, cluster, open_lazily, write
 
 # Options of glibc's mallopt(3). Of M_MMAP_THRESHOLD glibc before 2.35 takes no more than 32 MiB.

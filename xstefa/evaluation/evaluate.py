@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -11,7 +10,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
-from xstefa.evaluation import metrics
+from xstefa.evaluation.metrics import METRICS
 from xstefa.inference.predict import answering, predict
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
@@ -19,22 +18,6 @@ from xstefa.options import as_list
 from xstefa.splits.leakage import ROLES, roles
 from xstefa.splits.sites import Sites
 from xstefa.training.samples import observations
-
-METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(
-    {
-        "nse": metrics.nse,
-        "kge": metrics.kge,
-        "correlation": metrics.correlation,
-        "rmse": metrics.rmse,
-        "ubrmse": metrics.ubrmse,
-        "mae": metrics.mae,
-        "pbias": metrics.pbias,
-        "fhv": metrics.fhv,
-        "flv": metrics.flv,
-        "fdc_rmse": metrics.fdc_rmse,
-    }
-)
-"""The metrics of appendix E by name."""
 
 
 @checked

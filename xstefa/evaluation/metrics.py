@@ -10,7 +10,11 @@ formula divides by them) is NaN, never infinite. Dask arrays stay lazy; sums are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import xarray as xr
@@ -35,6 +39,65 @@ __all__ = [
 
 PERCENTILES = 100
 """Points of the flow duration curve compared by `fdc_rmse`."""
+
+Formula = TypeVar("Formula", bound=Callable[..., xr.DataArray])
+Floats = NDArray[np.float64]
+
+_metrics: dict[str, Callable[..., xr.DataArray]] = {}
+METRICS: Mapping[str, Callable[..., xr.DataArray]] = MappingProxyType(_metrics)
+"""The metrics of appendix E by name."""
+
+_SECTIONS = """
+
+Parameters
+----------
+pred, obs : xarray.DataArray
+    Predicted and observed values, on the same labels along `dim`.
+dim : str, optional
+    Dimension to score over; by default the one that counts the days.
+{options}
+Returns
+-------
+xarray.DataArray
+    Without `dim`, in units of {units}.
+
+Raises
+------
+LayoutError
+    If `dim` is missing from either or their labels differ.
+UnitsError
+    If one's units cannot be converted to the other's.
+"""
+_FRACTION = """fraction : float
+    Share of the days that counts.
+"""
+
+
+def _metric(long_name: str, units: str | None = None) -> Callable[[Formula], Formula]:
+    """Make a metric of a formula for paired arrays; without `units` it has the observations'."""
+
+    def metric(formula: Formula) -> Formula:
+        signature, name = inspect.signature(formula), formula.__name__
+
+        @functools.wraps(formula)
+        def score(
+            pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, **options: Any
+        ) -> xr.DataArray:
+            used = obs.attrs.get("units", "") if units is None else units
+            pred, obs, dim = _pairs(pred, obs, dim)
+            call = signature.bind(pred, obs, dim=dim, **options)
+            call.apply_defaults()
+            found = formula(*call.args, **call.kwargs).rename(name)
+            found.attrs = {"long_name": long_name.format(**call.arguments), "units": used}
+            return found
+
+        options = _FRACTION if "fraction" in signature.parameters else ""
+        sections = _SECTIONS.format(options=options, units=units or "the observations")
+        score.__doc__ = inspect.cleandoc(formula.__doc__ or "") + sections
+        _metrics[name] = score
+        return cast(Formula, score)
+
+    return metric
 
 
 def _pairs(
@@ -71,383 +134,131 @@ def _pairs(
     return pred.where(both), obs.where(both), dim
 
 
-def _named(score: xr.DataArray, name: str, long_name: str, units: str) -> xr.DataArray:
-    """Give a score its name and CF attributes."""
-    score = score.rename(name)
-    score.attrs = {"long_name": long_name, "units": units}
-    return score
+def _varying(array: xr.DataArray, dim: str | None) -> xr.DataArray:
+    """Missing where it is constant: rounding would leave it a variance."""
+    return array.where(array.max(dim) > array.min(dim))
 
 
-def _varies(array: xr.DataArray, dim: str) -> xr.DataArray:
-    """Whether there are two different values. A variance of rounding error would not say."""
-    return array.max(dim) > array.min(dim)
+def _ratio(part: xr.DataArray, whole: xr.DataArray) -> xr.DataArray:
+    """Missing where it would be divided by zero."""
+    return part / whole.where(whole != 0)
 
 
-def _correlation(pred: xr.DataArray, obs: xr.DataArray, dim: str) -> xr.DataArray:
-    """Pearson's r of paired arrays, NaN where either is constant."""
-    pred_anomaly, obs_anomaly = pred - pred.mean(dim), obs - obs.mean(dim)
-    covariance = (pred_anomaly * obs_anomaly).mean(dim)
-    spread = ((pred_anomaly**2).mean(dim) * (obs_anomaly**2).mean(dim)) ** 0.5
-    defined = _varies(pred, dim) & _varies(obs, dim) & (spread > 0)
-    return (covariance / spread.where(defined)).clip(-1, 1)
-
-
+@_metric("Nash-Sutcliffe efficiency", "1")
 def nse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Nash-Sutcliffe efficiency.
+    r"""Nash-Sutcliffe efficiency (1970, doi:10.1016/0022-1694(70)90255-6).
 
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, dimensionless, at most 1 (perfect); 0 is as good as the observed mean. NaN
-        where the observations are constant.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-
-    Notes
-    -----
-    :math:`1 - \sum (p - o)^2 / \sum (o - \bar o)^2` [1]_.
-
-    References
-    ----------
-    .. [1] Nash and Sutcliffe 1970, doi:10.1016/0022-1694(70)90255-6
+    :math:`1 - \sum (p - o)^2 / \sum (o - \bar o)^2`: at most 1 (perfect); 0 is as good as the
+    observed mean. NaN where the observations are constant.
     """
-    pred, obs, dim = _pairs(pred, obs, dim)
-    error = ((pred - obs) ** 2).mean(dim)
-    variance = ((obs - obs.mean(dim)) ** 2).mean(dim)
-    score = 1 - error / variance.where(_varies(obs, dim) & (variance > 0))
-    return _named(score, "nse", "Nash-Sutcliffe efficiency", "1")
+    return 1 - _ratio(((pred - obs) ** 2).mean(dim), _varying(obs, dim).var(dim))
 
 
+@_metric("Kling-Gupta efficiency (2009)", "1")
 def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Kling-Gupta efficiency, 2009 form.
+    r"""Kling-Gupta efficiency, 2009 form (Gupta et al., doi:10.1016/j.jhydrol.2009.08.003).
 
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, dimensionless, at most 1 (perfect); the observed mean as a prediction would
-        be 1 - sqrt(2). NaN where either is constant or the observed mean is zero.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-
-    Notes
-    -----
     :math:`1 - \sqrt{(r - 1)^2 + (\sigma_p / \sigma_o - 1)^2 + (\bar p / \bar o - 1)^2}` with
-    Pearson's r [1]_.
-
-    References
-    ----------
-    .. [1] Gupta et al. 2009, doi:10.1016/j.jhydrol.2009.08.003
+    Pearson's r: at most 1 (perfect); the observed mean as a prediction would be 1 - sqrt(2). NaN
+    where either is constant or the observed mean is zero.
     """
-    pred, obs, dim = _pairs(pred, obs, dim)
-    obs_mean, obs_std = obs.mean(dim), obs.std(dim)
-    variability = pred.std(dim) / obs_std.where(obs_std > 0)
-    bias = pred.mean(dim) / obs_mean.where(obs_mean != 0)
-    squares = (_correlation(pred, obs, dim) - 1) ** 2 + (variability - 1) ** 2 + (bias - 1) ** 2
-    return _named(1 - squares**0.5, "kge", "Kling-Gupta efficiency (2009)", "1")
+    parts = (
+        _pearson(pred, obs, dim),
+        _ratio(pred.std(dim), obs.std(dim)),
+        _ratio(pred.mean(dim), obs.mean(dim)),
+    )
+    return 1 - sum((part - 1) ** 2 for part in parts) ** 0.5
 
 
+@_metric("Pearson correlation", "1")
 def correlation(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Pearson correlation.
-
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, from -1 to 1. NaN where either is constant.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-    """
-    pred, obs, dim = _pairs(pred, obs, dim)
-    return _named(_correlation(pred, obs, dim), "correlation", "Pearson correlation", "1")
+    """Pearson correlation, from -1 to 1. NaN where either is constant."""
+    return _pearson(pred, obs, dim)
 
 
+def _pearson(pred: xr.DataArray, obs: xr.DataArray, dim: str | None) -> xr.DataArray:
+    return xr.corr(_varying(pred, dim), _varying(obs, dim), dim).clip(-1, 1)
+
+
+@_metric("root mean squared error")
 def rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Root mean squared error.
-
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, in the units of the observations, 0 is perfect.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-    """
-    units = obs.attrs.get("units", "")
-    pred, obs, dim = _pairs(pred, obs, dim)
-    return _named(((pred - obs) ** 2).mean(dim) ** 0.5, "rmse", "root mean squared error", units)
+    """Root mean squared error; 0 is perfect."""
+    return ((pred - obs) ** 2).mean(dim) ** 0.5
 
 
+@_metric("unbiased root mean squared error")
 def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Unbiased root mean squared error: that of the anomalies from each one's own mean.
+    """Root mean squared error of the anomalies from each one's own mean.
 
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, in the units of the observations, 0 is perfect up to a constant bias.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-
-    References
-    ----------
-    .. [1] Entekhabi et al. 2010, doi:10.1175/2010JHM1223.1
+    0 is perfect up to a constant bias (Entekhabi et al. 2010, doi:10.1175/2010JHM1223.1).
     """
-    units = obs.attrs.get("units", "")
-    pred, obs, dim = _pairs(pred, obs, dim)
-    error = pred - obs
-    score = ((error - error.mean(dim)) ** 2).mean(dim) ** 0.5
-    return _named(score, "ubrmse", "unbiased root mean squared error", units)
+    return (pred - obs).std(dim)
 
 
+@_metric("mean absolute error")
 def mae(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Mean absolute error.
-
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, in the units of the observations, 0 is perfect.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-    """
-    units = obs.attrs.get("units", "")
-    pred, obs, dim = _pairs(pred, obs, dim)
-    return _named(abs(pred - obs).mean(dim), "mae", "mean absolute error", units)
+    """Mean absolute error; 0 is perfect."""
+    return abs(pred - obs).mean(dim)
 
 
+@_metric("percent bias", "%")
 def pbias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Percent bias of the total.
+    r"""Percent bias of the total (Yapo et al. 1996, doi:10.1016/0022-1694(95)02918-4).
 
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, in percent, 0 is perfect, positive is too much. NaN where the observed total
-        is zero.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-
-    Notes
-    -----
-    :math:`100 \sum (p - o) / \sum o` [1]_, with the sign of the error, the opposite of the sign in
-    some of the literature.
-
-    References
-    ----------
-    .. [1] Yapo et al. 1996, doi:10.1016/0022-1694(95)02918-4
+    :math:`100 \sum (p - o) / \sum o`: 0 is perfect, positive is too much, the opposite of the sign
+    in some of the literature. NaN where the observed total is zero.
     """
-    pred, obs, dim = _pairs(pred, obs, dim)
-    observed = obs.mean(dim)
-    score = 100 * (pred - obs).mean(dim) / observed.where(observed != 0)
-    return _named(score, "pbias", "percent bias", "%")
+    return 100 * _ratio((pred - obs).mean(dim), obs.mean(dim))
 
 
+@_metric("percent bias of the highest {fraction:.3g} of flows", "%")
 def fhv(
     pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, fraction: float = 0.02
 ) -> xr.DataArray:
-    r"""Percent bias of the high-flow volume: the highest 2 % of the flow duration curve.
+    """Percent bias of the high-flow volume: the highest 2 % of the flow duration curve.
 
-    Predictions and observations are sorted separately, so timing does not matter.
-
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-    fraction : float
-        Share of the days that counts as high.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, in percent, 0 is perfect. NaN where the observed volume is zero, or with so
-        few pairs that no day falls in the share.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-
-    References
-    ----------
-    .. [1] Yilmaz et al. 2008, doi:10.1029/2007WR006716, eq. A3
+    Predictions and observations are sorted separately, so timing does not matter (Yilmaz et al.
+    2008, doi:10.1029/2007WR006716, eq. A3). 0 is perfect. NaN where the observed volume is zero, or
+    with so few pairs that no day falls in the share.
     """
-
-    def volume_bias(pred: NDArray[np.float64], obs: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _segment_bias(pred, obs, fraction=fraction, high=True)
-
-    score = _by_curve(volume_bias, pred, obs, dim)
-    return _named(score, "fhv", f"percent bias of the highest {fraction:.3g} of flows", "%")
+    return _by_curve(_segment_bias, pred, obs, dim, fraction=fraction, high=True)
 
 
+@_metric("percent bias of the lowest {fraction:.3g} of flows", "%")
 def flv(
     pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, fraction: float = 0.3
 ) -> xr.DataArray:
-    r"""Percent bias of the low-flow volume: the lowest 30 % of the flow duration curve.
+    """Percent bias of the low-flow volume: the lowest 30 % of the flow duration curve.
 
-    Predictions and observations are sorted separately, so timing does not matter.
-
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-    fraction : float
-        Share of the days that counts as low.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, in percent, 0 is perfect. NaN where the observed volume is zero (streams that
-        run dry), or with so few pairs that no day falls in the share.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-
-    Notes
-    -----
-    The volume itself, as in the StefaLand paper and its predecessors, not the logarithms of Yilmaz
-    et al. 2008 (doi:10.1029/2007WR006716, eq. A4), which have no value at zero flow.
+    As `fhv`, also NaN for streams that run dry. The volume itself, as in the StefaLand paper and
+    its predecessors, not the logarithms of Yilmaz et al. 2008 (eq. A4), which have no value at zero
+    flow.
     """
-
-    def volume_bias(pred: NDArray[np.float64], obs: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _segment_bias(pred, obs, fraction=fraction, high=False)
-
-    score = _by_curve(volume_bias, pred, obs, dim)
-    return _named(score, "flv", f"percent bias of the lowest {fraction:.3g} of flows", "%")
+    return _by_curve(_segment_bias, pred, obs, dim, fraction=fraction, high=False)
 
 
+@_metric("root mean squared error of the flow duration curve")
 def fdc_rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    r"""Root mean squared error between flow duration curves at 100 exceedance percentiles.
+    """Root mean squared error between flow duration curves at 100 exceedance percentiles.
 
-    Parameters
-    ----------
-    pred, obs : xarray.DataArray
-        Predicted and observed values, on the same labels along `dim`.
-    dim : str, optional
-        Dimension to score over; by default the one that counts the days.
-
-    Returns
-    -------
-    xarray.DataArray
-        Without `dim`, in the units of the observations, 0 where both have the same distribution.
-
-    Raises
-    ------
-    LayoutError
-        If `dim` is missing from either or their labels differ.
-    UnitsError
-        If one's units cannot be converted to the other's.
-
-    Notes
-    -----
-    Of n paired days sorted from high to low, percentile k = 0, 1, ..., 99 is the value of rank
-    floor(k n / 100): no interpolation.
+    0 where both have the same distribution. Of n paired days sorted from high to low, percentile
+    k = 0, 1, ..., 99 is the value of rank floor(k n / 100): no interpolation.
     """
-    units = obs.attrs.get("units", "")
-    score = _by_curve(_curve_rmse, pred, obs, dim)
-    return _named(score, "fdc_rmse", "root mean squared error of the flow duration curve", units)
+    return _by_curve(_curve_rmse, pred, obs, dim)
 
 
 def _by_curve(
-    function: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    function: Callable[..., Floats],
     pred: xr.DataArray,
     obs: xr.DataArray,
     dim: str | None,
+    **options: object,
 ) -> xr.DataArray:
     """Apply `function` to both series sorted ascending along the last axis, missing values last."""
-    pred, obs, dim = _pairs(pred, obs, dim)
 
-    def curves(pred: NDArray[np.float64], obs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def curves(*series: Floats) -> Floats:
         # np.sort puts NaN last; _pairs made the NaNs of both the same in number.
-        return function(np.sort(pred, axis=-1), np.sort(obs, axis=-1))
+        return function(*(np.sort(values, axis=-1) for values in series), **options)
 
     return xr.apply_ufunc(
         curves,
@@ -459,9 +270,7 @@ def _by_curve(
     )
 
 
-def _segment_bias(
-    pred: NDArray[np.float64], obs: NDArray[np.float64], *, fraction: float, high: bool
-) -> NDArray[np.float64]:
+def _segment_bias(pred: Floats, obs: Floats, *, fraction: float, high: bool) -> Floats:
     """Percent bias of one end of ascending curves: (..., time) to (...)."""
     count = (~np.isnan(obs)).sum(axis=-1, keepdims=True)
     share = np.rint(fraction * count)
@@ -472,7 +281,7 @@ def _segment_bias(
     return 100 * error / np.where(observed != 0, observed, np.nan)
 
 
-def _curve_rmse(pred: NDArray[np.float64], obs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _curve_rmse(pred: Floats, obs: Floats) -> Floats:
     """RMSE of ascending curves at the percentiles: (..., time) to (...)."""
     count = (~np.isnan(obs)).sum(axis=-1, keepdims=True)
     rank = np.arange(PERCENTILES) * count // PERCENTILES

@@ -13,8 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from xstefa.errors import LayoutError, OptionError
-from xstefa.evaluation.evaluate import METRICS, score
+from xstefa.evaluation.evaluate import score
 from xstefa.evaluation.intervals import median_interval, paired_difference
+from xstefa.evaluation.metrics import METRICS
 
 LOWER_IS_BETTER = ("rmse", "ubrmse", "mae", "fdc_rmse")
 NEARER_ZERO_IS_BETTER = ("pbias", "fhv", "flv")
