@@ -335,5 +335,5 @@ def test_observations_far_below_zero_are_refused(basins, model):
 
 
 def test_names_of_sites_lie_on_the_sites(basins, model):
-    with pytest.raises(LayoutError, match=r"'pr'.*names the sites"):
+    with pytest.raises(LayoutError, match=r"'pr'.*a variable on \(site\)"):
         basins.stefa.evaluate("streamflow", model=model, scores="nse", sites="pr")

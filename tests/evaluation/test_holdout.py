@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import xstefa
 from tests.training.conftest import make_basins
 from xstefa.binding import bind
-from xstefa.errors import MissingTokenError, OptionError, TrainingError
+from xstefa.errors import LayoutError, MissingTokenError, OptionError, TrainingError
 from xstefa.splits.holdout import (
     HUC02_REGIONS,
     PUB,
@@ -190,7 +190,7 @@ def test_errors_teach(basins):
     sites = Sites.of(basins, bind(basins, xstefa.load_schema()).layout)
     with pytest.raises(MissingTokenError, match="huc_02"):
         PUR.folds(sites)
-    with pytest.raises(TrainingError, match=r"in no region.*values 3"):
+    with pytest.raises(TrainingError, match=r"in no region.*2 sites with values '3'"):
         Regions("region", (("0", "1", "2"),)).folds(sites)
     with pytest.raises(TrainingError, match="100 groups of 8 sites"):
         RandomGroups(100).folds(sites)
@@ -240,7 +240,7 @@ def test_sites_without_a_region():
     basins = make_basins()
     basins["region"] = basins.region.where(basins.region != 2)
     sites = Sites.of(basins, bind(basins, xstefa.load_schema()).layout)
-    with pytest.raises(TrainingError, match="2 sites without a value"):
+    with pytest.raises(TrainingError, match="2 sites with values 'nan'"):
         Regions("region").folds(sites)
 
 
@@ -269,6 +269,8 @@ def test_names_of_sites():
     assert list(Sites.of(numbered, layout, name="code").ids[:2]) == ["0", "1"]
     with pytest.raises(MissingTokenError):
         Sites.of(basins, layout, name="code")
+    with pytest.raises(LayoutError, match=r"'pr'.*a variable on \(site\)"):
+        Sites.of(basins, layout).values("pr")
     one = basins.isel(site=0)
     layout = bind(one, xstefa.load_schema()).layout
     assert len(Sites.of(one, layout)) == 1

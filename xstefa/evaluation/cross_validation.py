@@ -87,7 +87,8 @@ def cross_validate(
                 **how,
             )
             models.append(trained.content_hash)
-            out = _on_all(material, fold.test_sites)
+            out = material.present.copy()
+            out[out] = fold.test_sites
             cells = np.ix_(out, fold.test_days)
             predicted[cells] = _predict(dataset, material.sites, out, trained, rename)[cells]
             tested[out] = number
@@ -98,21 +99,19 @@ def cross_validate(
     found = _labeled(predicted, material, wanted)
     result = score(found, observed, scores=scores, dim=layout.time)
     result["predicted"], result["observed"] = found, observed
-    result["fold"] = _site_variable(
+    result["fold"] = material.sites.labeled(
         tested,
-        material.sites,
         long_name="number of the fold, the last if several, that tested the site",
         units="1",
     )
-    result["twin_similarity"] = _site_variable(
+    result["twin_similarity"] = material.sites.labeled(
         similarity,
-        material.sites,
         long_name="correlation with the training site most like it, the lower of precipitation "
         "and target",
         units="1",
     )
-    result["twin"] = _site_variable(
-        twin, material.sites, long_name=f"that training site, from {NEAR_DUPLICATE} on"
+    result["twin"] = material.sites.labeled(
+        twin, long_name=f"that training site, from {NEAR_DUPLICATE} on"
     )
     result["pretraining"] = training_roles(foundation, material.sites)
     _report(result, tuple(folds.values()))
@@ -159,13 +158,6 @@ def _duplicates(record: Record, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     return found.similarity, np.where(found.above(NEAR_DUPLICATE), names, "")
 
 
-def _on_all(material: Material, present: Mask) -> Mask:
-    """Spread a mask over the present sites to all sites."""
-    full = np.zeros(len(material.sites), dtype=bool)
-    full[material.present] = present
-    return full
-
-
 def _labeled(values: Floats, material: Material, target: Target) -> xr.DataArray:
     layout, sites = material.binding.layout, material.sites
     array = xr.DataArray(
@@ -173,10 +165,6 @@ def _labeled(values: Floats, material: Material, target: Target) -> xr.DataArray
     )
     attrs = {"units": target.units, "long_name": target.long_name}
     return layout.wrap(array.transpose(*layout.dims).to_numpy(), name=target.name, attrs=attrs)
-
-
-def _site_variable(values: np.ndarray, sites: Sites, **attrs: str) -> xr.DataArray:
-    return xr.DataArray(values.reshape(sites.shape), dims=sites.site_dims, attrs=attrs)
 
 
 def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:

@@ -74,15 +74,11 @@ def evaluate(
 
 def training_roles(model: Model, sites: Sites) -> xr.DataArray:
     """Say of each site whether a model has learned from it, as a CF flag variable."""
-    values = roles(model.spec.provenance, sites.ids, named=sites.named).reshape(sites.shape)
-    return xr.DataArray(
-        values,
-        dims=sites.site_dims,
-        attrs={
-            "long_name": "whether the model learned from the site, as its provenance tells",
-            "flag_values": np.array(list(ROLES.values()), dtype=np.int8),
-            "flag_meanings": " ".join(ROLES),
-        },
+    return sites.labeled(
+        roles(model.spec.provenance, sites.ids, named=sites.named),
+        long_name="whether the model learned from the site, as its provenance tells",
+        flag_values=np.array(list(ROLES.values()), dtype=np.int8),
+        flag_meanings=" ".join(ROLES),
     )
 
 

@@ -38,6 +38,8 @@ HUC02_REGIONS: tuple[tuple[str, ...], ...] = (
 
 Json: TypeAlias = "dict[str, Any]"
 
+_MASKS = ("train_sites", "train_days", "test_sites", "test_days")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fold:
@@ -64,16 +66,16 @@ class Fold:
         TrainingError
             If nothing is left to train or to test on.
         """
-        for role in ("train", "test"):
-            for what in ("sites", "days"):
-                if not getattr(self, f"{role}_{what}").any():
-                    raise TrainingError(
-                        f"a fold has no {what} to {role} on",
-                        variable=self.name,
-                        found=f"none of {len(getattr(self, f'{role}_{what}'))} {what}",
-                        expected="at least one",
-                        fix="use fewer folds, or other bounds",
-                    )
+        for part in _MASKS:
+            role, what = part.split("_")
+            if not getattr(self, part).any():
+                raise TrainingError(
+                    f"a fold has no {what} to {role} on",
+                    variable=self.name,
+                    found=f"none of {len(getattr(self, part))} {what}",
+                    expected="at least one",
+                    fix="use fewer folds, or other bounds",
+                )
         return self
 
 
@@ -82,8 +84,8 @@ class Holdout(ABC):
     """A rule that splits sites, days or both. ``a & b`` holds out what is in both tests."""
 
     @abstractmethod
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
-        """Split.
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
+        """Split, each fold under the number that `fold` takes.
 
         Raises
         ------
@@ -91,9 +93,9 @@ class Holdout(ABC):
             If a fold would be empty.
         """
 
-    def numbered(self, sites: Sites) -> dict[int, Fold]:
-        """Split, each fold under the number that `fold` takes."""
-        return dict(enumerate(self.folds(sites)))
+    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+        """Split, as `numbered` does."""
+        return tuple(self.numbered(sites).values())
 
     def named(self, ids: Iterable[str]) -> Mask:
         """Mark the sites that are held out whatever else there is: by their names alone."""
@@ -103,8 +105,7 @@ class Holdout(ABC):
         """Return the names that it, or what it is made of, names one by one."""
         parts: list[Any] = [getattr(self, field.name) for field in fields(self)]
         parts += [item for part in parts if isinstance(part, tuple) for item in part]
-        inner = (part.named_alone() for part in parts if isinstance(part, Holdout))
-        return frozenset(self.names if isinstance(self, NamedSites) else ()).union(*inner)
+        return frozenset().union(*(p.named_alone() for p in parts if isinstance(p, Holdout)))
 
     def __and__(self, other: Holdout) -> Both:
         return Both(self, other)
@@ -115,10 +116,8 @@ class Holdout(ABC):
 
     def to_dict(self) -> Json:
         """Return a JSON-able form."""
-        content: Json = {"kind": type(self).__name__}
-        for item in fields(self):
-            content[item.name] = _plain(getattr(self, item.name))
-        return content
+        content = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return {"kind": type(self).__name__, **content}
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Holdout:
@@ -129,15 +128,19 @@ class Holdout(ABC):
         TrainingError
             If it names a kind that this version does not have.
         """
-        parts = dict(content)
-        kind = parts.pop("kind")
-        if kind not in _KINDS:
+        parts = {name: _revived(value) for name, value in content.items()}
+        kind, known = parts.pop("kind"), _kinds()
+        if kind not in known:
             raise TrainingError(
                 "an unknown kind of holdout",
                 found=repr(kind),
-                expected=f"one of {', '.join(_KINDS)}",
+                expected=f"one of {', '.join(known)}",
             )
-        return _KINDS[kind](**{name: _revived(value) for name, value in parts.items()})
+        return known[kind](**parts)
+
+
+def _kinds() -> dict[str, type[Holdout]]:
+    return {kind.__name__: kind for kind in Holdout.__subclasses__()}
 
 
 def _plain(value: object) -> Any:
@@ -149,14 +152,12 @@ def _plain(value: object) -> Any:
 def _revived(value: object) -> Any:
     if isinstance(value, Mapping):
         return Holdout.from_dict(value)
-    if isinstance(value, list | tuple):
-        return tuple(_revived(v) for v in value)
-    return value
+    return tuple(map(_revived, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
 class RandomGroups(Holdout):
-    """Random groups of sites, each held out once: k-fold over sites.
+    """Random groups of sites, equal in size give or take one, each held out once: k-fold.
 
     With ten groups this is the PUB experiment, prediction in ungauged basins.
 
@@ -170,8 +171,8 @@ class RandomGroups(Holdout):
     groups: int = 10
     seed: int = 0
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
-        """Split into groups of equal size, give or take one."""
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
+        """Split into `groups` folds."""
         if not 2 <= self.groups <= len(sites):
             raise TrainingError(
                 variable="groups",
@@ -180,10 +181,10 @@ class RandomGroups(Holdout):
                 fix=f"RandomGroups({min(10, len(sites))})" if len(sites) > 1 else "TimeBlocks(2)",
             )
         group = _order(sites.ids, f"groups-{self.seed}") % self.groups
-        return tuple(
-            _over_sites(f"group {k + 1} of {self.groups}", group == k, sites).check()
+        return {
+            k: _over_sites(f"group {k + 1} of {self.groups}", group == k, sites).check()
             for k in range(self.groups)
-        )
+        }
 
 
 @dataclass(frozen=True)
@@ -200,12 +201,12 @@ class RandomSites(Holdout):
     fraction: float = 0.1
     seed: int = 0
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold."""
         _check_fraction(self.fraction)
         count = min(max(1, round(self.fraction * len(sites))), len(sites) - 1)
         out = _order(sites.ids, f"sites-{self.seed}") < count
-        return (_over_sites(f"{count} random sites", out, sites).check(),)
+        return {0: _over_sites(f"{count} random sites", out, sites).check()}
 
 
 @dataclass(frozen=True)
@@ -221,9 +222,9 @@ class HashedSites(Holdout):
     fraction: float = 0.1
     salt: str = RELEASE_SALT
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold, which tests nothing if the hash holds out none of the sites."""
-        return (_over_sites(f"held out by {self.salt}", self.named(sites.ids), sites),)
+        return {0: _over_sites(f"held out by {self.salt}", self.named(sites.ids), sites)}
 
     def named(self, ids: Iterable[str]) -> Mask:
         """Mark them by the hash."""
@@ -255,13 +256,17 @@ class NamedSites(Holdout):
             )
         object.__setattr__(self, "names", tuple(map(str, names.tolist())))
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold, which tests nothing if none of the sites is named."""
-        return (_over_sites("named sites", self.named(sites.ids), sites),)
+        return {0: _over_sites("named sites", self.named(sites.ids), sites)}
 
     def named(self, ids: Iterable[str]) -> Mask:
         """Mark them."""
         return np.isin(list(ids), self.names)
+
+    def named_alone(self) -> frozenset[str]:
+        """Return the names."""
+        return frozenset(self.names)
 
 
 @dataclass(frozen=True)
@@ -288,32 +293,20 @@ class Regions(Holdout):
             plain = tuple(tuple(as_code(value) for value in group) for group in self.regions)
             object.__setattr__(self, "regions", plain)
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
-        """Split; every site has to belong to a region, and regions without sites make no fold."""
-        return tuple(self.numbered(sites).values())
-
     def numbered(self, sites: Sites) -> dict[int, Fold]:
-        """Split; a region has its number also where others have no sites."""
+        """Split; every site has to belong to a region, those without sites make no fold."""
         found = sites.values(self.by)
-        unknown = np.isin(found, ("", "nan"))
-        if unknown.any():
-            raise TrainingError(
-                "some sites are in no region",
-                variable=self.by,
-                found=f"{int(unknown.sum())} sites without a value",
-                expected="a region for each site",
-                fix=f"drop those sites, or give them a value of {self.by!r}",
-            )
-        present = sorted(set(found), key=lambda v: (len(v), v))
+        present = sorted(set(found) - {"", "nan"}, key=lambda v: (len(v), v))
         groups = self.regions or tuple((value,) for value in present)
-        stray = set(present) - {value for group in groups for value in group}
-        if stray:
+        stray = ~np.isin(found, [value for group in groups for value in group])
+        if stray.any():
+            values = ", ".join(sorted(map(repr, set(found[stray].tolist()))))
             raise TrainingError(
                 "some sites are in no region",
                 variable=self.by,
-                found=f"values {', '.join(sorted(stray))}",
+                found=f"{stray.sum()} sites with values {values}",
                 expected="each value in one region",
-                fix="add them to regions=, or drop those sites",
+                fix="add the values to regions=, give the sites others, or drop them",
             )
         tests = [("+".join(group), np.isin(found, group)) for group in groups]
         return {
@@ -339,16 +332,16 @@ class Period(Holdout):
     end: str
     gap: int = 0
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold."""
         first, last = sites.day_number(self.start), sites.day_number(self.end)
         out = (sites.days >= first) & (sites.days <= last)
-        return (_over_days(f"{self.start} to {self.end}", out, sites, self.gap),)
+        return {0: _over_days(f"{self.start} to {self.end}", out, sites, self.gap)}
 
 
 @dataclass(frozen=True)
 class TimeBlocks(Holdout):
-    """Consecutive blocks of days, each held out once: k-fold over time.
+    """Consecutive blocks of days, equal give or take a day, each held out once: k-fold over time.
 
     Parameters
     ----------
@@ -360,8 +353,8 @@ class TimeBlocks(Holdout):
     blocks: int = 5
     gap: int = 0
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
-        """Split into blocks of equal length, give or take a day."""
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
+        """Split into `blocks` folds."""
         if not 2 <= self.blocks <= len(sites.days):
             raise TrainingError(
                 variable="blocks",
@@ -369,10 +362,10 @@ class TimeBlocks(Holdout):
                 expected=f"between 2 and {len(sites.days)}",
             )
         block = np.arange(len(sites.days)) * self.blocks // len(sites.days)
-        return tuple(
-            _over_days(f"block {k + 1} of {self.blocks}", block == k, sites, self.gap)
+        return {
+            k: _over_days(f"block {k + 1} of {self.blocks}", block == k, sites, self.gap)
             for k in range(self.blocks)
-        )
+        }
 
 
 @dataclass(frozen=True)
@@ -386,20 +379,13 @@ class Both(Holdout):
     first: Holdout
     second: Holdout
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
-        """Split."""
-        return tuple(self.numbered(sites).values())
-
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split; the second holdout's number runs faster."""
         first, second = self.first.numbered(sites), self.second.numbered(sites)
         return {
             i * (max(second) + 1) + k: Fold(
                 name=f"{a.name}, {b.name}",
-                train_sites=a.train_sites & b.train_sites,
-                test_sites=a.test_sites & b.test_sites,
-                train_days=a.train_days & b.train_days,
-                test_days=a.test_days & b.test_days,
+                **{part: getattr(a, part) & getattr(b, part) for part in _MASKS},
             ).check()
             for i, a in first.items()
             for k, b in second.items()
@@ -413,7 +399,7 @@ class OneFold(Holdout):
     holdout: Holdout
     number: int
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Return that fold."""
         found = self.holdout.numbered(sites)
         if self.number not in found:
@@ -422,7 +408,7 @@ class OneFold(Holdout):
                 found=f"fold {self.number}",
                 expected=f"one of {', '.join(map(str, found))}",
             )
-        return (found[self.number],)
+        return {0: found[self.number]}
 
 
 @dataclass(frozen=True)
@@ -434,12 +420,12 @@ class AllTests(Holdout):
 
     holdouts: tuple[Holdout, ...]
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold, which tests nothing if none of the holdouts does."""
         tested = [fold.test_sites for holdout in self.holdouts for fold in holdout.folds(sites)]
         fold = _over_sites("all tests", np.any(tested, axis=0), sites)
         # Together they may leave no site to learn from.
-        return (fold if fold.train_sites.any() else fold.check(),)
+        return {0: fold if fold.train_sites.any() else fold.check()}
 
     def named(self, ids: Iterable[str]) -> Mask:
         """Mark those that any of the holdouts marks."""
@@ -463,12 +449,8 @@ class FewSites(Holdout):
     sites: int
     seed: int = 0
 
-    def folds(self, sites: Sites) -> tuple[Fold, ...]:
-        """Thin the training sites; the tests stay as they are."""
-        return tuple(self.numbered(sites).values())
-
     def numbered(self, sites: Sites) -> dict[int, Fold]:
-        """Thin the training sites of each fold."""
+        """Thin the training sites of each fold; the tests stay as they are."""
         order = _order(sites.ids, f"few-{self.seed}")
         thinned = {}
         for number, fold in self.holdout.numbered(sites).items():
@@ -497,7 +479,7 @@ def as_holdout(value: object, *, name: str) -> Holdout:
     raise OptionError(
         variable=name,
         found=repr(value),
-        expected=f"one of {', '.join(_KINDS)}, or two joined by &",
+        expected=f"one of {', '.join(_kinds())}, or two joined by &",
         fix=f"from xstefa.splits.holdout import RandomSites; {name}=RandomSites(0.1)",
     )
 
@@ -507,14 +489,6 @@ PUB = RandomGroups(10)
 
 PUR = Regions("huc_02", HUC02_REGIONS)
 """Prediction in ungauged regions as in the paper: seven groups of HUC-02 units."""
-
-_KINDS: dict[str, type[Holdout]] = {
-    kind.__name__: kind
-    for kind in (
-        RandomGroups, RandomSites, HashedSites, NamedSites, Regions, Period, TimeBlocks,
-        Both, OneFold, AllTests, FewSites,
-    )
-}  # fmt: skip
 
 
 def held_out(
@@ -549,9 +523,7 @@ def _hash(salt: str, site: str) -> int:
 def _order(ids: NDArray[np.str_], salt: str) -> NDArray[np.int64]:
     """Return each site's place in a random order that depends on the identifiers alone."""
     ranked = sorted(range(len(ids)), key=lambda i: (_hash(salt, str(ids[i])), str(ids[i])))
-    place = np.empty(len(ids), dtype=np.int64)
-    place[ranked] = np.arange(len(ids))
-    return place
+    return np.argsort(ranked)
 
 
 def _over_sites(name: str, out: Mask, sites: Sites) -> Fold:

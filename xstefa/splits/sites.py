@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import cftime
 import numpy as np
@@ -43,7 +44,7 @@ class Sites:
     site_dims: tuple[str, ...] = ("site",)
     shape: tuple[int, ...] = ()
     named: bool = True
-    _dataset: xr.Dataset | None = field(default=None, repr=False)
+    _dataset: xr.Dataset = field(default_factory=xr.Dataset, repr=False)
     _kept: Mask | None = field(default=None, repr=False)
 
     @classmethod
@@ -63,11 +64,13 @@ class Sites:
         ------
         MissingTokenError
             If there is no variable `name`.
+        LayoutError
+            If it is not on the sites.
         TrainingError
             If two sites have the same name.
         """
-        sizes = tuple(int(dataset.sizes[dim]) for dim in layout.site_dims)
-        ids, named = _names(dataset, layout, sizes, name)
+        sizes = {dim: int(dataset.sizes[dim]) for dim in layout.site_dims}
+        ids, named = _names(dataset, sizes, name)
         labels, counts = np.unique(ids, return_counts=True)
         if (counts > 1).any():
             raise TrainingError(
@@ -82,7 +85,7 @@ class Sites:
             days=layout.days,
             calendar=layout.calendar,
             site_dims=layout.site_dims,
-            shape=sizes,
+            shape=tuple(sizes.values()),
             named=named,
             _dataset=dataset,
         )
@@ -96,17 +99,17 @@ class Sites:
         Raises
         ------
         MissingTokenError
-            If the dataset has no such variable on its site dimensions.
+            If the dataset has no such variable.
+        LayoutError
+            If it is not on the sites.
         """
-        if self._dataset is None or name not in self._dataset.variables:
-            raise MissingTokenError(
-                "the holdout needs a variable that the dataset does not have",
-                variable=name,
-                expected=f"a variable on ({', '.join(self.site_dims)})",
-                fix=f"ds[{name!r}] = ({self.site_dims}, values), or name another variable",
-            )
-        found = np.array([as_code(v) for v in _stacked(self._dataset[name], self)], dtype=str)
+        stacked = _stacked(self._dataset, name, dict(zip(self.site_dims, self.shape, strict=True)))
+        found = np.array([as_code(value) for value in stacked], dtype=str)
         return found if self._kept is None else found[self._kept]
+
+    def labeled(self, values: NDArray[np.generic], **attrs: object) -> xr.DataArray:
+        """Unstack a value for each site, shape (site,), to the dimensions of the dataset."""
+        return xr.DataArray(values.reshape(self.shape), dims=self.site_dims, attrs=attrs)
 
     def select(self, keep: Mask) -> Sites:
         """Keep some sites, `keep` True where kept: a further split may look at these only."""
@@ -148,7 +151,7 @@ def only_sites(dataset: xr.Dataset, sites: Sites, keep: Mask) -> xr.Dataset:
         return dataset
     if len(sites.site_dims) == 1:
         return dataset.isel({sites.site_dims[0]: np.flatnonzero(keep)})
-    kept = xr.DataArray(keep.reshape(sites.shape), dims=sites.site_dims)
+    kept = sites.labeled(keep)
 
     def masked(variable: xr.DataArray) -> xr.DataArray:
         if not set(sites.site_dims) <= set(variable.dims) or variable.dtype.kind != "f":
@@ -159,58 +162,36 @@ def only_sites(dataset: xr.Dataset, sites: Sites, keep: Mask) -> xr.Dataset:
 
 
 def _names(
-    dataset: xr.Dataset, layout: Layout, sizes: Sequence[int], name: str | None
+    dataset: xr.Dataset, sizes: Mapping[str, int], name: str | None
 ) -> tuple[NDArray[np.str_], bool]:
     """Return what tells the sites apart, and whether it is their names."""
-    dims = layout.site_dims
-    if name is not None and name not in dataset.variables:
-        raise MissingTokenError(
-            "no such variable to name the sites",
-            variable=name,
-            expected=f"a variable on ({', '.join(dims)})",
-            fix="sites=<variable with unique identifiers>",
-        )
-    candidates = [
-        str(key)
-        for key, variable in dataset.variables.items()
-        if variable.attrs.get("cf_role") == "timeseries_id" and set(variable.dims) <= set(dims)
-    ]
+    for key, variable in dataset.variables.items():
+        if variable.attrs.get("cf_role") == "timeseries_id" and set(variable.dims) <= set(sizes):
+            name = name or str(key)
     if name is not None:
-        candidates = [name]
-    if candidates:
-        array = dataset[candidates[0]]
-        if not set(array.dims) <= set(dims):
-            raise LayoutError(
-                "the variable that names the sites is not on them",
-                variable=candidates[0],
-                found=f"dimensions {array.dims}",
-                expected=f"dimensions {dims}",
-                fix="sites=<variable with unique identifiers>",
-            )
-        values = _stacked(array, Sites(ids=np.empty(0, str), days=layout.days, site_dims=dims,
-                                       shape=tuple(sizes)))  # fmt: skip
-        return np.array([_text(v) for v in values], dtype=str), True
-    labels = [
-        [_text(v) for v in (dataset[dim].values if dim in dataset.coords else range(size))]
-        for dim, size in zip(dims, sizes, strict=True)
-    ]
-    grids = np.meshgrid(*[np.array(part, dtype=object) for part in labels], indexing="ij")
-    if not grids:
+        return np.array([_text(v) for v in _stacked(dataset, name, sizes)], dtype=str), True
+    if not sizes:
         return np.array(["site"]), False
-    ids = np.array([",".join(parts) for parts in zip(*(g.ravel() for g in grids), strict=True)])
-    named = len(dims) == 1 and dims[0] in dataset.coords and dataset[dims[0]].dtype.kind != "f"
-    return ids, named
+    labels = [[_text(value) for value in dataset[dim].values] for dim in sizes]
+    ids = np.array([",".join(parts) for parts in product(*labels)], dtype=str)
+    dim, *others = sizes
+    return ids, not others and dim in dataset.coords and dataset[dim].dtype.kind != "f"
 
 
-def _stacked(array: xr.DataArray, sites: Sites) -> NDArray[np.generic]:
-    """Return the values in the order of the stacked site dimensions."""
-    missing = {
-        dim: size
-        for dim, size in zip(sites.site_dims, sites.shape, strict=True)
-        if dim not in array.dims
-    }
-    full = array.reset_coords(drop=True).expand_dims(missing).transpose(*sites.site_dims)
-    return full.to_numpy().ravel()
+def _stacked(dataset: xr.Dataset, name: str, sizes: Mapping[str, int]) -> NDArray[np.generic]:
+    """Return a variable in the order of the stacked site dimensions."""
+    known = name in dataset.variables
+    if not known or not set(dataset[name].dims) <= set(sizes):
+        raise (LayoutError if known else MissingTokenError)(
+            "what tells sites apart has to be a variable on them",
+            variable=name,
+            found=f"dimensions {dataset[name].dims}" if known else "no such variable",
+            expected=f"a variable on ({', '.join(sizes)})",
+            fix=f"ds[{name!r}] = ({tuple(sizes)}, values), or name another variable",
+        )
+    array = dataset[name].reset_coords(drop=True)
+    missing = {dim: size for dim, size in sizes.items() if dim not in array.dims}
+    return array.expand_dims(missing).transpose(*sizes).to_numpy().ravel()
 
 
 def _text(value: object) -> str:
