@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
@@ -74,11 +75,7 @@ def median_interval(
     """
     known = np.asarray(values, dtype=np.float64).ravel()
     known = known[np.isfinite(known)]
-    if not known.size:
-        return Interval(median=np.nan, low=np.nan, high=np.nan, sites=0)
-    drawn = np.median(known[_resampled(known.size, resamples, seed)], axis=1)
-    low, high = _percentiles(drawn, level)
-    return Interval(median=float(np.median(known)), low=low, high=high, sites=known.size)
+    return _interval(_medians(known, resamples, seed), level, known.size)
 
 
 def paired_difference(
@@ -102,33 +99,37 @@ def paired_difference(
     both = np.isfinite(one) & np.isfinite(two)
     one, two = one[both], two[both]
     difference = one - two
-    median = median_interval(difference, level=level, resamples=resamples, seed=seed)
-    if not difference.size:
-        return Difference(median=median, of_medians=median, better=np.nan, p_value=np.nan)
-    rows = _resampled(difference.size, resamples, seed)
-    low, high = _percentiles(np.median(one[rows], axis=1) - np.median(two[rows], axis=1), level)
-    of_medians = Interval(
-        median=float(np.median(one) - np.median(two)), low=low, high=high, sites=difference.size
-    )
-    better = float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+    of_medians = _medians(one, resamples, seed) - _medians(two, resamples, seed)
     return Difference(
-        median=median,
-        of_medians=of_medians,
-        better=better,
+        median=median_interval(difference, level=level, resamples=resamples, seed=seed),
+        of_medians=_interval(of_medians, level, one.size),
+        better=float((1 + np.sign(difference)).mean() / 2) if one.size else np.nan,
         p_value=_signed_ranks(difference, resamples=5 * resamples, seed=seed),
     )
 
 
+def _medians(values: Values, resamples: int, seed: int) -> Values:
+    """Return the median of all sites, then those of sites drawn at random."""
+    if not values.size:
+        return np.full(2, np.nan)
+    drawn = np.random.default_rng(seed).integers(values.size, size=(resamples, values.size))
+    return np.median(values[np.vstack([np.arange(values.size), drawn])], axis=1)
+
+
+def _interval(medians: Values, level: float, sites: int) -> Interval:
+    tail = 50 * (1 - level)
+    low, high = np.percentile(medians[1:], [tail, 100 - tail]).tolist()
+    return Interval(median=float(medians[0]), low=low, high=high, sites=sites)
+
+
 def _signed_ranks(difference: Values, *, resamples: int, seed: int) -> float:
     """Return the two-sided p-value of Wilcoxon's signed ranks, signs drawn at random."""
+    if not difference.size:
+        return np.nan
     moved = difference[difference != 0]
     if not moved.size:
         return 1.0
-    size = np.abs(moved)
-    # Ties share the mean of their ranks.
-    ordered = np.sort(size)
-    below, through = np.searchsorted(ordered, size), np.searchsorted(ordered, size, side="right")
-    ranks = (below + through + 1) / 2
+    ranks = pd.Series(np.abs(moved)).rank().to_numpy()  # ties share the mean of their ranks
     statistic = abs((np.sign(moved) * ranks).sum())
     random = np.random.default_rng(seed)
     extreme = 0
@@ -136,13 +137,3 @@ def _signed_ranks(difference: Values, *, resamples: int, seed: int) -> float:
         signs = random.choice((-1.0, 1.0), size=(100, moved.size))
         extreme += int((np.abs(signs @ ranks) >= statistic - 1e-9).sum())
     return (extreme + 1) / (100 * (resamples // 100) + 1)
-
-
-def _resampled(count: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(count, size=(resamples, count))
-
-
-def _percentiles(drawn: Values, level: float) -> tuple[float, float]:
-    tail = 50 * (1 - level)
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    return float(low), float(high)

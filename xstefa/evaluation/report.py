@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,9 @@ def compare(
             expected="the same sites and days in all",
             fix='xr.align(observed, *predictions, join="inner")',
         ) from error
-    known = [array.notnull() for array in (observed, *arrays)]
-    everywhere = reduce(lambda a, b: a & b, known)
+    everywhere = observed.notnull()
+    for array in arrays:
+        everywhere &= array.notnull()
     if not bool(everywhere.any()):
         raise LayoutError(
             "no day of any site has all predictions and an observation",
@@ -110,14 +111,7 @@ def table(compared: xr.Dataset, *, reference: str | None = None, seed: int = 0) 
         good = _goodness(name, compared[name])
         for model in models:
             interval = median_interval(compared[name].sel(model=model).values, seed=seed)
-            row: dict[str, Any] = {
-                "score": name,
-                "model": model,
-                "median": interval.median,
-                "low": interval.low,
-                "high": interval.high,
-                "sites": interval.sites,
-            }
+            row: dict[str, Any] = {"score": name, "model": model, **asdict(interval)}
             if model != reference:
                 difference = paired_difference(
                     good.sel(model=model).values, good.sel(model=reference).values, seed=seed

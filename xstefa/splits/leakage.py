@@ -222,26 +222,20 @@ def find_twins(sites: list[Floats], others: list[Floats]) -> Twins:
     if not len(others[0]):
         count = len(sites[0])
         return Twins(nearest=np.full(count, -1), similarity=np.full(count, np.nan))
-    lowest: NDArray[np.float64] | None = None
-    for one, two in zip(sites, others, strict=True):
-        days = np.unique(np.linspace(0, one.shape[1] - 1, COMPARED_DAYS).astype(int))
-        found = _correlations(one[:, days], two[:, days])
-        lowest = found if lowest is None else np.fmin(lowest, found)
-    assert lowest is not None
-    comparable = np.isfinite(lowest).any(axis=1)
-    filled = np.where(np.isfinite(lowest), lowest, -np.inf)
-    nearest = np.where(comparable, filled.argmax(axis=1), -1)
-    similarity = np.where(comparable, filled.max(axis=1), np.nan)
-    return Twins(nearest=nearest, similarity=similarity)
+    days = np.unique(np.linspace(0, sites[0].shape[1] - 1, COMPARED_DAYS).astype(int))
+    pairs = zip(sites, others, strict=True)
+    found = [_correlations(one[:, days], two[:, days]) for one, two in pairs]
+    lowest = np.nan_to_num(np.fmin.reduce(found), nan=-np.inf)
+    comparable = lowest.max(axis=1) > -np.inf
+    return Twins(
+        nearest=np.where(comparable, lowest.argmax(axis=1), -1),
+        similarity=np.where(comparable, lowest.max(axis=1), np.nan),
+    )
 
 
 def _correlations(one: Floats, two: Floats) -> NDArray[np.float64]:
     """Return Pearson's r of each row of `one` with each of `two` over the days both know."""
-    a, b = np.asarray(one, dtype=np.float64), np.asarray(two, dtype=np.float64)
-    known_a, known_b = np.isfinite(a).astype(float), np.isfinite(b).astype(float)
-    # Centred first, or sums of squares would cancel.
-    a = np.nan_to_num(a - _mean(a)[:, None])
-    b = np.nan_to_num(b - _mean(b)[:, None])
+    (a, known_a), (b, known_b) = _centred(one), _centred(two)
     count = known_a @ known_b.T
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_a, mean_b = a @ known_b.T / count, known_a @ b.T / count
@@ -253,6 +247,8 @@ def _correlations(one: Floats, two: Floats) -> NDArray[np.float64]:
     return found
 
 
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = np.isfinite(values)
-    return np.nan_to_num(values).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+def _centred(series: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return anomalies, or sums of squares would cancel, 0 where missing; and 1 where known."""
+    values = np.ma.masked_invalid(series.astype(np.float64))
+    anomalies = values - values.mean(axis=1, keepdims=True)
+    return anomalies.filled(0.0), (~np.ma.getmaskarray(values)).astype(np.float64)
