@@ -45,12 +45,12 @@ import xarray as xr
 
 import xstefa
 from xstefa.datasets import US_OUTLINE
-from xstefa.evaluation.pictures import plot_cdf, plot_map
 from xstefa.evaluation.report import compare, write_report
 from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.variants import VARIANTS
 from xstefa.options import get_options
+from xstefa.plotting.scores import plot_cdf, plot_map
 from xstefa.splits.holdout import PUB, PUR, FewSites, HashedSites, Holdout, RandomGroups
 from xstefa.splits.leakage import HELD_OUT
 from xstefa.training.checkpoints import Checkpoint

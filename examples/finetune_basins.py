@@ -15,11 +15,11 @@ from pathlib import Path
 import click
 
 import xstefa
-from xstefa.evaluation.pictures import plot_cdf
 from xstefa.evaluation.report import compare, table
 from xstefa.model.architecture import HeadSize
+from xstefa.plotting.curves import plot_learning
+from xstefa.plotting.scores import plot_cdf
 from xstefa.splits.holdout import Period, RandomSites
-from xstefa.training.curves import plot_learning
 
 # %%
 # What is held out is said as data. Here the last four years, at all basins; `RandomGroups`,

@@ -568,7 +568,7 @@ class StefaAccessor:
         -------
         Model
             To predict with, ``ds.stefa.predict(model)``, or to keep, ``model.save(path)``. It
-            knows its learning curve: `xstefa.training.curves.plot_learning`.
+            knows its learning curve: `xstefa.plotting.curves.plot_learning`.
 
         Raises
         ------

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xstefa.evaluation.pictures import plot_few_sites
+from xstefa.plotting.scores import plot_few_sites
 
 SHOWN = 4  # scores: the first of a report are those that matter for its target
 FOLDER = Path(__file__).parents[1] / "results"

@@ -16,9 +16,9 @@ from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.errors import LayoutError, OptionError, RangeError, TrainingError
 from xstefa.evaluation import metrics
 from xstefa.evaluation.evaluate import METRICS, score
-from xstefa.evaluation.pictures import plot_cdf, plot_few_sites, plot_map
 from xstefa.evaluation.report import compare, table, write_report
 from xstefa.model.checkpoint import create_model
+from xstefa.plotting.scores import plot_cdf, plot_few_sites, plot_map
 from xstefa.splits.holdout import (
     AllTests,
     HashedSites,

@@ -18,9 +18,9 @@ from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.model.variants import VARIANTS, physics_size, with_target_as_input
+from xstefa.plotting.curves import plot_learning
 from xstefa.schema import Alias, Target
 from xstefa.splits.holdout import HashedSites, Period, RandomGroups, RandomSites
-from xstefa.training.curves import plot_learning
 from xstefa.training.devices import Part
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.loop import Schedule, make_schedule

@@ -1,4 +1,4 @@
-"""How good a model is, and how that is known: holdouts, scores, comparisons, pictures.
+"""How good a model is, and how that is known: scores, cross-validation, comparisons.
 
 Nothing here imports torch before a model is run.
 """

@@ -100,6 +100,26 @@ def _metric(long_name: str, units: str | None = None) -> Callable[[Formula], For
     return metric
 
 
+def check_labels(*arrays: xr.DataArray) -> None:
+    """Refuse predictions and observations whose values do not pair up.
+
+    Raises
+    ------
+    LayoutError
+        If their labels differ.
+    """
+    try:
+        xr.align(*arrays, join="exact", copy=False)
+    except ValueError as error:
+        raise LayoutError(
+            "predictions and observations have different labels, so their values do not pair up",
+            variable=str(arrays[0].name),
+            found=str(error),
+            expected="the same coordinates in all",
+            fix='keep what they share: pred, obs = xr.align(pred, obs, join="inner")',
+        ) from error
+
+
 def _pairs(
     pred: xr.DataArray, obs: xr.DataArray, dim: str | None
 ) -> tuple[xr.DataArray, xr.DataArray, str]:
@@ -115,16 +135,7 @@ def _pairs(
                 expected=f"{dim!r}",
                 fix='give the dimension to reduce: dim="..."',
             )
-    try:
-        pred, obs = xr.align(pred, obs, join="exact", copy=False)
-    except ValueError as error:
-        raise LayoutError(
-            "Prediction and observation have different labels, so their values do not pair up.",
-            variable=str(pred.name),
-            found=str(error),
-            expected="the same coordinates in both",
-            fix='keep what they share: pred, obs = xr.align(pred, obs, join="inner")',
-        ) from error
+    check_labels(pred, obs)
     found, used = pred.attrs.get("units"), obs.attrs.get("units")
     pred, obs = pred.astype(np.float64), obs.astype(np.float64)
     if found is not None and used is not None and found != used:

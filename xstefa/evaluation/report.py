@@ -15,7 +15,7 @@ import xarray as xr
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation.evaluate import score
 from xstefa.evaluation.intervals import median_interval, paired_difference
-from xstefa.evaluation.metrics import METRICS
+from xstefa.evaluation.metrics import METRICS, check_labels
 
 LOWER_IS_BETTER = ("rmse", "ubrmse", "mae", "fdc_rmse")
 NEARER_ZERO_IS_BETTER = ("pbias", "fhv", "flv")
@@ -52,15 +52,7 @@ def compare(
     if not predictions:
         raise OptionError(variable="predictions", found="none", expected="at least one")
     arrays = list(predictions.values())
-    try:
-        xr.align(observed, *arrays, join="exact", copy=False)
-    except ValueError as error:
-        raise LayoutError(
-            "predictions and observation have different labels",
-            found=str(error),
-            expected="the same sites and days in all",
-            fix='xr.align(observed, *predictions, join="inner")',
-        ) from error
+    check_labels(*arrays, observed)
     everywhere = observed.notnull()
     for array in arrays:
         everywhere &= array.notnull()

@@ -146,7 +146,7 @@ class _Place:
     @classmethod
     def of(cls, panel: xr.DataArray) -> _Place:
         """Find the places of a map without time."""
-        lon, lat = _coordinate(panel, "longitude"), _coordinate(panel, "latitude")
+        lon, lat = coordinate(panel, "longitude"), coordinate(panel, "latitude")
         if lon is not None and lat is not None:
             place = cls._geographic(lon, lat)
         else:
@@ -312,7 +312,7 @@ def _round_limits(values: Floats) -> tuple[float, float]:
     return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
 
 
-def _coordinate(da: xr.DataArray, name: str) -> xr.DataArray | None:
+def coordinate(da: xr.DataArray, name: str) -> xr.DataArray | None:
     """Find latitude or longitude by CF attributes, else by the usual names."""
     keys = [*da.cf.coordinates.get(name, []), *da.cf.standard_names.get(name, []), name, name[:3]]
     return next((da.coords[key] for key in keys if key in da.coords), None)

@@ -1,4 +1,4 @@
-"""Pictures of scores: how they are distributed, and where. Matplotlib is imported when drawing."""
+"""Figures of scores: how they are distributed, and where. Matplotlib is imported when drawing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xstefa.errors import LayoutError
 from xstefa.plotting.look import FAINT, LAND, style
-from xstefa.plotting.maps import outline_lines
+from xstefa.plotting.maps import coordinate, outline_lines
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -37,20 +37,19 @@ def plot_cdf(
     """
     from matplotlib.figure import Figure
 
-    values = compared[score]
+    values = compared[score].transpose("model", ...)
+    models = values["model"].values
+    sites = pd.DataFrame(values.values.reshape(len(models), -1).T, columns=models)
+    low, high = limits or (sites.quantile(0.05).min(), sites.max().max())
     with style():
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axis = figure.add_subplot()
-        for model in values["model"].values:
-            known = np.asarray(values.sel(model=model).values, dtype=float).ravel()
-            known = np.sort(known[np.isfinite(known)])
-            if not known.size:
-                continue
-            share = np.arange(1, known.size + 1) / known.size
-            label = f"{model}, median {np.median(known):.3f}"
-            axis.step(known, share, where="post", label=label, linewidth=1.6)
+        for model, known in sites.items():
+            if known.notna().any():
+                label = f"{model}, median {known.median():.3f}"
+                axis.ecdf(known.dropna(), label=label, linewidth=1.6)
         axis.axhline(0.5, color=LAND, linewidth=1, zorder=0)
-        axis.set_xlim(*(limits or _limits(values)))
+        axis.set_xlim(*((low, high) if np.isfinite(low) else (0, 1)))
         axis.set_ylim(0, 1)
         axis.set_xlabel(_label(values))
         axis.set_ylabel("share of sites")
@@ -131,7 +130,15 @@ def plot_map(
     """
     from matplotlib.figure import Figure
 
-    latitude, longitude = _coordinate(values, "latitude"), _coordinate(values, "longitude")
+    latitude, longitude = coordinate(values, "latitude"), coordinate(values, "longitude")
+    if latitude is None or longitude is None:
+        raise LayoutError(
+            "a map needs to know where the sites are",
+            variable=str(values.name),
+            found=f"coordinates {', '.join(map(str, values.coords)) or 'none'}",
+            expected="latitude and longitude, by standard_name or name",
+            fix=f"assign_coords(lat=({values.dims}, latitudes), lon=({values.dims}, longitudes))",
+        )
     flat, y, x = (a.values.ravel() for a in xr.broadcast(values, latitude, longitude))
     known = np.isfinite(flat)
     low, high = limits or tuple(np.percentile(flat[known], [5, 95]) if known.any() else (0, 1))
@@ -149,29 +156,7 @@ def plot_map(
     return figure
 
 
-def _limits(values: xr.DataArray) -> tuple[float, float]:
-    worst = [
-        np.nanpercentile(values.sel(model=model).values, 5)
-        for model in values["model"].values
-        if np.isfinite(values.sel(model=model).values).any()
-    ]
-    return (float(min(worst)), float(np.nanmax(values.values))) if worst else (0.0, 1.0)
-
-
 def _label(values: xr.DataArray) -> str:
     units = values.attrs.get("units", "1")
     name = values.attrs.get("long_name", values.name)
     return f"{name}" if units in ("1", "") else f"{name} ({units})"
-
-
-def _coordinate(values: xr.DataArray, name: str) -> xr.DataArray:
-    for key, coordinate in values.coords.items():
-        if coordinate.attrs.get("standard_name") == name or key in (name, name[:3]):
-            return coordinate
-    raise LayoutError(
-        "a map needs to know where the sites are",
-        variable=str(values.name),
-        found=f"coordinates {', '.join(map(str, values.coords)) or 'none'}",
-        expected=f"one with standard_name {name!r}",
-        fix=f"assign_coords({name[:3]}=(<site dimension>, <degrees>))",
-    )
