@@ -20,7 +20,7 @@ from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.progress import progress
 from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
-from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, Twins, find_twins
+from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, find_twins
 from xstefa.splits.sites import Mask, Sites, only_sites
 from xstefa.training.finetune import (
     TrainingOptions,
@@ -89,8 +89,8 @@ def cross_validate(
             models.append(trained.content_hash)
             out = material.present.copy()
             out[out] = fold.test_sites
-            cells = np.ix_(out, fold.test_days)
-            predicted[cells] = _predict(dataset, material.sites, out, trained, rename)[cells]
+            answer = _predict(dataset, material.sites, out, trained, rename)
+            predicted[np.ix_(out, fold.test_days)] = answer[:, fold.test_days]
             tested[out] = number
             if not fold.train_sites[fold.test_sites].any():
                 similarity[out], twin[out] = _duplicates(material.record, fold)
@@ -133,24 +133,19 @@ def _predict(
     model: Model,
     rename: Mapping[str, str] | None,
 ) -> Floats:
-    """Predict some sites, shape (site, time); NaN at the others."""
-    kept = only_sites(dataset, sites, out)
-    answer = predict(kept, model, rename=rename)
+    """Predict the sites where `out` is True, shape (site, time)."""
+    answer = predict(only_sites(dataset, sites, out), model, rename=rename)
     days = next(dim for dim in answer.dims if dim not in sites.site_dims)
     values = answer.transpose(*sites.site_dims, days).to_numpy()
     flat = values.reshape(-1, values.shape[-1])
-    if len(flat) == len(out):
-        return flat
-    full = np.full((len(out), flat.shape[1]), np.nan, dtype=np.float32)
-    full[out] = flat
-    return full
+    return flat[out] if len(flat) == len(out) else flat
 
 
 def _duplicates(record: Record, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     """Return how alike each test site and a training site are, and which, if nearly the same."""
     assert record.target is not None
     series = (record.forcing[..., 0], record.target)
-    found: Twins = find_twins(
+    found = find_twins(
         [values[fold.test_sites] for values in series],
         [values[fold.train_sites] for values in series],
     )
