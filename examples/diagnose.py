@@ -25,8 +25,8 @@ from xstefa.binding import bind
 from xstefa.datasets import US_OUTLINE
 from xstefa.errors import XstefaWarning
 from xstefa.evaluation.metrics import nse
-from xstefa.evaluation.pictures import plot_map
 from xstefa.model.checkpoint import Model
+from xstefa.plotting.scores import plot_map
 
 PERIOD = slice("1989-10-01", "1999-09-30")
 SEASONS = {"DJF": (12, 1, 2), "MAM": (3, 4, 5), "JJA": (6, 7, 8), "SON": (9, 10, 11)}
