@@ -67,6 +67,12 @@ def test_flow_duration_curve_by_hand() -> None:
     assert metrics.fdc_rmse(pred, obs).item() == pytest.approx(np.sqrt((curve**2).mean()))
 
 
+def test_shares_of_days_are_rounded_to_the_nearest_day() -> None:
+    obs = series(*range(1, 31))  # 2 % of 30 days are 0.6
+    pred = xr.where(obs == 30, 33, obs)
+    assert metrics.fhv(pred, obs).item() == pytest.approx(10)
+
+
 def test_agrees_with_scores() -> None:
     continuous = pytest.importorskip("scores.continuous", reason="scores is not installed")
     pred, obs = runoff(1), runoff(2)
@@ -166,6 +172,12 @@ def test_units_are_converted_to_those_observed(metric) -> None:
     score = metric(in_metres, obs)
     np.testing.assert_allclose(score, metric(pred, obs))
     assert score.attrs == metric(pred, obs).attrs
+
+
+def test_units_are_converted_with_their_zero() -> None:
+    pred = series(274.15, 276.15).assign_attrs(units="K")
+    obs = series(0, 5).assign_attrs(units="degC")
+    assert metrics.mae(pred, obs).item() == pytest.approx((1 + 2) / 2)
 
 
 def test_units_of_another_kind_are_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.training.conftest import HEAD, WINDOWS
+from xstefa.errors import TrainingError
 from xstefa.model.decoder import Reconstruction as Reconstructed
 from xstefa.model.masking import GroupMasking
 from xstefa.training.devices import Part
@@ -63,3 +64,10 @@ def test_days_of_the_spin_up_are_not_learned_from(basins, foundation) -> None:
     as_observed = curve(slice(0))
     np.testing.assert_allclose(curve(slice(WINDOWS.spin_up)), as_observed, rtol=1e-4)
     assert not np.allclose(curve(slice(WINDOWS.spin_up, 20)), as_observed, rtol=1e-4)
+
+
+def test_what_is_observed_in_the_spin_up_alone_makes_no_window(basins, foundation) -> None:
+    short = basins.isel(time=slice(WINDOWS.length))
+    early = short.assign(qobs=short.qobs.where(np.arange(WINDOWS.length) < WINDOWS.spin_up))
+    with pytest.raises(TrainingError, match="no window of 40 days"):
+        early.stefa.finetune("streamflow", model=foundation, head=HEAD, steps=1)

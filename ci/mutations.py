@@ -1,0 +1,180 @@
+"""Whether tests notice: change the package in one place at a time, and see whether a test fails.
+
+    python ci/mutations.py [word ...]
+
+With words only files are changed whose name holds one of them. It works on a copy in a temporary
+folder. Which changes survive, and why, is in README.md, "Contributing".
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A file of xstefa/, what of tests/ has to notice, and pairs: a text found there once, another.
+MUTATIONS = [
+    (
+        "inference/windows.py",
+        "inference/test_windows.py",
+        [
+            ("self.stride - self.spin_up - self.blend // 2", "self.stride - self.spin_up"),
+            ("rise = (days + 0.5 - (begin", "rise = (days - (begin"),
+            ("latest = last - self.length + 1", "latest = last - self.length"),
+            ("return self.spin_up // 2 + 1", "return self.spin_up // 2"),
+            ("(days[before] - first) % YEAR", "(days[before] - first) % (YEAR - 1)"),
+            ("+ 1 - days, 0)", "- days, 0)"),
+            ("end = min((window + 1) * self.span - 1, last)", "end = last"),
+            ("BRIDGED = 3", "BRIDGED = 4"),
+            ("np.float32(day / (length + 1))", "np.float32(day / length)"),
+        ],
+    ),
+    (
+        "binding/units.py",
+        "binding/test_units.py",
+        [
+            ("result + np.float32(self.offset)", "result - np.float32(self.offset)"),
+            ('multiply="0.001 m**3 / kg") if', 'multiply="0.01 m**3 / kg") if'),
+            ('if amount is not None and time_method == "sum":', "if amount is not None:"),
+            ("_is_angle(unit) != _is_angle(target)", "False"),
+            ("1.0 / float(interval[1])", "float(interval[1])"),
+            ("{factor * (one - zero) / target_factor:", "{(one - zero) / target_factor:"),
+            ('used.startswith("mm")', 'used.startswith("m")'),
+        ],
+    ),
+    (
+        "model/masking.py",
+        "model/test_masking.py",
+        [
+            ("randint(1 - self.shortest, days,", "randint(2 - self.shortest, days + 1,"),
+            ("randint(1 - self.shortest, days,", "randint(-self.shortest, days - 1,"),
+            ("torch.where(chosen, lengths, 0)", "torch.where(chosen, lengths + 1, 0)"),
+            ("repeats: int = 6", "repeats: int = 5"),
+            ("probability: float = 0.5", "probability: float = 0.6"),
+            ("(starts + lengths).clamp", "(starts + lengths - 1).clamp"),
+            ("half, shape = days // 2", "half, shape = days // 3"),
+        ],
+    ),
+    (
+        "training/losses.py",
+        "training/test_losses.py",
+        [
+            ("static_weight: float = 0.5", "static_weight: float = 5"),
+            ("predicted[:, spin_up:].float(), target[:, spin_up:]", "predicted.float(), target"),
+            ("counted = mask & known.isfinite()", "counted = known.isfinite()"),
+            ("/ known.sum(1, keepdim=True).clamp(min=1)", "/ known.shape[1]"),
+            ("(squares.sum(1) * weight)", "squares.sum(1)"),
+        ],
+    ),
+    (
+        "training/objectives.py",
+        "training/test_losses.py",
+        [("self.spin_up = windows.spin_up", "self.spin_up = 0")],
+    ),
+    (
+        "training/sampling.py",
+        "training/test_losses.py",
+        [("known[:, spin_up : known.shape[1] - length + spin_up]", "known[:, :-length]")],
+    ),
+    (
+        "inference/store.py",
+        "inference/test_store.py::test_the_journal_knows_of_a_block_only_when_it_is_written",
+        [
+            (
+                "target[region] = block\n    journal[tuple(number)] = checksum(block)",
+                "journal[tuple(number)] = checksum(block)\n    target[region] = block",
+            )
+        ],
+    ),
+    (
+        "inference/store.py",
+        "inference/test_store.py::test_only_what_is_missing_is_computed",
+        [("if not written[number]:", "if True:")],
+    ),
+    (
+        "inference/store.py",
+        "inference/test_store.py::test_a_damaged_byte_is_an_error_to_whoever_reads_it",
+        [("(ZstdCodec(), Crc32cCodec())", "(ZstdCodec(),)")],
+    ),
+    (
+        "inference/store.py",
+        "inference/test_faults.py::test_damaged_stores_are_restored_or_refused"
+        "[unfinished-soil_moisture/c-deleted]",
+        [
+            ("found[found != entries] = 0", "pass"),
+            ("journal[name][tuple(number)] = 0", "pass"),
+        ],
+    ),
+    (
+        "inference/journal.py",
+        "inference/test_store.py::test_another_prediction_is_refused_with_what_differs",
+        [('if old.get("values") != new.get("values"):', "if False:")],
+    ),
+    (
+        "evaluation/metrics.py",
+        "test_metrics.py",
+        [
+            ("_ratio((pred - obs).mean(dim), ", "_ratio((obs - pred).mean(dim), "),
+            ("_ratio(pred.std(dim), obs.std(dim))", "_ratio(obs.std(dim), pred.std(dim))"),
+            ("fraction: float = 0.02", "fraction: float = 0.03"),
+            ("np.rint(fraction * count)", "np.floor(fraction * count)"),
+            ("np.arange(PERCENTILES) * count // PERCENTILES", "np.arange(PERCENTILES)"),
+            ("both = pred.notnull() & obs.notnull()", "both = obs.notnull()"),
+            (" * to_observed.scale + to_observed.offset", " * to_observed.scale"),
+            ("(pred - obs).std(dim)", "((pred - obs) ** 2).mean(dim) ** 0.5"),
+        ],
+    ),
+]
+
+
+def failing(folder: Path, tests: str) -> str:
+    """Return the first test that fails, "" if all pass; end if they cannot run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", f"tests/{tests}"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return ""
+    found = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    if done.returncode > 1 or not found:
+        sys.exit(done.stdout + done.stderr)
+    return found[0].partition("::")[2].partition(" - ")[0]
+
+
+def main(words: list[str]) -> str | None:
+    """Try all mutations; return what to say if some survive."""
+    chosen = [m for m in MUTATIONS if not words or any(word in m[0] for word in words)]
+    survived = tried = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("xstefa", "tests"):
+            shutil.copytree(ROOT / part, folder / part)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        for file, tests, changes in chosen:
+            path = folder / "xstefa" / file
+            before = path.read_text()
+            if test := failing(folder, tests):
+                return f"{test} fails without any change"
+            for old, new in changes:
+                if before.count(old) != 1:
+                    return f"{file} does not hold once: {old}"
+                path.write_text(before.replace(old, new))
+                tried += 1
+                test = failing(folder, tests)
+                survived += not test
+                print(f"{file}: {new!r}: {test or 'SURVIVED'}", flush=True)
+            path.write_text(before)
+    return f"{survived} of {tried} survived" if survived else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
