@@ -71,7 +71,14 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
         spec = model.spec
         heads += [filled_first(s, spec.windows, windows) for s in spec.architecture.heads]
     architecture = replace(first.architecture, heads=tuple(heads))
-    provenance = {**first.provenance, "members": [model.content_hash for model in models]}
+    how = ("recipe", "schedule")
+    provenance = {
+        **{key: value for key, value in first.provenance.items() if key not in how},
+        "members": [
+            {"sha256": model.content_hash, **{k: model.spec.provenance.get(k) for k in how}}
+            for model in models
+        ],
+    }
     spec = replace(
         first,
         name=name,
