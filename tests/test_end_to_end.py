@@ -38,9 +38,8 @@ def streamflow(basins: xr.Dataset) -> xr.DataArray:
 def test_streamflow_at_basins_never_seen(basins: xr.Dataset, streamflow: xr.DataArray) -> None:
     assert streamflow.dims == ("basin", "time")
     assert streamflow.attrs["units"] == "mm d-1"
-    # Half of the spin-up has no answer, all else has one.
-    assert streamflow.isnull().values[:, :182].all()
-    assert (streamflow[:, 182:] >= 0).all()
+    assert np.isfinite(streamflow).all()
+    assert (streamflow >= 0).all()
     # A floor, not the claim: the claim and its interval are in the model card.
     assert metrics.nse(streamflow, basins.streamflow.compute()).median() > 0.5
 
@@ -60,26 +59,15 @@ def test_more_tokens_make_no_prediction_worse(basins: xr.Dataset, streamflow: xr
     assert least - 0.005 < some < all_ + 0.005
 
 
-@pytest.mark.parametrize(
-    ("model", "sample"),
-    [
-        ("streamflow", "camels_us"),
-        ("water-balance", "camels_us"),
-        ("soil-moisture-point", "fluxnet"),
-        ("soil-moisture-grid", "fluxnet"),
-    ],
-)
 @pytest.mark.parametrize("chunks", [None, {"time": 300}])
-def test_no_answer_depends_on_a_later_day(
-    model: str, sample: str, chunks: dict[str, int] | None
-) -> None:
-    known = held_out(xstefa.open_sample(sample)).isel(time=slice(800)).load()
-    rain = "prcp" if sample == "camels_us" else "precipitation"
+def test_the_water_balance_of_no_day_depends_on_a_later_one(chunks: dict[str, int] | None) -> None:
+    known = held_out(xstefa.open_sample("camels_us")).isel(time=slice(800)).load()
     other = known.copy(deep=True)
-    other[rain][{"time": 700}] += 120.0
+    other["prcp"][{"time": 700}] += 120.0
     cut = known.isel(time=slice(700))
+    model = xstefa.load_model("water-balance")
     expected, changed, ended = (
-        (ds if chunks is None else ds.chunk(chunks)).stefa.predict(xstefa.load_model(model)).values
+        (ds if chunks is None else ds.chunk(chunks)).stefa.predict(model).values
         for ds in (known, other, cut)
     )
     assert np.isfinite(expected[:, 650:]).any()
