@@ -27,11 +27,11 @@ def test_windows_of_poor_datasets():
     }
     assert (counts / len(rows.forcing) > 0.13).all()
     assert float(rows.static.all(dim=1).float().mean()) == pytest.approx(0.5, abs=0.03)
-    groups = [variable.group for variable in SCHEMA.statics]
-    for group in set(groups):
-        hidden = rows.static[:, [other == group for other in groups]]
-        assert (hidden.all(dim=1) == hidden.any(dim=1)).all()
-        assert float(hidden[:, 0].float().mean()) == pytest.approx(0.5 + 0.25 / 2, abs=0.03)
+    # Of the others, any number of attributes is as common as any other.
+    left = (~rows.static).sum(dim=1)
+    counts = torch.bincount(left[left > 0], minlength=len(SCHEMA.statics) + 1)[1:]
+    assert counts.min() > 0.4 * counts.float().mean()
+    assert counts.max() < 2 * counts.float().mean()
     some = TokenDropout(SCHEMA, probability=0, groups=0.3, seed=0)
     assert float(some.static.all(dim=1).float().mean()) == pytest.approx(0.15, abs=0.02)
     # What is hidden by itself is that, whatever else is.

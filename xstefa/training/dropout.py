@@ -28,7 +28,7 @@ class TokenDropout(nn.Module):
     """Hides whole tokens from windows, the same ones each time a window comes by.
 
     Some single ones, and of some windows all that a poorer dataset would not have: forcings other
-    than those of an entry of `POOR`; all attributes, or some groups of them. Of the forcings that a
+    than those of an entry of `POOR`; all attributes, or a share of them. Of the forcings that a
     model needs none is hidden that is the last of its group in the window.
 
     Parameters
@@ -77,7 +77,7 @@ class TokenDropout(nn.Module):
         )
         poor = (torch.rand(rows, generator=generator) < groups)[:, None]
         forcing |= poor & _of_poor_files(schema.forcings, rows, generator)
-        static |= poor & _of_poor_sites(schema.statics, rows, generator)
+        static |= poor & _of_poor_sites(len(schema.statics), rows, generator)
         for table, variables in ((forcing, schema.forcings), (static, schema.statics)):
             table[:, [variable.name in alone for variable in variables]] = False
         self.register_buffer("forcing", forcing, persistent=False)
@@ -106,10 +106,8 @@ def _of_poor_files(forcings: Sequence[Variable], rows: int, generator: torch.Gen
     return torch.tensor(kinds)[torch.randint(len(kinds), (rows,), generator=generator)]
 
 
-def _of_poor_sites(statics: Sequence[Variable], rows: int, generator: torch.Generator) -> Tensor:
-    """Hide all attributes (half of the rows), some groups, or none; shape (row, S)."""
-    groups = sorted({str(variable.group) for variable in statics})
-    column = [groups.index(str(variable.group)) for variable in statics]
-    some = torch.rand((rows, len(groups)), generator=generator) < 0.5
-    what = torch.rand((rows, 1), generator=generator)
-    return (what < 0.5) | ((what < 0.75) & some[:, column])
+def _of_poor_sites(statics: int, rows: int, generator: torch.Generator) -> Tensor:
+    """Hide all attributes (half of the rows), or a share that the row draws; shape (row, S)."""
+    # With shares up to two, half of them hide all. Area and elevation alone are common.
+    share = 2 * torch.rand((rows, 1), generator=generator)
+    return torch.rand((rows, statics), generator=generator) < share
