@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file of xstefa/, what of tests/ has to notice, and pairs: a text found there once, another.
 MUTATIONS = [
     (
-        "inference/windows.py",
-        "inference/test_windows.py",
+        "windows.py",
+        "test_windows.py",
         [
             ("self.stride - self.spin_up - self.blend // 2", "self.stride - self.spin_up"),
             ("rise = (days + 0.5 - (begin", "rise = (days - (begin"),

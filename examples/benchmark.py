@@ -46,7 +46,6 @@ import xarray as xr
 import xstefa
 from xstefa.datasets import US_OUTLINE
 from xstefa.evaluation.report import compare, write_report
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.variants import VARIANTS
 from xstefa.options import get_options
@@ -57,6 +56,7 @@ from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.finetune import HeadRecipe
 from xstefa.training.loop import Schedule
 from xstefa.training.runs import versions
+from xstefa.windows import WindowPolicy
 
 WINDOWS = WindowPolicy(length=365, spin_up=150, blend=30)
 

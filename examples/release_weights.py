@@ -24,10 +24,10 @@ from train_release import TASKS, aligned, held_out_sites, opened, tests
 
 import xstefa
 from xstefa.evaluation.intervals import median_interval, paired_difference
-from xstefa.inference.windows import SegmentPolicy
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.registry import load_model
 from xstefa.training.ensemble import ensemble
+from xstefa.windows import SegmentPolicy
 
 LICENCES = """\
 - CAMELS-US (CC-BY-4.0): Newman et al. 2015, doi:10.5194/hess-19-209-2015; Addor et al. 2017,

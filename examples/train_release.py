@@ -29,13 +29,13 @@ import xstefa
 from xstefa.binding import bind
 from xstefa.evaluation.evaluate import METRICS
 from xstefa.evaluation.intervals import median_interval
-from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.schema import load_schema
 from xstefa.splits.holdout import TEST_SALT, AllTests, HashedSites, NamedSites
 from xstefa.splits.sites import Sites, only_sites
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.loop import Schedule
+from xstefa.windows import SegmentPolicy, WindowPolicy
 
 SCHEMA = load_schema()
 

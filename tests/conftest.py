@@ -11,10 +11,10 @@ import rioxarray  # noqa: F401  (tests use .rio)
 from hypothesis import settings
 
 import xstefa
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.scaler import Moments, Scaler
+from xstefa.windows import WindowPolicy
 
 # Time says nothing here: runs share their cores. In CI a run can be repeated exactly.
 settings.register_profile("xstefa", deadline=None, derandomize=bool(os.environ.get("CI")))

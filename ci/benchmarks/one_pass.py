@@ -62,9 +62,9 @@ def looking_back(model):
 
     import torch
 
-    from xstefa.inference.windows import SegmentPolicy
     from xstefa.model.checkpoint import create_model
     from xstefa.model.network import StefaLand
+    from xstefa.windows import SegmentPolicy
 
     spec = model.spec
     spans = {} if spec.target == "streamflow" else {"length": 548, "spin_up": 183, "span": 1461}

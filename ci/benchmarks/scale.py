@@ -29,10 +29,10 @@ import zarr
 import xstefa
 from xstefa.inference.answers import Members
 from xstefa.inference.lazy import ChunksWarning
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.scaler import Moments, Scaler
+from xstefa.windows import WindowPolicy
 
 FORCINGS = {
     "precipitation": ("mm d-1", 0.0, 20.0),

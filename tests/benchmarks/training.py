@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.plain import PlainStefaLand
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
@@ -26,6 +25,7 @@ from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.objectives import Estimation
 from xstefa.training.sampling import Batch
+from xstefa.windows import WindowPolicy
 
 DAYS, FORCINGS, STATICS = 365, 5, 22
 WINDOWS = WindowPolicy(length=DAYS, spin_up=150, blend=30)

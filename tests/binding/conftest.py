@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from xstefa.inference.windows import WindowPolicy
 from xstefa.schema import load_schema
+from xstefa.windows import WindowPolicy
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

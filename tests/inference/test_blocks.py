@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from xstefa.inference.blocks import Stored, advice, plan_blocks
 from xstefa.inference.reading import storage_chunks
-from xstefa.inference.windows import WindowPolicy
+from xstefa.windows import WindowPolicy
 
 POLICY = WindowPolicy()
 GLOBE = {"time": 14_600, "lat": 1800, "lon": 3600}

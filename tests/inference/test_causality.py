@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xstefa.inference import lazy
-from xstefa.inference.windows import SegmentPolicy
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.network import StefaLand
 from xstefa.model.variants import physics_size
+from xstefa.windows import SegmentPolicy
 
 DAYS = 500
 EXAMPLES = settings(max_examples=6, suppress_health_check=list(HealthCheck))

@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster
 
 import xstefa
 from xstefa.inference import engine, lazy
-from xstefa.inference.windows import WindowPolicy
+from xstefa.windows import WindowPolicy
 
 
 def loaded():

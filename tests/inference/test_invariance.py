@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from xstefa.errors import CalendarError, MissingTokenError, OptionError
 from xstefa.inference import lazy
 from xstefa.inference.passes import SpinUpWarning
-from xstefa.inference.windows import WindowPolicy
+from xstefa.windows import WindowPolicy
 
 SLOWLY = settings(
     max_examples=15,

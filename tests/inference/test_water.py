@@ -14,12 +14,12 @@ from click.testing import CliRunner
 import xstefa
 from xstefa.cli import main
 from xstefa.errors import ModelError, OptionError
-from xstefa.inference.windows import SegmentPolicy
 from xstefa.model.architecture import WATER, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.model.network import StefaLand
 from xstefa.model.registry import model_for
 from xstefa.model.variants import physics_size
+from xstefa.windows import SegmentPolicy
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import pytest
 from safetensors.numpy import load, save
 
 from xstefa.errors import ModelError
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture
 from xstefa.model.checkpoint import Model, ModelSpec, _digest, create_model
 from xstefa.model.ranges import Range
 from xstefa.model.scaler import Moments, Scaler
 from xstefa.schema import load_schema
+from xstefa.windows import WindowPolicy
 
 
 def test_moments_keep_the_order_of_the_schema() -> None:

@@ -10,7 +10,6 @@ import torch
 
 import xstefa
 from xstefa.errors import ModelError, OptionError
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import Architecture, Driver, EncoderSize, HeadSize
 from xstefa.model.heads import HEADS, build_head
@@ -23,6 +22,7 @@ from xstefa.training.finetune import train_head
 from xstefa.training.loop import Schedule
 from xstefa.training.pretrain import pretrain_encoder
 from xstefa.training.samples import Record, fit_scaler
+from xstefa.windows import WindowPolicy
 
 ENCODER = EncoderSize(width=16, layers=1, heads=2, feedforward=16, hidden=8, positions=60)
 C, S, DAYS = 4, 4, 40

@@ -11,8 +11,8 @@ import torch
 import xarray as xr
 
 import xstefa
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
+from xstefa.windows import WindowPolicy
 
 WINDOWS = WindowPolicy(length=40, spin_up=10, blend=4)
 ENCODER = EncoderSize(width=16, layers=1, heads=2, feedforward=16, hidden=8, positions=41)

@@ -11,11 +11,11 @@ import xarray as xr
 import xstefa
 from tests.training.conftest import HEAD
 from xstefa.errors import MissingTokenError, ModelError
-from xstefa.inference.windows import SegmentPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.training.ensemble import ensemble
 from xstefa.training.finetune import HeadRecipe
+from xstefa.windows import SegmentPolicy
 
 FAST = {"steps": 2, "batch_size": 4}
 

@@ -14,7 +14,6 @@ import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.binding import bind
 from xstefa.errors import ModelError, OptionError, TrainingError, XstefaError
-from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.model.variants import VARIANTS, physics_size, with_target_as_input
@@ -26,6 +25,7 @@ from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.loop import Schedule, make_schedule
 from xstefa.training.samples import Record, fit_scaler
 from xstefa.training.sampling import Feed, Windows
+from xstefa.windows import SegmentPolicy, WindowPolicy
 
 FAST = {"steps": 3, "batch_size": 4, "head": HEAD}
 

@@ -14,7 +14,6 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.evaluation.evaluate import score, training_roles
 from xstefa.inference.predict import predict
-from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.progress import progress
@@ -31,6 +30,7 @@ from xstefa.training.finetune import (
 )
 from xstefa.training.material import Material
 from xstefa.training.samples import Record, observations
+from xstefa.windows import Floats
 
 NEAR_DUPLICATE = 0.98
 """Correlation of both precipitation and target from which two sites count as nearly the same."""

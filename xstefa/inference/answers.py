@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from xstefa.inference.windows import Floats
+from xstefa.windows import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,9 @@ from xstefa.binding.plain import in_memory
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import XstefaWarning
 from xstefa.inference.engine import EngineKey
-from xstefa.inference.windows import YEAR, Floats
 from xstefa.model.ranges import Range
 from xstefa.schema import Variable
+from xstefa.windows import YEAR, Floats
 
 if TYPE_CHECKING:
     from xstefa.inference.lazy import Job

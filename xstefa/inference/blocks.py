@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from xstefa.inference.windows import WindowPolicy
+from xstefa.windows import WindowPolicy
 
 BLOCK_BYTES = 128 * 2**20
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from xstefa.errors import OptionError
 from xstefa.inference.answers import Answer, Members, mean
-from xstefa.inference.windows import Days, Floats, Known, bridge
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
 from xstefa.options import require_gpu
+from xstefa.windows import Days, Floats, Known, bridge
 
 if TYPE_CHECKING:
     from xstefa.model.network import StefaLand

@@ -32,7 +32,7 @@ from xstefa.inference.beyond import look_at_block
 from xstefa.inference.blocks import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.inference.engine import ROWS, EngineKey, get_engine
 from xstefa.inference.reading import Chunked, read_inside, storage_chunks
-from xstefa.inference.windows import Days, Floats, WindowPolicy
+from xstefa.windows import Days, Floats, WindowPolicy
 
 
 class ChunksWarning(XstefaWarning):

@@ -23,11 +23,11 @@ from xstefa.errors import CalendarError, ModelError, OptionError, XstefaWarning,
 from xstefa.inference.answers import Answer
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.lazy import is_lazy, plan_job
-from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
 from xstefa.schema import Needs, Schema
+from xstefa.windows import Floats, WindowPolicy
 
 Period = tuple[Any, Any] | list[Any] | str
 """First and last day, each as an index of days takes them; None is the end of the record."""

@@ -16,12 +16,12 @@ from xstefa.inference.answers import Members, mean
 from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Period, each_block, make_key, provenance, run, understand
-from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import load_schema
 from xstefa.typed import Share
+from xstefa.windows import Floats
 
 COVERAGE = {
     "long_name": "share of the model's daily forcings known in the windows behind each value",

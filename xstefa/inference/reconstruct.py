@@ -16,12 +16,12 @@ from xstefa.inference.answers import Answer
 from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.passes import Understood, each_block, make_key, provenance, run, understand
-from xstefa.inference.windows import Floats
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.scaler import Moments
 from xstefa.options import as_list
 from xstefa.schema import Kind, Variable
+from xstefa.windows import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, XstefaError
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import WATER, Architecture
 from xstefa.model.ranges import Ranges
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
 from xstefa.schema import Needs, Schema, Target
 from xstefa.typed import Name, Rule, build, plain
+from xstefa.windows import WindowPolicy
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,13 +14,13 @@ import numpy as np
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.published_finetuned import MARK, FinetunedLayout
 from xstefa.model.published_layout import Layout
 from xstefa.model.scaler import Moments, Scaler
 from xstefa.schema import UNKNOWN_UNITS, Alias, Schema, Variable, load_schema
 from xstefa.schema import Kind as TokenKind
+from xstefa.windows import WindowPolicy
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from xstefa.binding import plan
 from xstefa.binding.match import describe, match_target
 from xstefa.errors import TrainingError, XstefaWarning
-from xstefa.inference.windows import Floats
 from xstefa.schema import Schema
 from xstefa.splits.holdout import Holdout, held_out
+from xstefa.windows import Floats
 
 UNKNOWN, SEEN, HELD_OUT = 0, 1, 2
 ROLES = {"unknown": UNKNOWN, "seen_in_training": SEEN, "held_out": HELD_OUT}

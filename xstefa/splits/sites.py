@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Layout
 from xstefa.errors import LayoutError, MissingTokenError, TrainingError
-from xstefa.inference.windows import Days
+from xstefa.windows import Days
 
 Mask = NDArray[np.bool_]
 

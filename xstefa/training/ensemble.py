@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 
 from xstefa.errors import ModelError
-from xstefa.inference.windows import SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.schema import Needs
+from xstefa.windows import SegmentPolicy, WindowPolicy
 
 
 def ensemble(models: Sequence[Model], *, name: str) -> Model:

@@ -12,7 +12,6 @@ import numpy as np
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError, did_you_mean
-from xstefa.inference.windows import Floats, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model
@@ -30,6 +29,7 @@ from xstefa.training.runs import versions
 from xstefa.training.samples import Record, Split
 from xstefa.training.streaming import Stream
 from xstefa.typed import fits
+from xstefa.windows import Floats, WindowPolicy
 
 __all__ = [
     "HeadRecipe",

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from xstefa.errors import ModelError, TrainingError
-from xstefa.inference.windows import Floats, SegmentPolicy, WindowPolicy
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import Direct
@@ -30,6 +29,7 @@ from xstefa.training.runs import finished, seeded
 from xstefa.training.samples import Record, Split, known_tokens
 from xstefa.training.sampling import Windows, validation_windows
 from xstefa.training.streaming import Stream, StreamedWindows, seen
+from xstefa.windows import Floats, SegmentPolicy, WindowPolicy
 
 
 def train_head(

@@ -14,13 +14,13 @@ from dask.utils import parse_bytes
 
 from xstefa.binding import Binding, bind
 from xstefa.errors import OptionError, TrainingError
-from xstefa.inference.windows import Days
 from xstefa.schema import Needs, Schema
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
 from xstefa.splits.leakage import LeakageWarning, refuse_leaks
 from xstefa.splits.sites import Mask, Sites
 from xstefa.training.samples import Record, Split
 from xstefa.training.streaming import Stream, cut, is_too_large
+from xstefa.windows import Days
 
 Datasets: TypeAlias = xr.Dataset | Mapping[str, xr.Dataset]
 

@@ -7,7 +7,6 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 from xstefa.model.variants import EncoderUse
@@ -15,6 +14,7 @@ from xstefa.training.devices import Part
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.losses import masked_mse, weighted_mse
 from xstefa.training.sampling import Batch
+from xstefa.windows import WindowPolicy
 
 
 class Objective(nn.Module):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from xstefa.arguments import checked
-from xstefa.inference.windows import WindowPolicy
 from xstefa.model.architecture import Architecture, EncoderSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, ModelSpec
@@ -39,6 +38,7 @@ from xstefa.training.runs import finished, seeded, versions
 from xstefa.training.samples import Record, Split, fit_scaler, known_tokens
 from xstefa.training.sampling import Windows, validation_windows
 from xstefa.training.streaming import Stream, StreamedWindows, seen
+from xstefa.windows import WindowPolicy
 
 
 @checked

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from xstefa.binding import Binding
 from xstefa.binding.derive import hide_false_extremes
 from xstefa.errors import TrainingError
-from xstefa.inference.windows import Days, Floats, bridge
 from xstefa.model.scaler import Scaler
 from xstefa.schema import Schema
 from xstefa.splits.sites import Mask
+from xstefa.windows import Days, Floats, bridge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

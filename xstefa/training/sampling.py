@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstefa.errors import TrainingError
-from xstefa.inference.windows import Floats
 from xstefa.splits.sites import Mask
 from xstefa.training.devices import Part
 from xstefa.training.samples import Record, Split
+from xstefa.windows import Floats
 
 Picks = Sequence[NDArray[np.int64]]
 

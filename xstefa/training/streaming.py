@@ -16,12 +16,12 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding
-from xstefa.inference.windows import Days, Floats
 from xstefa.model.ranges import Range, join_ranges, ranges_of
 from xstefa.schema import Schema
 from xstefa.splits.sites import Mask, Sites
 from xstefa.training.samples import Record, attributes, joined
 from xstefa.training.sampling import Windows
+from xstefa.windows import Days, Floats
 
 RESIDENT = 4
 STEPS_PER_BLOCK = 50

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xstefa.inference.windows import YEAR, SegmentPolicy, WindowPolicy, bridge
+from xstefa.windows import YEAR, SegmentPolicy, WindowPolicy, bridge
 
 
 @st.composite
