@@ -107,7 +107,7 @@ def mark_held_out(ds: xr.Dataset, ids: xr.DataArray) -> xr.Dataset:
     flags = held_out(str(i) for i in ids.values)
     attrs = {
         "long_name": "site held out of the training of the weights that ship with xstefa",
-        "comment": "hash split, see xstefa.splits.holdout.held_out",
+        "comment": "hash split: HashedSites() holds out these sites",
     }
     return ds.assign(held_out=(ids.dims, flags, attrs))
 
