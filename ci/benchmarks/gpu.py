@@ -15,6 +15,7 @@ from collections.abc import Callable
 import click
 import numpy as np
 import torch
+from scale import table
 
 import xstefa
 
@@ -128,15 +129,6 @@ def training(device: str, steps: int) -> list[dict[str, str]]:
         spent = time.perf_counter() - started - before
         found.append({"head": head, "s / step": f"{spent / steps:.3f}", "else, s": f"{before:.1f}"})
     return found
-
-
-def table(title: str, rows: list[dict[str, str]]) -> None:
-    """Print rows in Markdown."""
-    print(f"\n### {title}\n")
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + " --- |" * len(rows[0]))
-    for row in rows:
-        print("| " + " | ".join(row.values()) + " |", flush=True)
 
 
 @click.command()
