@@ -5,7 +5,8 @@
 DATA as for `train_release.py`; OLD and NEW are names or files of models. Prints, as medians over
 CAMELS-US basins (1989-10 to 1999-09), the NSE by aridity, snow, size and season, and what an
 oracle would gain: one that knew the mean flow, its standard deviation, or by how many days the
-answer is late. The picture shows the difference between both at all sources, site by site.
+answer is late; and the medians of other sources, all years. The picture shows the difference
+between both at basins of the United States.
 """
 
 from __future__ import annotations
@@ -115,18 +116,24 @@ def main(data, old, new, picture):
         gains = (nse(oracle(a, observed), observed, dim="time") for a in answers.values())
         row(label, *(f"{float(score.median()):.3f}" for score in gains))
 
-    if picture is None:
-        return
-    change = [(total["new"] - total["old"]).rename("difference of NSE, new less old")]
+    print()
+    row("source", "sites", *models)
+    print("|---" * 4 + "|")
+    change = [total["new"] - total["old"]]
     for source in WORLD:
         _, found = both(data, source, models)
         before, after = (
             nse(found.sel(series=label), found.sel(series="observed"), dim="time")
             for label in models
         )
-        change.append((after - before).rename(change[0].name))
-    joined = xr.concat(change, dim="basin", coords="minimal", compat="override")
-    plot_map(joined, limits=(-0.3, 0.3), outline=US_OUTLINE).savefig(picture, dpi=120)
+        medians = (f"{float(scores.median()):.3f}" for scores in (before, after))
+        row(source, int((after - before).notnull().sum()), *medians)
+        if source == "mopex":
+            change.append(after - before)
+    if picture is not None:
+        joined = xr.concat(change, dim="basin", coords="minimal", compat="override")
+        joined.attrs["long_name"] = "difference of NSE, new less old"
+        plot_map(joined, limits=(-0.3, 0.3), outline=US_OUTLINE).savefig(picture, dpi=120)
 
 
 if __name__ == "__main__":
