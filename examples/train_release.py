@@ -173,12 +173,13 @@ TASKS = {
         judged=JUDGED_RIVERS,
         # Many different windows teach more than long ones.
         windows=replace(WINDOWS, length=730),
-        heads=(HeadSize(hidden=128, link="softplus", scale=2.0),) * 2,
-        schedule=replace(HEAD_SCHEDULE, steps=5000, batch_size=32, learning_rate=3e-3),
+        heads=(HeadSize(hidden=128, link="softplus", scale=2.0),),
+        schedule=replace(HEAD_SCHEDULE, steps=8000, batch_size=32, learning_rate=3e-3),
+        # What is hidden and changed costs skill where all is known: 0.05 of NSE at 40 and 50 %.
         recipe=HeadRecipe(
             token_dropout=0.03,
-            group_dropout=0.4,
-            perturbation=0.5,
+            group_dropout=0.15,
+            perturbation=0.1,
             needs=(("precipitation",), ("temperature_mean", "potential_evapotranspiration")),
             encoding="bf16",
         ),
