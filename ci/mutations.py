@@ -57,7 +57,7 @@ MUTATIONS = [
             ("repeats: int = 6", "repeats: int = 5"),
             ("probability: float = 0.5", "probability: float = 0.6"),
             ("(starts + lengths).clamp", "(starts + lengths - 1).clamp"),
-            ("half, shape = days // 2", "half, shape = days // 3"),
+            ("forcing.float() @ self.forcing > 0", "forcing.float() @ self.forcing > 1"),
         ],
     ),
     (

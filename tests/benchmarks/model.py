@@ -23,10 +23,9 @@ import torch
 from torch import Tensor, nn
 
 import xstefa
-from tests.benchmarks.plain import PlainStefaLand, plain_masks
+from tests.benchmarks.plain import PlainStefaLand
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import bfloat16_is_native
-from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 
 FORCINGS = [f"forcing{i}" for i in range(5)]
@@ -192,21 +191,7 @@ def main() -> None:
                     f"| {float(off.abs().max()):.1e} | {rms:.2%} |",
                     flush=True,
                 )
-    generator = torch.Generator().manual_seed(0)
-    ones = torch.eye(len(FORCINGS))
-    masking = GroupMasking(
-        forcing=ones,
-        static=torch.eye(len(STATICS)),
-        static_grouped=torch.zeros(len(STATICS), dtype=torch.bool),
-        scheme="released",
-    )
-    batch = max(options.batches)
-    times, error, seconds = ratio(
-        lambda: plain_masks(batch, DAYS, len(FORCINGS), generator),
-        lambda: masking.draw(batch=batch, days=DAYS, generator=generator),
-        rounds=options.rounds,
-    )
-    print(f"| masks | {batch} | | {times:.1f} ± {error:.1f} | {1e3 * seconds / batch:.3f} | | |\n")
+    print()
     print("| batch | plain MiB | fp32 MiB | bf16 MiB |")
     print("|---|---|---|---|")
     for batch in options.batches:

@@ -144,23 +144,3 @@ class PlainStefaLand(nn.Module):
         if self.recurrent:
             tokens = self.decoder_norm(self.decoder(tokens)[0])
         return self.time_series_projection(tokens[:, :-1]), self.static_projection(tokens[:, -1])
-
-
-def plain_masks(batch: int, days: int, variables: int, generator: torch.Generator) -> Tensor:
-    """Hide windows of 30 to 90 days until their lengths add up to half of the days; in loops.
-
-    What the last window has above half is uncovered again, as in the released code.
-    """
-    hidden = torch.zeros(batch, days, variables, dtype=torch.bool)
-    for row in range(batch):
-        for variable in range(variables):
-            left = days // 2
-            while left > 0:
-                longest = min(90, left + days - days // 2)
-                length = int(torch.randint(30, longest + 1, (1,), generator=generator))
-                start = int(torch.randint(0, days - length + 1, (1,), generator=generator))
-                hidden[row, start : start + length, variable] = True
-                left -= length
-                if left < 0:
-                    hidden[row, start + length + left : start + length, variable] = False
-    return hidden
