@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xstefa.model.adapters.residual import Residual
+from xstefa.model.adapters import Residual
 from xstefa.model.heads.recurrent import Head, State
 
 
