@@ -11,7 +11,7 @@ import torch
 
 import xstefa
 from xstefa.model.network import StefaLand
-from xstefa.model.published_layout import Layout
+from xstefa.model.published_layout import PublishedLayout
 from xstefa.training.losses import masked_mse, weighted_mse
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -250,9 +250,9 @@ def test_gradients(
     gradients = {name: p.grad for name, p in network.named_parameters()}
     shapes = {k: tuple(v.shape) for k, v in checkpoint["model_state_dict"].items()}
     norms = {}
-    for slot in Layout.recover(shapes, heads=4).slots():
-        gradient = gradients[slot.own]
-        norms[slot.published] = float((gradient if slot.row is None else gradient[slot.row]).norm())
+    for key, place in PublishedLayout.recover(shapes, heads=4).places().items():
+        gradient = gradients[place.own]
+        norms[key] = float((gradient if place.row is None else gradient[place.row]).norm())
     known = dict(zip(golden["grad/keys"], golden["grad/l2"], strict=True))
     assert set(norms) == set(known)
     for key, value in known.items():

@@ -15,7 +15,7 @@ import xstefa
 from tests.benchmarks.plain import PlainStefaLand
 from xstefa.binding.planning import TokenWarning
 from xstefa.errors import ModelError
-from xstefa.model.published_layout import Layout
+from xstefa.model.published_layout import PublishedLayout
 from xstefa.model.scaler import Moments, Scaler
 
 KEYS = Path(__file__).parents[1] / "golden" / "keys.txt"
@@ -171,8 +171,9 @@ def test_blames_the_tensor_that_is_wrong(key: str) -> None:
         weights = {name: value for name, value in SMALL_WEIGHTS.items() if name != key}
         if tensor is not None:
             weights[key] = tensor
+        shapes = {k: tuple(v.shape) for k, v in weights.items()}
         with pytest.raises(ModelError) as caught:
-            Layout.recover({k: tuple(v.shape) for k, v in weights.items()}, heads=4).state(weights)
+            PublishedLayout.recover(shapes, heads=4).state(weights)
         assert key in str(caught.value), case
 
 
@@ -263,6 +264,6 @@ def test_full_size_layout() -> None:
     for line in KEYS.read_text().splitlines():
         key, _, shape = line.partition(" ")
         shapes[key] = tuple(int(n) for n in re.findall(r"\d+", shape))
-    layout = Layout.recover(shapes, heads=4)
-    assert {slot.published: slot.shape for slot in layout.slots()} == shapes
+    layout = PublishedLayout.recover(shapes, heads=4)
+    assert {key: place.shape for key, place in layout.places().items()} == shapes
     assert (len(layout.forcings), len(layout.statics)) == (5, 48)

@@ -15,8 +15,7 @@ import numpy as np
 from xstefa.arguments import checked
 from xstefa.errors import ModelError
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
-from xstefa.model.published_finetuned import MARK, FinetunedLayout
-from xstefa.model.published_layout import Layout
+from xstefa.model.published_layout import PublishedLayout
 from xstefa.model.scaler import Moments, Scaler
 from xstefa.schema import UNKNOWN_UNITS, Alias, Schema, Variable, load_schema
 from xstefa.schema import Kind as TokenKind
@@ -93,12 +92,8 @@ def import_published(
     content = read_checkpoint(path)
     tensors = weights_of(content)
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    layout: Layout | FinetunedLayout
-    if MARK in shapes:
-        names = None if variables is None else (tuple(variables[0]), tuple(variables[1]))
-        layout = FinetunedLayout.recover(shapes, heads=heads, variables=names)
-    else:
-        layout = Layout.recover(shapes, heads=heads)
+    names = None if variables is None else (tuple(variables[0]), tuple(variables[1]))
+    layout = PublishedLayout.recover(shapes, heads=heads, variables=names)
     state = layout.state(tensors)
     known = schema or load_schema()
     given = dict(units or {})
