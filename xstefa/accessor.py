@@ -79,10 +79,10 @@ class StefaAccessor:
         if not isinstance(schema, Schema):
             schema = load_schema("stefaland" if schema is None else schema)
         understood = plan(self._dataset, schema, rename=rename)
-        if check or (check is None and values_at_hand(self._dataset, understood)):
+        if check or (check is None and values_at_hand(understood)):
             # The models that are bundled for a target each were trained on what this one has seen.
             ranges = foundation_model(None, causal=False).spec.ranges if chosen is None else None
-            return look(self._dataset, understood, ranges)
+            return look(understood, ranges)
         return understood.table
 
     @checked

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
-from xstefa.binding.planning import TokenWarning
+from xstefa.binding.binding import TokenWarning
 from xstefa.errors import (
     AmbiguousMatchError,
     BindingErrors,
@@ -712,7 +712,7 @@ def test_marks_of_missing_values_are_no_units(basins, schema, value, sites):
         marked[name][..., 0] = mark
         source = plan(marked, schema).sources["temperature_max" if name == "hot" else name]
         with pytest.raises(RangeError) as caught:
-            source.realise(marked, bind(marked, schema).layout)
+            source.realise(marked)
         assert "missing values must be NaN" in caught.value.fix
         exec(caught.value.fix, {"ds": marked})
         bind(marked, schema).check_ranges()

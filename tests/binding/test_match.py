@@ -236,7 +236,7 @@ def test_a_dataset_without_time_still_shows_its_statics(schema):
     ds = xr.Dataset({"elevation": ("site", [1.0], {"units": "m"})})
     understood = plan(ds, schema)
     assert understood.table.matched == ("elevation",)
-    assert understood.layout is None
+    assert understood.found is None
     assert understood.problems
 
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind
-from xstefa.binding.plausible import ValuesWarning
+from xstefa.binding.value_checks import ValuesWarning
 from xstefa.errors import MissingTokenError
 
 

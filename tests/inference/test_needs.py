@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 import xstefa
 from xstefa.binding import plan
-from xstefa.binding.plausible import ValuesWarning
+from xstefa.binding.value_checks import ValuesWarning
 from xstefa.errors import LayoutError, MissingTokenError, ModelError, XstefaWarning
 from xstefa.model import registry
 from xstefa.model.checkpoint import Model, ModelSpec, _digest

@@ -13,7 +13,7 @@ import xarray as xr
 
 import xstefa
 from tests.benchmarks.plain import PlainStefaLand
-from xstefa.binding.planning import TokenWarning
+from xstefa.binding.binding import TokenWarning
 from xstefa.errors import ModelError
 from xstefa.model.published_layout import PublishedLayout
 from xstefa.model.scaler import Moments, Scaler

@@ -15,8 +15,6 @@ import xarray as xr
 
 from xstefa.binding.layout import Layout
 from xstefa.binding.sources import Direct, TokenSource
-from xstefa.binding.units import conversion
-from xstefa.errors import UnitsError
 
 __all__ = ["Unlikely", "unlikely"]
 
@@ -33,6 +31,11 @@ _RADIATION = (60.0, 350.0)
 _TEMPERATURE = (-35.0, 33.0)
 _EVAPORATION = (0.015, 0.4)  # mm d-1 for each degree of the mean temperature above -17.8 degC
 
+_READ = {
+    "precipitation", "potential_evapotranspiration", "temperature_mean", "shortwave_down",
+    "p_mean", "pet_mean", "aridity",
+}  # fmt: skip
+
 _UNITS = {
     "mm d-1": ("m d-1", "inch d-1", "cm d-1", "mm h-1", "kg m-2 s-1", "0.1 mm d-1"),
     "W m-2": ("MJ m-2 d-1", "kJ m-2 d-1", "kWh m-2 d-1"),
@@ -46,32 +49,19 @@ class Unlikely:
 
     Parameters
     ----------
-    variable, token, units : str
-    found, expected : str
-        Of which quantity.
-    likely : tuple of str
-        Units in which it would fit.
+    token : str
+    text : str
+        The same for all parts of a record.
+    values : str
+        What was found and expected.
     """
 
-    variable: str
     token: str
-    units: str
-    found: str
-    expected: str
-    likely: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        """The same for all parts of a record."""
-        fix = f"ds[{self.variable!r}].attrs['units'] = "
-        return f"{self.variable!r} is unlikely to be {self.token} in {self.units}. " + (
-            f"The values look like {' or '.join(self.likely)}: {fix}{self.likely[0]!r}"
-            if self.likely
-            else "Check its units, and whether its values are of days"
-        )
+    text: str
+    values: str
 
     def __str__(self) -> str:
-        return f"{self.text}   # found {self.found}; expected {self.expected}"
+        return f"{self.text}   # {self.values}"
 
 
 def unlikely(
@@ -82,89 +72,65 @@ def unlikely(
     Reads up to 1000 days, evenly spread, of up to 64 sites along each dimension; finds nothing in
     less than a year.
     """
-    days = ds.sizes[layout.time]
-    if days < _YEAR:
+    time = layout.time
+    if ds.sizes[time] < _YEAR:
         return []
     part = ds.isel(layout.spread(ds, days=_DAYS))
-    return list(_compare(_Climate(part, sources, layout)))
+    means: dict[str, xr.DataArray] = {}
+    for token in _READ & sources.keys():
+        array = sources[token].realise(part).reset_coords(drop=True)
+        if time not in array.dims:
+            means[token] = array
+        elif int(array.notnull().sum()) >= _LEAST:
+            means[token] = array.mean(time)
+            if token == "precipitation":
+                means["heavy"] = (array**2).sum(time) / array.sum(time)
+    return [
+        Unlikely(token=token, text=_text(source, found, limits), values=values)
+        for token, what, found, limits, expected in _expectations(means)
+        if isinstance(source := sources[token], Direct) and not limits[0] <= found <= limits[1]
+        for values in [f"found {what} of {found:.3g} {source.wanted.units}; expected {expected}"]
+    ]
 
 
-class _Climate:
-    """Long-term means of the tokens at each site; the values behind them are made once."""
-
-    def __init__(
-        self, part: xr.Dataset, sources: Mapping[str, TokenSource], layout: Layout
-    ) -> None:
-        self.sources = sources
-        self._part = part
-        self._layout = layout
-        self._values: dict[str, xr.DataArray | None] = {}
-
-    def values(self, token: str) -> xr.DataArray | None:
-        """Values of a token, None if there are too few."""
-        if token not in self._values:
-            self._values[token] = self._read(token)
-        return self._values[token]
-
-    def _read(self, token: str) -> xr.DataArray | None:
-        if token not in self.sources:
-            return None
-        array = self.sources[token].realise(self._part, self._layout).reset_coords(drop=True)
-        series = self._layout.time in array.dims
-        return array if not series or int(array.notnull().sum()) >= _LEAST else None
-
-    def mean(self, token: str) -> xr.DataArray | None:
-        """Mean at each site."""
-        array = self.values(token)
-        time = self._layout.time
-        return array if array is None or time not in array.dims else array.mean(time)
-
-    def weighted(self, token: str) -> xr.DataArray | None:
-        """Mean weighted by itself."""
-        array = self.values(token)
-        time = self._layout.time
-        return None if array is None else (array**2).sum(time) / array.sum(time)
-
-
-def _compare(climate: _Climate) -> Iterator[Unlikely]:
-    rain, pet = climate.mean("precipitation"), climate.mean("potential_evapotranspiration")
-    p_mean, pet_mean, aridity = map(climate.mean, ("p_mean", "pet_mean", "aridity"))
+def _expectations(
+    means: Mapping[str, xr.DataArray],
+) -> Iterator[tuple[str, str, float, tuple[float, float], str]]:
+    """Yield token, what of it, how much it is, the limits, and what is expected in words."""
+    rain, pet, warm = (
+        means.get(token)
+        for token in ("precipitation", "potential_evapotranspiration", "temperature_mean")
+    )
+    p_mean, pet_mean, aridity = map(means.get, ("p_mean", "pet_mean", "aridity"))
+    if aridity is not None:
+        if p_mean is None and pet_mean is not None:
+            p_mean = pet_mean / aridity
+        elif pet_mean is None and p_mean is not None:
+            pet_mean = p_mean * aridity
     for token, mean, own, apart in (
         ("precipitation", rain, p_mean, _APART),
         ("potential_evapotranspiration", pet, pet_mean, _PET_APART),
     ):
-        expected = own
-        if own is None and aridity is not None:
-            if token == "precipitation":
-                expected = None if pet_mean is None else pet_mean / aridity
-            else:
-                expected = None if p_mean is None else p_mean * aridity
-        if mean is None or expected is None:
+        if mean is None or own is None:
             continue
-        ratio, usual = _middle(mean / expected), _middle(expected)
+        ratio, usual = _middle(mean / own), _middle(own)
         if ratio is not None and usual is not None:
-            what = f"about {usual:.3g} mm d-1, as the attributes of its sites say"
-            low, high = usual / apart, usual * apart
-            yield from _judge(climate, token, ratio * usual, low, high, "a mean of", what)
-
-    amount, typical = climate.weighted("precipitation"), _middle(rain)
+            expected = f"about {usual:.3g} mm d-1, as the attributes of its sites say"
+            yield token, "a mean", ratio * usual, (usual / apart, usual * apart), expected
+    amount, typical = _middle(means.get("heavy")), _middle(rain)
     if amount is not None and typical is not None:
         low, high = _DESERT_RAIN if typical < _DESERT else _RAIN
-        what = f"{low:g} to {high:g} mm, as anywhere"
-        name = "a typical day of rain of"
-        yield from _judge(climate, "precipitation", _middle(amount), low, high, name, what)
-    warm = climate.mean("temperature_mean")
-    if pet is not None and warm is not None:
-        above = (warm + 17.8).clip(min=8.0)
-        low, high = (float(_middle(above) or 1.0) * each for each in _EVAPORATION)
-        what = f"{low:.2g} to {high:.2g} mm d-1 at its temperature"
-        yield from _judge(
-            climate, "potential_evapotranspiration", _middle(pet), low, high, "a mean of", what
-        )
+        expected = f"{low:g} to {high:g} mm, as anywhere"
+        yield "precipitation", "a typical day of rain", amount, (low, high), expected
+    lost = _middle(pet)
+    if lost is not None and warm is not None:
+        above = _middle((warm + 17.8).clip(min=8.0)) or 1.0
+        low, high = (float(above * each) for each in _EVAPORATION)
+        expected = f"{low:.2g} to {high:.2g} mm d-1 at its temperature"
+        yield "potential_evapotranspiration", "a mean", lost, (low, high), expected
     for token, (low, high) in (("shortwave_down", _RADIATION), ("temperature_mean", _TEMPERATURE)):
-        what = f"{low:g} to {high:g}, as anywhere"
-        mean = climate.mean(token)
-        yield from _judge(climate, token, _middle(mean), low, high, "a mean of", what)
+        if (found := _middle(means.get(token))) is not None:
+            yield token, "a mean", found, (low, high), f"{low:g} to {high:g}, as anywhere"
 
 
 def _middle(array: xr.DataArray | None) -> float | None:
@@ -175,39 +141,17 @@ def _middle(array: xr.DataArray | None) -> float | None:
     return float(np.median(known)) if known.size else None
 
 
-def _judge(
-    climate: _Climate,
-    token: str,
-    found: float | None,
-    low: float,
-    high: float,
-    what: str,
-    expected: str,
-) -> Iterator[Unlikely]:
-    source = climate.sources.get(token)
-    if found is None or low <= found <= high or not isinstance(source, Direct):
-        return
-    used, wanted, name = source.conversion, source.wanted, source.match.variable.name
+def _text(source: Direct, found: float, limits: tuple[float, float]) -> str:
+    (low, high), name = limits, source.name
     centre, fitting = 0.5 * (low + high) if low < 0 else np.sqrt(low * high), []
-    for units in _UNITS.get(wanted.units, ()):
-        try:
-            other = conversion(
-                units,
-                wanted.units,
-                variable=name,
-                time_method=source.match.time_method,
-                interval=86400,
-            )
-        except UnitsError:
-            continue
-        raw = (found - used.offset) / used.scale
-        if low <= (then := other.scale * raw + other.offset) <= high:
+    for units in _UNITS.get(source.wanted.units, ()):
+        then = source.as_if(units, found)
+        if then is not None and low <= then <= high:
             fitting.append((abs(np.log(then / centre)) if low > 0 else 0.0, units))
-    yield Unlikely(
-        variable=name,
-        token=token,
-        units=used.found or used.used,
-        found=f"{what} {found:.3g} {wanted.units}",
-        expected=expected,
-        likely=tuple(units for _, units in sorted(fitting)[:2]),
+    likely = [units for _, units in sorted(fitting)[:2]]
+    label = source.conversion.found or source.conversion.used
+    return f"{name!r} is unlikely to be {source.wanted.name} in {label}. " + (
+        f"The values look like {' or '.join(likely)}: ds[{name!r}].attrs['units'] = {likely[0]!r}"
+        if likely
+        else "Check its units, and whether its values are of days"
     )

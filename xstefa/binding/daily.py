@@ -30,8 +30,7 @@ from xstefa.binding.days import (
 )
 from xstefa.binding.match import Match, check_methods, describe, match_target
 from xstefa.binding.plain import in_memory
-from xstefa.binding.planning import candidates
-from xstefa.binding.renaming import check_rename
+from xstefa.binding.planning import candidates, check_rename
 from xstefa.binding.units import check_sum, is_amount
 from xstefa.errors import CalendarError, MissingTokenError
 from xstefa.schema import Schema, Target, Variable
@@ -255,7 +254,7 @@ _OF_GRIB = {"instant": "point", "avg": "mean", "accum": "sum", "max": "maximum",
 
 def _rule(match: Match, wanted: Variable | Target, stated: str | None) -> _Rule:
     name = match.variable.name
-    units = match.variable.units or match.units
+    units = match.stated_units
     extremes = {n.cell_method for n in wanted.standard_names} & {"maximum", "minimum"}
     method: Method = "mean"
     if extremes:

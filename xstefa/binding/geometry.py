@@ -13,12 +13,11 @@ from pyproj.exceptions import CRSError
 from xarray.indexes import PandasMultiIndex
 
 __all__ = [
-    "crs_latitude",
     "find_coordinate",
-    "find_latitude",
     "grid_crs",
     "horizontal_dims",
     "is_geographic",
+    "latitude_of",
     "output_coordinates",
     "stacked_levels",
     "support",
@@ -114,11 +113,6 @@ def stacked_levels(obj: xr.Dataset | xr.DataArray, dim: Hashable) -> tuple[str, 
     return tuple(map(str, index.index.names)) if isinstance(index, PandasMultiIndex) else ()
 
 
-def find_latitude(ds: xr.Dataset, dims: tuple[str, ...]) -> str | None:
-    """Name of the latitude [degree] of the sites on `dims`, or None."""
-    return find_coordinate(ds, "latitude", dims)
-
-
 def find_coordinate(
     ds: xr.Dataset, kind: Literal["latitude", "longitude"], dims: tuple[str, ...]
 ) -> str | None:
@@ -177,12 +171,12 @@ def grid_crs(ds: xr.Dataset, array: xr.DataArray) -> CRS | None:
         return None
 
 
-def crs_latitude(ds: xr.Dataset, *, crs: CRS, y: str, x: str) -> xr.DataArray:
-    """Latitude [degrees north] of the cells of a map, float32 (y, x), from its CRS."""
-    transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+def latitude_of(ds: xr.Dataset, *, crs: str, y: str, x: str) -> xr.DataArray:
+    """Latitude [degrees north] of the cells of a map, float32 (y, x), from its CRS as WKT."""
+    system = CRS.from_wkt(crs)
+    transformer = Transformer.from_crs(system, "EPSG:4326", always_xy=True)
     across, up = np.meshgrid(
-        ds[x].values.astype(float) * _metres(ds[x], crs),
-        ds[y].values.astype(float) * _metres(ds[y], crs),
+        *(ds[dim].values.astype(float) * _metres(ds[dim], system) for dim in (x, y))
     )
     _, latitude = transformer.transform(across, up)
     # Outside of the projection's domain pyproj answers with infinity.

@@ -1,8 +1,7 @@
-"""How many values are known, and do they fit their units: a look at the data."""
+"""How many values are known, and do they fit their units and the training: a look at the data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,98 +9,78 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.binding import Binding
 from xstefa.binding.climate import unlikely
 from xstefa.binding.derive import without_range
-from xstefa.binding.layout import Layout
-from xstefa.binding.plain import in_memory, plain, values_of
-from xstefa.binding.planning import Plan
-from xstefa.binding.ranges import TOLERATED, misfit
-from xstefa.binding.sources import Direct, TokenSource, leaves
+from xstefa.binding.plain import in_memory, values_of
+from xstefa.binding.sources import Direct, TokenSource
 from xstefa.binding.table import TokenRow, TokenTable
+from xstefa.binding.value_checks import value_problems
 from xstefa.errors import RangeError
 from xstefa.model.ranges import Ranges
 
-__all__ = ["look", "value_problems", "values_at_hand"]
-
-_DAYS = 16
+__all__ = ["look", "values_at_hand"]
 
 
-def values_at_hand(ds: xr.Dataset, plan: Plan) -> bool:
+def values_at_hand(binding: Binding) -> bool:
     """Whether the values of all tokens are in memory, so that looking at some costs nothing."""
-    ds = plain(ds)
-    return all(
-        in_memory(ds[name].variable)
-        for source in plan.sources.values()
-        for name in source.variables
-    )
+    names = {name for source in binding.sources.values() for name in source.variables}
+    return all(in_memory(binding.dataset[name].variable) for name in names)
 
 
-def look(ds: xr.Dataset, plan: Plan, ranges: Ranges | None = None) -> TokenTable:
-    """Return the token table of `plan` with coverage, ranges and range problems. Reads data.
+def look(binding: Binding, ranges: Ranges | None = None) -> TokenTable:
+    """Return the token table with coverage, ranges and range problems. Reads data.
 
     Parameters
     ----------
-    ds : xarray.Dataset
-    plan : Plan
-        Of `ds`. Of a large dataset 16 days are looked at, spread over the record, and 64 places
-        along each dimension.
+    binding : Binding
+        Of a large dataset 16 days are looked at, spread over the record, and 64 places along each
+        dimension.
     ranges : mapping of str to Range, optional
         What a model was trained on, by token.
     """
-    layout = plan.layout
+    table, layout, ds = binding.table, binding.found, binding.dataset
     if layout is None:
-        return plan.table
-    ds = plain(ds)
-    picks = layout.spread(ds, days=_DAYS)
+        return table
+    picks = layout.spread(ds, days=16)
     part = ds.isel(picks)
-    problems = value_problems(part, plan.sources.values(), layout=layout)
+    problems = value_problems(part, binding.sources.values(), layout=layout)
     wrong = {problem.variable for problem in problems}
-    whole = ds if values_at_hand(ds, plan) else part
-    found = [] if problems else unlikely(whole, plan.sources, layout=layout)
-    doubts = {each.token: f"; {each.text}" for each in found}
+    whole = ds if values_at_hand(binding) else part
+    found = [] if problems else unlikely(whole, binding.sources, layout=layout)
     rows = []
-    for row in plan.table.rows:
-        if row.token in plan.sources:
-            source = plan.sources[row.token]
-            values = _values(part, source, layout)
-            known = np.isfinite(values)
-            low, high = (
-                (float(values[known].min()), float(values[known].max()))
-                if known.any()
-                else (None, None)
-            )
+    for row in table.rows:
+        if (source := binding.sources.get(row.token)) is not None:
+            values = _values(part, source)
+            known = values[np.isfinite(values)]
+            notes = [*_notes(part, source), *_beyond(row, values, ranges or {})]
+            notes += [each.text for each in found if each.token == row.token]
             row = replace(
                 row,
-                known=float(known.mean()),
-                low=low,
-                high=high,
+                known=float(np.isfinite(values).mean()),
+                low=float(known.min()) if known.size else None,
+                high=float(known.max()) if known.size else None,
                 wrong=bool(wrong & set(row.variables)),
-                rule=row.rule
-                + _note(part, source)
-                + _beyond(row, values, ranges or {})
-                + doubts.get(row.token, ""),
+                rule="; ".join([row.rule, *notes]),
             )
         rows.append(row)
-    days = picks[layout.time].size
-    places = [
-        f"{picks[dim].size} of {ds.sizes[dim]} {dim}" for dim in layout.site_dims if dim in picks
-    ]
+    shown = {layout.time: "days"} | {dim: dim for dim in layout.site_dims if dim in picks}
     return replace(
-        plan.table,
+        table,
         rows=tuple(rows),
-        problems=(*plan.table.problems, *map(str, problems)),
-        doubts=plan.table.doubts + _false_extremes(part, plan, layout),
-        looked_at=", ".join([f"{days} of {layout.days.size} days", *places]),
+        problems=(*table.problems, *map(str, problems)),
+        doubts=table.doubts + _false_extremes(part, binding),
+        looked_at=", ".join(f"{picks[d].size} of {ds.sizes[d]} {n}" for d, n in shown.items()),
     )
 
 
-def _false_extremes(part: xr.Dataset, plan: Plan, layout: Layout) -> tuple[str, ...]:
+def _false_extremes(part: xr.Dataset, binding: Binding) -> tuple[str, ...]:
     """Say that the extremes of temperature are none, where most of them are not."""
-    both = ("temperature_max", "temperature_min")
-    found = [plan.sources[token] for token in both if token in plan.sources]
+    both = [binding.sources.get(f"temperature_{end}") for end in ("max", "min")]
+    found = [source for source in both if source is not None]
     if len(found) < 2:
         return ()
-    share = without_range(*(_values(part, source, layout) for source in found)).mean()
+    share = without_range(*(_values(part, source) for source in found)).mean()
     if share < 0.5:
         return ()
     first, second = (source.variables[0] for source in found)
@@ -112,83 +91,34 @@ def _false_extremes(part: xr.Dataset, plan: Plan, layout: Layout) -> tuple[str, 
     )
 
 
-def value_problems(
-    ds: xr.Dataset,
-    sources: Iterable[TokenSource],
-    *,
-    layout: Layout,
-    tolerated: float = TOLERATED,
-    days: int = _DAYS,
-    every: bool = False,
-) -> list[RangeError]:
-    """Return a problem for each variable whose values cannot be in its units. Reads a few days.
-
-    Parameters
-    ----------
-    tolerated : float
-        Share of a variable's values that may lie outside what is physically possible, as long as
-        no single one is far off.
-    days : int
-        How many days are looked at, evenly spread.
-    every : bool
-        Whether to look at all values for those that are far off.
-    """
-    part = ds.isel(layout.spread(ds, days=days))
-    ends = {leaf.variables: leaf for source in sources for leaf in leaves(source)}
-    problems = (
-        _problem(ds if every else part, part, leaf, layout, tolerated) for leaf in ends.values()
-    )
-    return [problem for problem in problems if problem is not None]
-
-
-def _values(part: xr.Dataset, source: TokenSource, layout: Layout) -> NDArray[Any]:
+def _values(part: xr.Dataset, source: TokenSource) -> NDArray[Any]:
     """Return the values of a token; of a variable that cannot be as they are, else NaN."""
     name = ", ".join(source.variables)
     try:
-        return values_of(source.realise(part, layout), name)
+        return values_of(source.realise(part), name)
     except RangeError:
-        return (
-            values_of(source.read(part), name) if isinstance(source, Direct) else np.array(np.nan)
-        )
+        if isinstance(source, Direct):
+            return values_of(source.read(part), name)
+        return np.array(np.nan)
 
 
-def _note(part: xr.Dataset, source: TokenSource) -> str:
+def _notes(part: xr.Dataset, source: TokenSource) -> list[str]:
     """Say what becomes of values of a variable that are a little outside its range, or missing."""
     if not isinstance(source, Direct):
-        return ""
-    values = values_of(source.read(part), source.match.variable.name)
+        return []
+    values = values_of(source.read(part), source.name)
     low, high = source.wanted.valid_range
-    note = ""
+    notes = []
     if ((values < low) | (values > high)).any():
-        note = f"; what is a little outside of {low:g} to {high:g} counts as the edge"
+        notes.append(f"what is a little outside of {low:g} to {high:g} counts as the edge")
     if source.otherwise is not None and np.isnan(values).any():
-        note += f"; where missing {source.otherwise.rule}"
-    return note
+        notes.append(f"where missing {source.otherwise.rule}")
+    return notes
 
 
-def _beyond(row: TokenRow, values: NDArray[Any], ranges: Ranges) -> str:
+def _beyond(row: TokenRow, values: NDArray[Any], ranges: Ranges) -> list[str]:
     """Say of an attribute how many values lie outside all that a model was trained on."""
-    if row.kind != "static" or row.token not in ranges:
-        return ""
-    known = ranges[row.token]
-    count = int(known.excludes(values).sum())
-    limits = f"{known.low:.4g} to {known.high:.4g}"
-    return f"; {count} of {values.size} outside training ({limits})" if count else ""
-
-
-def _problem(
-    ds: xr.Dataset, part: xr.Dataset, leaf: Direct, layout: Layout, tolerated: float
-) -> RangeError | None:
-    name = leaf.match.variable.name
-    try:
-        values_of(leaf.realise(ds, layout), name)
-        return misfit(
-            values_of(leaf.read(part), name),
-            leaf.wanted,
-            name=name,
-            used=leaf.conversion,
-            method=leaf.match.time_method,
-            tolerated=tolerated,
-        )
-    except RangeError as problem:
-        return problem
+    known = ranges.get(row.token)
+    if row.kind != "static" or known is None or not (count := int(known.excludes(values).sum())):
+        return []
+    return [f"{count} of {values.size} outside training ({known.low:.4g} to {known.high:.4g})"]

@@ -128,6 +128,11 @@ class Match:
     method: str | None = None
 
     @property
+    def stated_units(self) -> str | None:
+        """Units: the variable's own, else those that its source documents."""
+        return self.units if self.variable.units is None else self.variable.units
+
+    @property
     def time_method(self) -> str | None:
         """Time cell method: the variable's own, else the one that its source documents."""
         return self.variable.method or self.method

@@ -1,136 +1,56 @@
-"""Planning: which variable is which token, worked out from metadata alone."""
+"""Matching: which variable is which token, worked out from metadata alone."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
 
-from xstefa.binding.days import find_time
+from xstefa.binding.binding import Binding
+from xstefa.binding.days import day_of_year, find_time
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
-from xstefa.binding.geometry import axis_of, find_latitude, grid_crs, horizontal_dims
+from xstefa.binding.geometry import axis_of, find_coordinate, grid_crs, horizontal_dims, latitude_of
 from xstefa.binding.layout import Layout, make_layout, merged_maps
 from xstefa.binding.match import (
     Facts,
     Match,
     Rank,
     best,
-    check_methods,
     describe,
     explain_unused,
     is_named,
     match_variable,
+    misfit,
     near_miss,
 )
 from xstefa.binding.plain import in_memory, plain, values_of
-from xstefa.binding.renaming import check_rename, misfits
-from xstefa.binding.sources import (
-    DayOfYear,
-    Derived,
-    Direct,
-    Latitude,
-    MapLatitude,
-    Source,
-    TokenSource,
-)
-from xstefa.binding.storage import Storage
+from xstefa.binding.sources import Coordinate, Derived, Direct, Source, TokenSource
 from xstefa.binding.table import TokenRow, TokenTable
-from xstefa.binding.units import Conversion, check_sum, conversion, is_amount
 from xstefa.errors import (
     AmbiguousMatchError,
     LayoutError,
     MissingTokenError,
-    RangeError,
-    UnitsError,
+    OptionError,
+    SchemaError,
     XstefaError,
-    XstefaWarning,
-    raise_problems,
 )
-from xstefa.schema import Needs, Schema, Target, Variable
+from xstefa.schema import Needs, Schema, Variable
 
-__all__ = ["Plan", "candidates", "conversion_for", "plan"]
-
-
-class TokenWarning(XstefaWarning):
-    """Variables that could be optional tokens are in doubt, and count as not known.
-
-    Parameters
-    ----------
-    doubts : sequence of XstefaError
-        Kept as `.doubts`.
-    """
-
-    def __init__(self, doubts: Sequence[XstefaError]) -> None:
-        self.doubts = tuple(doubts)
-        super().__init__(*map(str, doubts))
-
-    def __str__(self) -> str:
-        lines = "".join(f"\n  {doubt}" for doubt in self.doubts)
-        return f"taken as not known, unless strict=True refuses it:{lines}"
+__all__ = ["bind", "candidates", "check_rename", "plan"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """What was understood of a dataset; no data has been read.
-
-    Parameters
-    ----------
-    schema : Schema
-    needs : tuple of tuple of str
-    table : TokenTable
-    layout : Layout or None
-        None if the dataset has no usable time axis or no forcing.
-    problems : tuple of XstefaError
-        What would stop `bind`; empty if all is well.
-    doubts : tuple of XstefaError
-        What keeps tokens from being used that are not needed: they count as not known.
-    sources : mapping of str to Direct or Derived
-        The recipe of each token that the dataset has.
-    """
-
-    schema: Schema
-    needs: Needs
-    table: TokenTable
-    layout: Layout | None
-    problems: tuple[XstefaError, ...]
-    doubts: tuple[XstefaError, ...]
-    sources: Mapping[str, TokenSource]
-
-    def settle(self, *, strict: bool = False) -> Layout:
-        """Raise what stops a prediction, warn of what it goes on without; return the layout.
-
-        Parameters
-        ----------
-        strict : bool
-            Raise both.
-
-        Raises
-        ------
-        XstefaError
-            The problem of the dataset, or `BindingErrors` with all of them.
-        """
-        raise_problems((*self.problems, *self.doubts) if strict else self.problems)
-        if self.doubts:
-            warnings.warn(TokenWarning(self.doubts), stacklevel=4)
-        if self.layout is None:
-            raise LayoutError(
-                "no forcing to read the layout from",
-                expected="at least one daily series that is a token of the schema",
-            )
-        return self.layout
-
-
-def plan(
+def bind(
     ds: xr.Dataset,
     schema: Schema,
     *,
     rename: Mapping[str, str] | None = None,
     needs: Needs | None = None,
-) -> Plan:
-    """Work out which variables are which tokens, from metadata alone.
+    strict: bool = False,
+) -> Binding:
+    """Match a dataset to a schema, and refuse what cannot work. Reads no data.
 
     Parameters
     ----------
@@ -141,10 +61,34 @@ def plan(
     needs : tuple of tuple of str, optional
         Groups of forcings, of each of which the dataset has to have one; by default each that the
         schema requires.
+    strict : bool
+        Refuse optional tokens that are in doubt, which else count as not known.
 
     Returns
     -------
-    Plan
+    Binding
+
+    Raises
+    ------
+    XstefaError
+        The problem of the dataset (`MissingTokenError`, `UnitsError`, `AmbiguousMatchError`,
+        `LayoutError`, `CalendarError`, ...), or `BindingErrors` with all of them.
+    """
+    return plan(ds, schema, rename=rename, needs=needs).require(strict=strict)
+
+
+def plan(
+    ds: xr.Dataset,
+    schema: Schema,
+    *,
+    rename: Mapping[str, str] | None = None,
+    needs: Needs | None = None,
+) -> Binding:
+    """Match a dataset to a schema as `bind` does, and collect what is wrong with it.
+
+    Returns
+    -------
+    Binding
         With `problems` instead of exceptions for anything wrong with the dataset.
 
     Raises
@@ -181,7 +125,7 @@ def plan(
         except LayoutError as error:
             problems.append(error)
     dims = None if anchor is None else anchor.dims
-    problems += misfits(facts, schema, renamed, dims)
+    problems += _misfits(facts, schema, renamed, dims)
     maps = merged_maps(
         ds,
         dims or (),
@@ -198,7 +142,7 @@ def plan(
         facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
         names=facts.keys(),
         renamed=renamed,
-        latitude=None if anchor is None else _latitude(ds, anchor),
+        coordinates=_coordinates(ds, anchor, time),
     )
     sources = {
         variable.name: source
@@ -238,14 +182,15 @@ def plan(
         problems=tuple(map(str, problems)),
         doubts=tuple(map(str, doubts)),
     )
-    return Plan(
+    return Binding(
+        dataset=ds,
         schema=schema,
         needs=needs,
         table=table,
-        layout=layout,
         problems=tuple(problems),
         doubts=doubts,
         sources=sources,
+        found=layout,
     )
 
 
@@ -274,16 +219,26 @@ def _quantities_along(ds: xr.Dataset, schema: Schema) -> LayoutError | None:
     return None
 
 
-def _latitude(ds: xr.Dataset, anchor: Facts) -> Latitude | MapLatitude | None:
-    """Recipe of the latitude of the sites: the dataset's own, else that of its map projection."""
-    name = find_latitude(ds, anchor.dims)
-    if name is not None:
-        return Latitude(name=name)
-    axes = horizontal_dims(ds, anchor.dims)
-    crs = grid_crs(ds, ds[anchor.name])
-    if axes is None or crs is None:
-        return None
-    return MapLatitude(crs=crs.to_wkt(), y=axes[0], x=axes[1])
+def _coordinates(ds: xr.Dataset, anchor: Facts | None, time: str | None) -> dict[str, Coordinate]:
+    """Recipes of what formulas take from coordinates.
+
+    Latitude is the dataset's own, else that of its map projection, whose coordinate reference
+    system is text (WKT), which hashes and travels without surprises.
+    """
+    if anchor is None or time is None:
+        return {}
+    found = {DAY_OF_YEAR: Coordinate(realise=partial(day_of_year, time=time))}
+    if (name := find_coordinate(ds, "latitude", anchor.dims)) is not None:
+        read = partial(_float32, name=name)
+        found[LATITUDE] = Coordinate(realise=read, inputs=(name,))
+    elif (axes := horizontal_dims(ds, anchor.dims)) and (crs := grid_crs(ds, ds[anchor.name])):
+        read = partial(latitude_of, crs=crs.to_wkt(), y=axes[0], x=axes[1])
+        found[LATITUDE] = Coordinate(realise=read, inputs=axes)
+    return found
+
+
+def _float32(ds: xr.Dataset, name: str) -> xr.DataArray:
+    return ds[name].astype(np.float32)
 
 
 def candidates(
@@ -340,7 +295,7 @@ class _Resolver:
         facts: list[Facts],
         names: Collection[str],
         renamed: Mapping[str, str],
-        latitude: Latitude | MapLatitude | None,
+        coordinates: Mapping[str, Coordinate],
     ) -> None:
         self._ds = ds
         self._time = time
@@ -349,7 +304,7 @@ class _Resolver:
         self._facts = facts
         self._names = names
         self._renamed = renamed
-        self._latitude = latitude
+        self._coordinates = coordinates
         self.errors: list[XstefaError] = []
         self._done: dict[str, TokenSource | None] = {}
         self.notes: dict[str, str] = {}
@@ -371,11 +326,11 @@ class _Resolver:
         match = best(variable.name, matches) or self._repeated(variable)
         if match is None:
             return None
-        used = conversion_for(match, variable, needed=variable.name in self._needed)
+        found = Direct.of(match, variable, needed=variable.name in self._needed)
         # From tokens, which are read anyway: a gap is no reason to read further variables.
         tokens = {*self._schema.forcing_names, *self._schema.static_names, LATITUDE, DAY_OF_YEAR}
         otherwise = self._derived(variable, of=tokens) if variable.name in tokens else None
-        return Direct(wanted=variable, match=match, conversion=used, otherwise=otherwise)
+        return replace(found, otherwise=otherwise)
 
     def _repeated(self, variable: Variable) -> Match | None:
         """Match an attribute that has a time axis, as `xarray.open_mfdataset` gives it one.
@@ -429,76 +384,9 @@ class _Resolver:
         return None
 
     def _part(self, name: str) -> Source | None:
-        if name == DAY_OF_YEAR:
-            return DayOfYear()
-        if name == LATITUDE:
-            return self._latitude
-        return self.token(self._schema[name]) if name in self._schema else None
-
-
-def conversion_for(match: Match, wanted: Variable | Target, *, needed: bool = False) -> Conversion:
-    """Find the conversion of a matched variable to the units of what it was matched with.
-
-    Parameters
-    ----------
-    match : Match
-    wanted : Variable or Target
-    needed : bool
-        Whether it is a token that a model needs, of which no zero may be lost.
-
-    Raises
-    ------
-    UnitsError
-        If units are missing, ambiguous or impossible.
-    RangeError
-        If zeros were lost.
-    """
-    name = match.variable.name
-    match.variable.storage.check()
-    if needed and wanted.valid_range[0] == 0:
-        _check_zero(match.variable.storage)
-    units = match.variable.units if match.variable.units is not None else match.units
-    if units is not None:
-        found = conversion(
-            units,
-            wanted.units,
-            variable=name,
-            time_method=match.time_method,
-            interval=86400 if match.variable.has_time else None,
-        )
-        check_methods(match.variable)
-        water = wanted.units == "mm d-1" and not is_amount(units, wanted.units)
-        if match.variable.added_up and water:
-            check_sum(units, variable=name, interval=86400, by_history=True)
-        return found
-    if wanted.units == "1" and wanted.valid_range != (0.0, 1.0):
-        return Conversion(found="", used="1", note="no units: a pure number (CF 3.1)")
-    # A fraction without units may be a percentage, so not even CF's default decides.
-    readings = {
-        "1": "a fraction (1) or a percentage (%)",
-        "%": "a percentage (%) or a fraction (1)",
-    }
-    raise UnitsError(
-        "the variable has no units, and xstefa does not guess",
-        variable=name,
-        found=f"no units on what matches {wanted.name!r}",
-        expected=readings.get(wanted.units, f"units convertible to {wanted.units!r}"),
-        fix=f"ds[{name!r}].attrs['units'] = {wanted.units!r}   # or what they really are",
-    )
-
-
-def _check_zero(storage: Storage) -> None:
-    """Refuse a fill value that is a value, as of dry days."""
-    if storage.zero_kept is None:
-        return
-    raise RangeError(
-        "its fill value is 0, so that days of 0 are read as missing",
-        variable=storage.variable,
-        found="a fill value of 0 (Zarr's default, where a writer chose none)",
-        expected="a number that marks what is missing and nothing else",
-        fix=f"{storage.zero_kept}   # if no day is missing; if some are, where the data come from "
-        "must say which",
-    )
+        if name in self._schema:
+            return self.token(self._schema[name])
+        return self._coordinates.get(name)
 
 
 def _row(
@@ -622,3 +510,79 @@ def _missing(
         fix=f"rename={{'<your variable>': {names[0]!r}}}"
         + "".join(f", or {{...: {name!r}}}" for name in names[1:]),
     )
+
+
+def check_rename(
+    ds: xr.Dataset, schema: Schema, rename: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return `rename` as a dictionary; raise if it names what does not exist.
+
+    Raises
+    ------
+    OptionError, MissingTokenError, SchemaError
+    """
+    if not isinstance(rename, Mapping | None):
+        raise OptionError(
+            "rename is a mapping from variables of the dataset to tokens",
+            variable="rename",
+            found=repr(rename),
+            expected="a dictionary",
+            fix="rename={'<your variable>': 'precipitation'}",
+        )
+    tokens = ", ".join(v.name for v in (*schema.tokens, *schema.ingredients))
+    owners: dict[str, str] = {}
+    for name, token in (rename or {}).items():
+        if name not in ds.variables:
+            backwards = name in schema and isinstance(token, str) and token in ds.variables
+            raise MissingTokenError(
+                "rename names a variable that the dataset does not have",
+                variable=str(name),
+                found=f"{token!r}, which it has, as the token" if backwards else f"{name!r}",
+                expected=f"one of {', '.join(map(str, ds.data_vars))}",
+                fix=f"rename={{{token!r}: {name!r}}}"
+                if backwards
+                else "rename={variable of the dataset: token}",
+            )
+        if not isinstance(token, str) or token not in schema:
+            raise SchemaError(
+                "rename names a token that the schema does not have",
+                variable=str(token),
+                found=f"rename={{{name!r}: {token!r}}}",
+                expected=f"one of {tokens}",
+                fix="rename={variable of the dataset: token}",
+            )
+        if token in owners:
+            raise SchemaError(
+                "rename gives two variables to one token",
+                variable=token,
+                found=f"{owners[token]!r} and {name!r}",
+                expected="one variable",
+                fix=f"rename={{{name!r}: {token!r}}}",
+            )
+        owners[token] = name
+    return dict(rename or {})
+
+
+def _misfits(
+    facts: Mapping[str, Facts],
+    schema: Schema,
+    renamed: Mapping[str, str],
+    dims: tuple[str, ...] | None,
+) -> list[XstefaError]:
+    """Return a problem for each renamed variable that cannot be what it is renamed to."""
+    problems: list[XstefaError] = []
+    for name, token in renamed.items():
+        fact = facts.get(name)
+        reason = None if fact is None else misfit(fact, schema[token], dims)
+        if fact is None or reason is not None:
+            problems.append(
+                LayoutError(
+                    f"rename makes it {token}, which it cannot be",
+                    variable=name,
+                    found=reason or "a coordinate or a grid mapping",
+                    expected=f"numbers on ({', '.join(dims or ())}), "
+                    f"{'with' if schema[token].kind == 'forcing' else 'without'} time",
+                    fix=f"name another variable, or leave {name!r} out of rename=",
+                )
+            )
+    return problems

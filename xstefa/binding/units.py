@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pint
@@ -32,42 +34,20 @@ _SECONDS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
 # Spellings in real files that neither UDUNITS nor pint reads, or that pint reads as something else
 # ("mb" would be a millibarn). Compared after lower-casing, so only unambiguous ones.
 _SPELLINGS = {
-    "": "1",
-    "-": "1",
-    "~": "1",
-    "(0 - 1)": "1",
-    "0-1": "1",
-    "none": "1",
-    "unitless": "1",
-    "dimensionless": "1",
-    "fraction": "1",
-    "index": "1",
-    "mb": "mbar",
-    "deg c": "degC",
-    "degrees c": "degC",
-    "degree c": "degC",
-    "degrees celsius": "degC",
-    "degree celsius": "degC",
-    "deg k": "K",
-    "degrees k": "K",
-    "degrees f": "degF",
-    "degrees fahrenheit": "degF",
-    "m of water equivalent": "m",
-    "m of water": "m",
-    "percentage": "percent",
-    "pct": "percent",
-    "hpa": "hPa",
-    "kpa": "kPa",
-    "vol %": "percent",
-    "% vol": "percent",
-    "cfs": "ft3 s-1",
-    "cumecs": "m3 s-1",
-    "masl": "m",
-    "m asl": "m",
-    "m a.s.l.": "m",
-    "m.a.s.l.": "m",
-    "(0-1)": "1",
+    r"|-|~|\(?0 ?- ?1\)?|none|unitless|dimensionless|fraction|index": "1",
+    r"%|percent(age)?|pct|vol %|% vol": "percent",
+    r"deg(ree)?s?[ _]?c(elsius)?": "degC",
+    r"deg(ree)?s?[ _]?k(elvin)?": "K",
+    r"deg(ree)?s?[ _]?f(ahrenheit)?": "degF",
+    r"m of water( equivalent)?|m ?a\.?s\.?l\.?": "m",
+    r"mb": "mbar",
+    r"hpa": "hPa",
+    r"kpa": "kPa",
+    r"cfs": "ft3 s-1",
+    r"cumecs": "m3 s-1",
 }
+
+_WATER = "0.001 m**3 / kg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +82,10 @@ class Conversion:
             result = result + np.float32(self.offset)
         return result
 
+    def undone(self, values: Any) -> Any:
+        """Return numbers in the used units as they were found."""
+        return (values - self.offset) / self.scale
+
 
 @cache
 def _registry() -> pint.UnitRegistry[float]:
@@ -119,12 +103,7 @@ def _registry() -> pint.UnitRegistry[float]:
     )
     registry.define("percent = 0.01 = %")
     registry.define("year = 365.25 * day = yr")
-    registry.define(
-        "@alias degC = C = deg_C = degree_C = degrees_C = degreesC = degrees_Celsius"
-        " = degrees_celsius"
-    )
-    registry.define("@alias degK = deg_K = degrees_K = degreesK")
-    registry.define("@alias degF = deg_F = degrees_F")
+    registry.define("@alias degC = C")
     registry.define("@alias day = d = dy")
     registry.define("@alias hour = h = hr")
     registry.define("person = [] = people = persons = inhabitants")
@@ -135,21 +114,24 @@ def _registry() -> pint.UnitRegistry[float]:
 @cache
 def _parse(text: str) -> tuple[float, pint.Unit]:
     """Return (factor, unit) of a units string, e.g. ``"0.1 degC"`` → (0.1, degC)."""
-    cleaned = text.strip().replace("\N{MINUS SIGN}", "-")
-    cleaned = _SPELLINGS.get(cleaned.lower(), cleaned)
+    cleaned = _spelled(text.strip().replace("\N{MINUS SIGN}", "-"))
     factor = 1.0
     if interval := _PER_HOURS.search(cleaned):
         # "mm/3h" is a rate, which pint would read as "mm / 3 * h".
         factor, cleaned = 1.0 / float(interval[1]), f"{cleaned[: interval.start()]}/hour"
     if scaled := _SCALED.match(cleaned):
-        factor *= float(scaled[1])
-        cleaned = _SPELLINGS.get(scaled[2].lower(), scaled[2])
+        factor, cleaned = factor * float(scaled[1]), _spelled(scaled[2])
     if _NUMBER.match(cleaned):
         return factor * float(cleaned), _registry().dimensionless
     try:
         return factor, _registry().parse_units(cleaned)
     except Exception as error:  # pint raises several unrelated types on text it cannot read
         raise UnitsError("cannot read these units", found=repr(text)) from error
+
+
+def _spelled(text: str) -> str:
+    lower = text.lower()
+    return next((unit for words, unit in _SPELLINGS.items() if re.fullmatch(words, lower)), text)
 
 
 def is_units(text: str) -> bool:
@@ -165,26 +147,38 @@ def _is_angle(unit: pint.Unit) -> bool:
     return "radian" in dict(_registry().get_root_units(unit)[1]._units)
 
 
-def _affine(found: str, used: str, *, multiply: str | None = None) -> tuple[float, float] | None:
-    """Scale and offset from `found` (times the quantity `multiply`) to `used`, or None."""
+def _affine(found: str, used: str, times: str) -> tuple[float, float] | None:
+    """Scale and offset from `found`, times a quantity if one is given, to `used`, or None."""
     registry = _registry()
     factor, unit = _parse(found)
     target_factor, target = _parse(used)
-    by = registry.Quantity(multiply) if multiply is not None else registry.Quantity(1.0)
     if _is_angle(unit) != _is_angle(target):
         return None
+    ends = [registry.Quantity(value, unit) for value in (0.0, 1.0)]
     try:
-        if multiply is None:
-            zero = registry.Quantity(0.0, unit).to(target).magnitude
-            one = registry.Quantity(1.0, unit).to(target).magnitude
-        else:
-            zero = 0.0
-            one = (registry.Quantity(1.0, unit) * by).to(target).magnitude
+        if times:
+            ends = [end * registry.Quantity(times) for end in ends]
+        zero, one = (end.to(target).magnitude for end in ends)
     except (pint.DimensionalityError, pint.OffsetUnitCalculusError):
         return None
     # Rounded to 12 digits: pint's chains leave 0.9999999999999999 where 1 is meant.
     scale = float(f"{factor * (one - zero) / target_factor:.12g}")
     return scale, float(f"{zero / target_factor:.12g}")
+
+
+@cache
+def _best(found: str, used: str) -> tuple[Conversion, bool] | None:
+    """Return the map that relies on least, and whether on values being sums of a day; or None."""
+    # Depths of water are in millimetres throughout the schema; speeds and heights never are.
+    wet = (False, True) if used.startswith("mm") else (False,)
+    rate = str(_parse(used)[1].dimensionality.get("[time]", "")).startswith("-")
+    for daily, water in product((False, True) if rate else (False,), wet):
+        times = " * ".join(["1 / day"] * daily + [_WATER] * water)
+        if (affine := _affine(found, used, times)) is not None:
+            note = ", ".join(["daily sum"] * daily + ["water at 1000 kg m-3"] * water) or None
+            scale, offset = affine
+            return Conversion(found=found, used=used, scale=scale, offset=offset, note=note), daily
+    return None
 
 
 def conversion(
@@ -229,8 +223,7 @@ def conversion(
             f"leave the variable out with ds.drop_vars({variable!r})",
         )
     try:
-        direct = _affine(found, used)
-        water = _affine(found, used, multiply="0.001 m**3 / kg") if _is_water(used) else None
+        best = _best(found, used)
     except UnitsError as error:
         raise UnitsError(
             error.message,
@@ -239,17 +232,12 @@ def conversion(
             expected=f"units convertible to {used!r}",
             fix=f"ds[{variable!r}].attrs['units'] = {used!r}   # or what they really are",
         ) from error
-    if time_method == "sum" and interval is not None and (direct or water) is not None:
-        check_sum(found, variable=variable, interval=interval)
-    if direct is not None:
-        return Conversion(found=found, used=used, scale=direct[0], offset=direct[1])
-    if water is not None:
-        return Conversion(found=found, used=used, scale=water[0], note="water at 1000 kg m-3")
-
-    amount = _daily_amount(found, used)
-    if amount is not None and time_method == "sum":
-        return Conversion(found=found, used=used, scale=amount[0], note=amount[1])
-    if amount is not None:
+    if best is not None:
+        known, daily = best
+        if time_method == "sum" and interval is not None and not daily:
+            check_sum(found, variable=variable, interval=interval)
+        if time_method == "sum" or not daily:
+            return known
         raise UnitsError(
             "an amount without the interval over which it was collected",
             variable=variable,
@@ -298,37 +286,20 @@ def check_sum(found: str, *, variable: str, interval: int, by_history: bool = Fa
     )
 
 
-def _daily_amount(found: str, used: str) -> tuple[float, str] | None:
-    """Scale from an amount a day to the rate `used`, and what it relies on, or None."""
-    if not _is_rate(used):
-        return None
-    amount = _affine(found, used, multiply="1 / day")
-    if amount is not None:
-        return amount[0], "daily sum"
-    mass = _affine(found, used, multiply="0.001 m**3 / kg / day") if _is_water(used) else None
-    return None if mass is None else (mass[0], "daily sum, water at 1000 kg m-3")
-
-
 def is_amount(found: str, used: str) -> bool:
     """Whether `found` is an amount (mm, J m-2) where `used` is a rate (mm d-1, W m-2)."""
-    try:
-        return _daily_amount(found, used) is not None
-    except UnitsError:
-        return False
+    best = _readable(found, used)
+    return best is not None and best[1]
 
 
 def same_kind(found: str, used: str) -> bool:
     """Whether `found` converts to `used` without further knowledge."""
+    best = _readable(found, used)
+    return best is not None and best[0].note is None
+
+
+def _readable(found: str, used: str) -> tuple[Conversion, bool] | None:
     try:
-        return _affine(found, used) is not None
+        return _best(found, used)
     except UnitsError:
-        return False
-
-
-def _is_rate(used: str) -> bool:
-    return bool(str(_parse(used)[1].dimensionality.get("[time]", "")).startswith("-"))
-
-
-def _is_water(used: str) -> bool:
-    # Depths of water are in millimetres throughout the schema; speeds and heights never are.
-    return used.startswith("mm")
+        return None

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from xstefa.binding import Layout
 from xstefa.binding.climate import unlikely
 from xstefa.binding.derive import hide_false_extremes
-from xstefa.binding.inspection import value_problems
 from xstefa.binding.plain import values_of
-from xstefa.binding.plausible import doubt, doubt_part
 from xstefa.binding.sources import TokenSource
+from xstefa.binding.value_checks import doubt, doubt_part, value_problems
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems
 from xstefa.inference.answers import Answer
 from xstefa.inference.beyond import look_at_block
@@ -316,7 +315,7 @@ def _stack(
         fresh = [v for v in job.sources[token].inputs if v not in loaded]
         loaded.update(fresh)
         block = block.assign({name: _in_order(block, name, layout) for name in fresh})
-        array = job.sources[token].realise(block, layout)
+        array = job.sources[token].realise(block)
         own = [d for d in dims if d in array.dims]
         data = np.asarray(array.transpose(*own).data, dtype=np.float32)
         data = data[tuple(slice(None) if d in own else None for d in dims)]

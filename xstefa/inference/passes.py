@@ -15,10 +15,9 @@ from dask.base import tokenize
 
 from xstefa.binding import Layout, plan
 from xstefa.binding.climate import unlikely
-from xstefa.binding.inspection import value_problems
-from xstefa.binding.plain import in_memory, plain
-from xstefa.binding.plausible import check_known, doubt
+from xstefa.binding.plain import in_memory
 from xstefa.binding.sources import TokenSource
+from xstefa.binding.value_checks import check_known, doubt, value_problems
 from xstefa.errors import CalendarError, ModelError, OptionError, XstefaWarning, raise_problems
 from xstefa.inference.answers import Answer
 from xstefa.inference.engine import EngineKey
@@ -58,7 +57,7 @@ class Understood:
 
     def token(self, name: str) -> xr.DataArray:
         """Return a token of the dataset in canonical units, in the dataset's own order."""
-        array = self.sources[name].realise(self.dataset, self.layout)
+        array = self.sources[name].realise(self.dataset)
         return array.transpose(*[dim for dim in self.layout.dims if dim in array.dims])
 
     def frame(self, *, daily: bool = True) -> xr.DataArray:
@@ -80,14 +79,13 @@ def understand(
     strict: bool = False,
 ) -> Understood:
     """Match a dataset to a schema, for a model with these needs; raise all that is wrong."""
-    dataset = plain(dataset)
-    understood = plan(dataset, schema, rename=rename, needs=needs)
-    layout = understood.settle(strict=strict)
+    binding = plan(dataset, schema, rename=rename, needs=needs).require(strict=strict)
+    layout = binding.layout
     return Understood(
-        dataset=dataset,
-        sources=understood.sources,
+        dataset=binding.dataset,
+        sources=binding.sources,
         layout=layout,
-        answered=_steps(dataset[layout.time], period),
+        answered=_steps(binding.dataset[layout.time], period),
     )
 
 

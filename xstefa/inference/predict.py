@@ -124,8 +124,7 @@ def answering(
     """Return the model that is meant: by default the bundled one for the dataset's support."""
     if model is not None:
         return load_model(model)
-    understood = plan(dataset, load_schema(), rename=rename)
-    layout = understood.layout or understood.settle()
+    layout = plan(dataset, load_schema(), rename=rename).layout
     return model_for(targets, support=layout.support)
 
 

@@ -74,8 +74,7 @@ def refuse_leaks(
     if target is None:
         return
     understood = plan(dataset, schema, rename=rename)
-    time = None if understood.layout is None else understood.layout.time
-    facts = describe(dataset, time=time).values()
+    facts = describe(dataset, time=understood.layout.time).values()
     observing = {match.variable.name for match in match_target(facts, schema.target(target))}
     for token, source in understood.sources.items():
         both = observing.intersection(source.variables)

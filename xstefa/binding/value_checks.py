@@ -1,9 +1,9 @@
-"""Values that can be, and are unlikely to be what they are said to be: hollow, or never dry."""
+"""Checks of values: whether they can be, are known, and meet where tokens are needed together."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
 import numpy as np
@@ -11,11 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.layout import Layout
-from xstefa.binding.sources import TokenSource
-from xstefa.errors import MissingTokenError, XstefaWarning
+from xstefa.binding.plain import values_of
+from xstefa.binding.sources import TOLERATED, Direct, TokenSource, leaves
+from xstefa.errors import MissingTokenError, RangeError, XstefaWarning
 from xstefa.schema import Needs
 
-__all__ = ["ValuesWarning", "check_known", "doubt", "doubt_part"]
+__all__ = ["ValuesWarning", "check_known", "doubt", "doubt_part", "value_problems"]
 
 _HARDLY = 0.05  # as a share of the values that any needed token has
 _YEAR = 365
@@ -32,6 +33,40 @@ def doubt(text: str) -> None:
     warnings.warn(text, ValuesWarning, stacklevel=6)
 
 
+def value_problems(
+    ds: xr.Dataset,
+    sources: Iterable[TokenSource],
+    *,
+    layout: Layout,
+    tolerated: float = TOLERATED,
+    days: int = 16,
+    every: bool = False,
+) -> list[RangeError]:
+    """Return a problem for each variable whose values cannot be in its units. Reads a few days.
+
+    Parameters
+    ----------
+    tolerated : float
+        Share of a variable's values that may lie outside what is physically possible, as long as
+        no single one is far off.
+    days : int
+        How many days are looked at, evenly spread.
+    every : bool
+        Whether to look at all values for those that are far off.
+    """
+    part = ds.isel(layout.spread(ds, days=days))
+
+    def problem(leaf: Direct) -> RangeError | None:
+        try:
+            values_of(leaf.realise(ds if every else part), leaf.name)
+            return leaf.problem(values_of(leaf.read(part), leaf.name), tolerated)
+        except RangeError as error:
+            return error
+
+    ends = {leaf.name: leaf for source in sources for leaf in leaves(source)}
+    return [found for leaf in ends.values() if (found := problem(leaf)) is not None]
+
+
 def check_known(
     ds: xr.Dataset, sources: Mapping[str, TokenSource], needs: Needs, *, layout: Layout
 ) -> None:
@@ -39,11 +74,9 @@ def check_known(
 
     Parameters
     ----------
-    ds : Dataset
     sources : mapping of str to TokenSource
     needs : tuple of tuple of str
         Groups of forcings, of each of which one is enough.
-    layout : Layout
 
     Raises
     ------
@@ -56,25 +89,22 @@ def check_known(
         If there are less than 5 % of the days on which one is known, nothing is known at all, or
         no day is dry.
     """
-    groups = [[name for name in group if name in sources] for group in needs]
+    groups = {" or ".join(group): [name for name in group if name in sources] for group in needs}
     arrays = {
-        name: sources[name].realise(ds, layout).reset_coords(drop=True)
-        for name in dict.fromkeys(chain.from_iterable(groups))
+        name: sources[name].realise(ds).reset_coords(drop=True)
+        for name in dict.fromkeys(chain.from_iterable(groups.values()))
     }
     if not arrays:
         return
-    each_known = xr.broadcast(*(array.notnull() for array in arrays.values()))
-    found = dict(zip(arrays, (each.values for each in each_known), strict=True))
-    known = [np.logical_or.reduce([found[name] for name in group]) for group in groups]
-    titles = [" or ".join(group) for group in groups]
-    names = " and ".join(titles)
+    found = dict(zip(arrays, xr.broadcast(*(a.notnull() for a in arrays.values())), strict=True))
+    known = [np.logical_or.reduce([found[n].values for n in group]) for group in groups.values()]
+    names = " and ".join(groups)
     together, some = (int(f.reduce(known).sum()) for f in (np.logical_and, np.logical_or))
     counts = [int(each.sum()) for each in known]
-    told = ", ".join(f"{name} {count}" for name, count in zip(titles, counts, strict=True))
+    told = ", ".join(f"{name} {count}" for name, count in zip(groups, counts, strict=True))
     if some and not together:
-        empty = [
-            name for group, count in zip(groups, counts, strict=True) if not count for name in group
-        ]
+        pairs = zip(groups.values(), counts, strict=True)
+        empty = [name for group, count in pairs if not count for name in group]
         raise MissingTokenError(
             "no value is known" if empty else "there is no day on which all are known at one site",
             variable=", ".join(v for name in empty for v in sources[name].variables) or names,

@@ -1,0 +1,255 @@
+"""A dataset matched to a schema: what it has, what is wrong with it, its tokens made on demand."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import xarray as xr
+
+from xstefa.binding.layout import Layout
+from xstefa.binding.match import Match, best, describe, match_target
+from xstefa.binding.sources import Direct, TokenSource
+from xstefa.binding.table import TokenTable
+from xstefa.binding.units import Conversion, same_kind
+from xstefa.binding.value_checks import value_problems
+from xstefa.errors import LayoutError, UnitsError, XstefaError, XstefaWarning, raise_problems
+from xstefa.schema import Needs, Schema, Target
+
+__all__ = ["Binding", "TokenWarning"]
+
+_DISCHARGE = Target(
+    name="discharge",
+    units="m3 s-1",
+    long_name="discharge",
+    cell_methods="time: mean",
+    valid_range=(0.0, 1e6),
+)
+
+
+class TokenWarning(XstefaWarning):
+    """Variables that could be optional tokens are in doubt, and count as not known.
+
+    Parameters
+    ----------
+    doubts : sequence of XstefaError
+        Kept as `.doubts`.
+    """
+
+    def __init__(self, doubts: Sequence[XstefaError]) -> None:
+        self.doubts = tuple(doubts)
+        super().__init__(*map(str, doubts))
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {doubt}" for doubt in self.doubts)
+        return f"taken as not known, unless strict=True refuses it:{lines}"
+
+
+class _OnDemand(Mapping[str, xr.DataArray]):
+    """Arrays made when they are first asked for, so that binding reads nothing."""
+
+    def __init__(self, names: tuple[str, ...], make: Callable[[str], xr.DataArray]) -> None:
+        self._names, self._make = names, cache(make)
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Binding:
+    """A dataset matched to a schema; nothing of it has been read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With plain arrays, and text where CF says text.
+    schema : Schema
+    needs : tuple of tuple of str
+        Groups of forcings, of each of which the dataset has to have one.
+    table : TokenTable
+    problems : tuple of XstefaError
+        What would stop a prediction; empty if all is well.
+    doubts : tuple of XstefaError
+        What keeps tokens from being used that are not needed: they count as not known.
+    sources : mapping of str to TokenSource
+        The recipe of each token that the dataset has.
+    found : Layout or None
+        None if the dataset has no usable time axis or no forcing.
+    """
+
+    dataset: xr.Dataset
+    schema: Schema
+    needs: Needs
+    table: TokenTable
+    problems: tuple[XstefaError, ...]
+    doubts: tuple[XstefaError, ...]
+    sources: Mapping[str, TokenSource]
+    found: Layout | None
+
+    @property
+    def layout(self) -> Layout:
+        """The sites and days; where there are none, the problems of the dataset are raised."""
+        if self.found is None:
+            raise_problems(self.problems)
+            raise LayoutError(
+                "no forcing to read the layout from",
+                expected="at least one daily series that is a token of the schema",
+            )
+        return self.found
+
+    def require(self, *, strict: bool = False) -> Binding:
+        """Raise what stops a prediction, warn of what it goes on without; return the binding.
+
+        Parameters
+        ----------
+        strict : bool
+            Raise both.
+
+        Raises
+        ------
+        XstefaError
+            The problem of the dataset, or `BindingErrors` with all of them.
+        """
+        raise_problems((*self.problems, *self.doubts) if strict else self.problems)
+        if self.doubts:
+            warnings.warn(TokenWarning(self.doubts), stacklevel=4)
+        return self
+
+    @cached_property
+    def forcing(self) -> Mapping[str, xr.DataArray]:
+        """Daily tokens, see `token`."""
+        return self._on_demand(self.schema.forcing_names)
+
+    @cached_property
+    def static(self) -> Mapping[str, xr.DataArray]:
+        """Site attributes, see `token`."""
+        return self._on_demand(self.schema.static_names)
+
+    def _on_demand(self, names: tuple[str, ...]) -> Mapping[str, xr.DataArray]:
+        return _OnDemand(tuple(name for name in names if name in self.sources), self.token)
+
+    def token(self, name: str) -> xr.DataArray:
+        """Return a token in canonical units.
+
+        Returns
+        -------
+        DataArray
+            float32 over the time and site dimensions (or a subset), in the order of
+            ``layout.dims``, NaN where missing. Dask arrays stay lazy; any other array is converted,
+            and read if need be.
+        """
+        variable = self.schema[name]
+        array = self._in_order(self.sources[name].realise(self.dataset)).rename(name)
+        array.attrs = {"units": variable.units, "long_name": variable.long_name}
+        return array
+
+    def _in_order(self, array: xr.DataArray) -> xr.DataArray:
+        return array.transpose(*[dim for dim in self.layout.dims if dim in array.dims])
+
+    @property
+    def template(self) -> xr.DataArray:
+        """The first forcing, which says what the sites are."""
+        return next(iter(self.forcing.values()))
+
+    def observed(self, target: str) -> xr.DataArray | None:
+        """Observations of `target` in its canonical units, if the dataset has them.
+
+        Parameters
+        ----------
+        target : str
+            Name of a target of the schema. Of several depths the shallowest is taken; discharge
+            [m3 s-1] is divided by the catchment area.
+
+        Returns
+        -------
+        xarray.DataArray or None
+            float32 over the time and site dimensions, or None if there is no such variable on
+            the sites of the forcings.
+
+        Raises
+        ------
+        UnitsError
+            If units are missing, or discharge comes without a catchment area.
+        AmbiguousMatchError
+            If several variables could be meant.
+        """
+        ds, wanted, dims = self.dataset, self.schema.target(target), {*self.layout.dims}
+        match = best(
+            target,
+            [
+                match
+                for match in match_target(describe(ds, time=self.layout.time).values(), wanted)
+                if all(_is_vertical(ds, dim) for dim in {*match.variable.dims} - dims)
+            ],
+        )
+        if match is None:
+            return None
+        levels = {dim: _shallowest(ds, dim) for dim in {*match.variable.dims} - dims}
+        ds = ds[[match.variable.name]].isel(levels, drop=True)
+        units = match.stated_units
+        if wanted.units == "mm d-1" and units is not None and same_kind(units, "m3 s-1"):
+            array = self._per_area(ds, match, wanted)
+        else:
+            array = Direct.of(match, wanted).realise(ds)
+        array = self._in_order(array).rename(target)
+        array.attrs = {"units": wanted.units, "long_name": wanted.long_name}
+        return array
+
+    def _per_area(self, ds: xr.Dataset, match: Match, wanted: Target) -> xr.DataArray:
+        """Return discharge as a depth of water per day."""
+        if "catchment_area" not in self.static:
+            raise UnitsError(
+                "discharge needs the catchment area to become a depth of water per day",
+                variable=match.variable.name,
+                found=f"units {match.stated_units!r} and no catchment_area",
+                expected="streamflow in mm d-1, or the area of each catchment",
+                fix="ds['catchment_area'] = (<site dimension>, <areas>, {'units': 'km2'})",
+            )
+        # Over a large area a mark of missing values would be a small number: both are looked at.
+        discharge = Direct.of(match, _DISCHARGE).realise(ds)
+        # m3 s-1 over km2: 86400 s d-1 × 1000 mm m-1 / 1e6 m2 km-2
+        depth = discharge * np.float32(86.4) / self.static["catchment_area"].reset_coords(drop=True)
+        same = Conversion(found=wanted.units, used=wanted.units)
+        return Direct(wanted=wanted, match=match, conversion=same).possible(depth)
+
+    def check_ranges(self, *, days: int = 16) -> None:
+        """Raise if the values cannot be in the units that they are labelled with. Reads data.
+
+        Parameters
+        ----------
+        days : int
+            Number of days, evenly spread over the record, that are read of each series, at no
+            more than 64 places along each dimension.
+
+        Raises
+        ------
+        RangeError, BindingErrors
+            If more than 1 % of the values of a variable are outside what is physically possible,
+            or one is far outside.
+        """
+        sources = self.sources.values()
+        raise_problems(value_problems(self.dataset, sources, layout=self.layout, days=days))
+
+
+def _is_vertical(ds: xr.Dataset, dim: str) -> bool:
+    attrs = ds[dim].attrs if dim in ds.coords else {}
+    known = attrs.get("axis") == "Z" or attrs.get("standard_name") == "depth" or "positive" in attrs
+    return known or any(word in dim.lower() for word in ("layer", "depth", "lev"))
+
+
+def _shallowest(ds: xr.Dataset, dim: str) -> int:
+    """Index of the shallowest level: the smallest depth, or the first where there are none."""
+    if dim not in ds.coords:
+        return 0
+    return int(np.argmin(np.abs(np.asarray(ds[dim].values, dtype=float))))
