@@ -18,9 +18,7 @@ SIZE = EncoderSize(attention="causal", band=64, width=16, layers=2, feedforward=
 
 def encoder() -> CausalEncoder:
     torch.manual_seed(0)
-    return CausalEncoder(
-        forcings=3, statics=2, width=16, layers=2, heads=4, feedforward=32, hidden=8, band=64
-    ).eval()
+    return CausalEncoder(SIZE, forcings=3, statics=2).eval()
 
 
 def inputs(days: int, sites: int = 5) -> tuple[Tensor, Tensor]:

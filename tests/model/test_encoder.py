@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.benchmarks.plain import Embeddings
 from xstefa.model import encoder as encoder_module
 from xstefa.model import kernels
+from xstefa.model.architecture import EncoderSize
 from xstefa.model.embedding import VariableEmbedding
 from xstefa.model.encoder import Encoder, Representation
 
@@ -21,7 +22,7 @@ ROUNDED = {"rtol": 0, "atol": 2e-5}
 def build(seed: int = 0, **size: object) -> Encoder:
     torch.manual_seed(seed)
     arguments = {"width": WIDTH, "layers": 2, "heads": 4, "feedforward": 48, "hidden": 16}
-    return Encoder(forcings=C, statics=S, **(arguments | size)).eval()
+    return Encoder(EncoderSize(**(arguments | size)), forcings=C, statics=S).eval()
 
 
 def windows(rows: int, days: int, seed: int = 0) -> list[torch.Tensor]:

@@ -9,11 +9,11 @@ neither the date nor the length of a record changes an answer.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xstefa.model import kernels
-from xstefa.model.embedding import VariableEmbedding
-from xstefa.model.encoder import EncoderLayer, Representation
+from xstefa.model.architecture import EncoderSize
+from xstefa.model.encoder import EncoderLayer, Representation, TokenEncoder
 from xstefa.model.heads.recurrent import State
 
 BLOCK = 64
@@ -46,54 +46,20 @@ class CausalLayer(EncoderLayer):
         return self._after(attended, days), site, past[:, past.shape[1] - band :]
 
 
-class CausalEncoder(nn.Module):
+class CausalEncoder(TokenEncoder):
     """Days and site attributes to their joint representation, equations (4)-(13), looking back.
 
-    Parameters
-    ----------
-    forcings, statics : int
-        Number of dynamic and static variables, ``C`` and ``S``.
-    width, layers, heads, feedforward, hidden, activation, dropout
-        As for `xstefa.model.encoder.Encoder`.
-    band : int
-        Days that a day attends to, itself included; a multiple of 64. What lies further back
-        reaches it through the layers, and through the memory of the head.
+    A day attends to the last ``band`` days, itself included. What lies further back reaches it
+    through the layers, and through the memory of the head.
     """
 
+    layer = CausalLayer
     bias: Tensor
 
-    def __init__(
-        self,
-        *,
-        forcings: int,
-        statics: int,
-        width: int = 256,
-        layers: int = 4,
-        heads: int = 4,
-        feedforward: int = 512,
-        hidden: int = 64,
-        band: int = 128,
-        activation: str = "relu",
-        dropout: float = 0.1,
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.band = band
-        self.embed_forcing = VariableEmbedding(variables=forcings, width=width, hidden=hidden)
-        self.embed_static = VariableEmbedding(variables=statics, width=width, hidden=hidden)
-        self.layers = nn.ModuleList(
-            CausalLayer(
-                width=width,
-                heads=heads,
-                feedforward=feedforward,
-                activation=activation,
-                dropout=dropout,
-            )
-            for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, width)
-        self.register_buffer("bias", fading(heads, band), persistent=False)
+    def __init__(self, size: EncoderSize, *, forcings: int, statics: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics)
+        self.band = size.band
+        self.register_buffer("bias", fading(size.heads, size.band), persistent=False)
 
     def forward(
         self,

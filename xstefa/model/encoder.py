@@ -9,7 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstefa.model import kernels
+from xstefa.model.architecture import EncoderSize
 from xstefa.model.embedding import VariableEmbedding
+
+# While training. Not on attention weights: dropout there costs 1.5 times the step.
+DROPOUT = 0.1
 
 # On a CPU, windows pass through all layers a few at a time, so that what one layer writes is still
 # in the cache when the next one reads it; and in whole blocks of tokens, which the kernels like.
@@ -27,17 +31,13 @@ class Representation(NamedTuple):
 class EncoderLayer(nn.Module):
     """A post-norm transformer layer, equations (9)-(12)."""
 
-    def __init__(
-        self, *, width: int, heads: int, feedforward: int, activation: str, dropout: float
-    ) -> None:
+    def __init__(self, size: EncoderSize) -> None:
         super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.activation = activation
+        self.heads, self.activation, width = size.heads, size.activation, size.width
         self.project_in = nn.Linear(width, 3 * width)
         self.project_out = nn.Linear(width, width)
-        self.linear1 = nn.Linear(width, feedforward)
-        self.linear2 = nn.Linear(feedforward, width)
+        self.linear1 = nn.Linear(width, size.feedforward)
+        self.linear2 = nn.Linear(size.feedforward, width)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
         nn.init.xavier_uniform_(self.project_in.weight)
@@ -61,70 +61,46 @@ class EncoderLayer(nn.Module):
         return kernels.apply(layer, x, add=tokens)
 
     def _drop(self, tokens: Tensor) -> Tensor:
-        return functional.dropout(tokens, self.dropout, self.training)
+        return functional.dropout(tokens, DROPOUT, self.training)
 
 
-class Encoder(nn.Module):
-    """Days and site attributes to their joint representation, equations (4)-(13).
+class TokenEncoder(nn.Module):
+    """What encoders are made of: embeddings, layers, and the projection of equation (13).
 
     Parameters
     ----------
+    size : EncoderSize
     forcings, statics : int
         Number of dynamic and static variables, ``C`` and ``S``.
-    width : int
-        Token length ``d``.
-    layers, heads, feedforward : int
-        Size of the transformer.
-    positions : int
-        Rows of the learned position table; a window may have at most ``positions - 1`` days.
-    activation : {"relu", "gelu"}
-        The published weights use ReLU where the paper writes GELU.
-    static_masked_as : {"vector", "scalar"}
-    static_masked_rows : int
-        See `VariableEmbedding`.
-    dropout : float
-        Applied while training. Not on attention weights: dropout there costs 1.5 times the step.
     """
 
-    def __init__(
-        self,
-        *,
-        forcings: int,
-        statics: int,
-        width: int = 256,
-        layers: int = 4,
-        heads: int = 4,
-        feedforward: int = 512,
-        hidden: int = 64,
-        positions: int = 1000,
-        activation: str = "relu",
-        static_masked_as: str = "vector",
-        static_masked_rows: int = 1,
-        dropout: float = 0.1,
-    ) -> None:
+    layer: type[EncoderLayer] = EncoderLayer
+    position: nn.Parameter  # learned, of an encoder that does not look back only
+
+    def __init__(self, size: EncoderSize, *, forcings: int, statics: int) -> None:
         super().__init__()
-        self.width = width
-        self.embed_forcing = VariableEmbedding(variables=forcings, width=width, hidden=hidden)
+        self.width = width = size.width
+        self.embed_forcing = VariableEmbedding(variables=forcings, width=width, hidden=size.hidden)
         self.embed_static = VariableEmbedding(
             variables=statics,
             width=width,
-            hidden=hidden,
-            masked_as=static_masked_as,
-            masked_rows=static_masked_rows,
+            hidden=size.hidden,
+            masked_as=size.static_masked_as,
+            masked_rows=size.static_masked_rows,
         )
-        self.position = nn.Parameter(torch.randn(positions, width) * 0.02)
-        self.layers = nn.ModuleList(
-            EncoderLayer(
-                width=width,
-                heads=heads,
-                feedforward=feedforward,
-                activation=activation,
-                dropout=dropout,
-            )
-            for _ in range(layers)
-        )
+        if not size.causal:
+            self.position = nn.Parameter(torch.randn(size.positions, width) * 0.02)
+        self.layers = nn.ModuleList(self.layer(size) for _ in range(size.layers))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)
+
+
+class Encoder(TokenEncoder):
+    """Days and site attributes to their joint representation, equations (4)-(13).
+
+    A window may have at most ``positions - 1`` days. The published weights use ReLU where the paper
+    writes GELU.
+    """
 
     def forward(
         self,

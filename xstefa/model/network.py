@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from xstefa.model import kernels
-from xstefa.model.architecture import Architecture, EncoderSize
+from xstefa.model.architecture import Architecture
 from xstefa.model.causal import BLOCK, CausalEncoder
 from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder
@@ -44,7 +43,8 @@ class StefaLand(nn.Module):
         if architecture.encoder is not None:
             size = architecture.encoder
             width = size.width
-            self.encoder = build_encoder(size, forcings=forcings, statics=statics)
+            kind = CausalEncoder if size.causal else Encoder
+            self.encoder = kind(size, forcings=forcings, statics=statics)
             if architecture.decoder:
                 self.decoder = Decoder(
                     forcings=forcings,
@@ -152,18 +152,6 @@ def _asked(head: nn.Module, water: bool) -> Callable[..., tuple[Tensor, State]]:
         return head.water
     assert isinstance(head, Head)
     return head.advance
-
-
-def build_encoder(size: EncoderSize, *, forcings: int, statics: int) -> Encoder | CausalEncoder:
-    """Build the encoder of these sizes."""
-    sizes = asdict(size)
-    del sizes["attention"]
-    if not size.causal:
-        del sizes["band"]
-        return Encoder(forcings=forcings, statics=statics, **sizes)
-    for name in ("positions", "static_masked_as", "static_masked_rows"):
-        del sizes[name]
-    return CausalEncoder(forcings=forcings, statics=statics, **sizes)
 
 
 def _rounded_up(rows: Tensor) -> Tensor:
