@@ -14,12 +14,11 @@ import re, sys, tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 torch = sys.argv[1] or re.search(r"^torch==(.*)$", open("ci/constraints.txt").read(), re.M)[1]
-for line in [*project["dependencies"], *project["optional-dependencies"]["train"],
-             *project["optional-dependencies"]["vector"]]:
+for line in [*project["dependencies"], *project["optional-dependencies"]["vector"]]:
     name, lowest = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups()
     print(f"{name}=={torch if name == 'torch' else lowest}")
 PYTHON
 .venv-lowest/bin/python -m pip install -q --disable-pip-version-check --no-input \
     --prefer-binary --only-binary rasterio,h5py,netcdf4,pyproj,pandas,numpy,matplotlib \
-    -c .venv-lowest/constraints.txt -e ".[train,vector]" </dev/null
+    -c .venv-lowest/constraints.txt -e ".[vector]" </dev/null
 MPLBACKEND=Agg .venv-lowest/bin/python ci/smoke.py

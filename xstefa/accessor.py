@@ -553,7 +553,7 @@ class StefaAccessor:
         device : str, optional
             Torch device; default as set by `set_options`.
         devices : int
-            Number of devices; more than one needs the extra ``train``.
+            Number of devices; on CPUs, of processes.
         precision : {"fp32", "bf16"}, optional
             Arithmetic; default as set by `set_options`.
         memory : str or int

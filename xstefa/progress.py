@@ -18,9 +18,7 @@ SECONDS = 10.0
 _DELAY = 0.5
 
 
-def progress(
-    description: str, *, total: int, unit: str = "it", initial: int = 0, shown: bool = True
-) -> Any:
+def progress(description: str, *, total: int, unit: str = "it", initial: int = 0) -> Any:
     """Return tqdm's bar: a context manager, with ``update()`` and ``set_postfix()``.
 
     The option `progress` decides whether there is one; by default only on a screen. With
@@ -32,14 +30,12 @@ def progress(
         What is done, and what is counted.
     total, initial : int
         How many there are, and how many are done.
-    shown : bool
-        False for none, whatever the option says: in all but one of several processes.
     """
     notebook = _in_notebook()
     screen = notebook or sys.stderr.isatty()
     wanted = get_options().progress
     about: dict[str, Any] = {"desc": description, "total": total, "unit": unit, "initial": initial}
-    if not (shown and (screen if wanted is None else wanted)):
+    if not (screen if wanted is None else wanted):
         return tqdm(**about, disable=True)
     if not screen:
         return _Lines(**about)

@@ -21,7 +21,7 @@ from tests.benchmarks.plain import PlainStefaLand
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
-from xstefa.training.devices import Part
+from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.objectives import Estimation
 from xstefa.training.sampling import Batch
@@ -76,7 +76,7 @@ class Trainer:
     def __init__(self, network: StefaLand, batch: Batch, precision: str) -> None:
         self.objective = Estimation(
             network,
-            part=Part(),
+            runner=Runner(),
             encoder="frozen",
             windows=WINDOWS,
             dropout=NoDropout(),

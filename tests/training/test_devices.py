@@ -1,8 +1,7 @@
-"""Two processes compute what one computes; without the extra there is a way out."""
+"""Two processes compute what one computes."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -14,21 +13,14 @@ import torch
 import xstefa
 from tests.training.conftest import HEAD
 from xstefa.errors import OptionError, TrainingError
-from xstefa.model.arithmetic import bfloat16_is_native
 from xstefa.model.masking import GroupMasking
 from xstefa.splits.holdout import RandomSites
-from xstefa.training import devices
 from xstefa.training.checkpoints import Checkpoint
-from xstefa.training.devices import Part
+from xstefa.training.devices import Runner
 from xstefa.training.objectives import Reconstruction
 from xstefa.training.sampling import Batch
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def fabric():
-    return pytest.importorskip("lightning_fabric")
 
 
 def close(one: xstefa.Model, two: xstefa.Model) -> None:
@@ -37,8 +29,7 @@ def close(one: xstefa.Model, two: xstefa.Model) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_two_processes_train_as_one(fabric, basins, foundation, tmp_path):
+def test_two_processes_train_as_one(basins, foundation, tmp_path):
     how = {"head": HEAD, "steps": 5, "batch_size": 6, "seed": 3}
     how |= {"validation": RandomSites(0.25)}
     one = basins.stefa.finetune("streamflow", model=foundation, **how)
@@ -58,8 +49,9 @@ def test_two_processes_train_as_one(fabric, basins, foundation, tmp_path):
         basins.stefa.finetune("streamflow", model=foundation, checkpoint=tmp_path / "state", **how)
 
 
-def test_masks_are_those_of_one_process(foundation):
+def test_masks_are_those_of_one_process(foundation, monkeypatch):
     """Each process hides what a single one would hide in its rows."""
+    monkeypatch.setattr(Runner, "mean", lambda self, tensor: tensor)
     torch.manual_seed(0)
     network = foundation.network()
     forcing = torch.randn(6, 40, len(foundation.schema.forcings))
@@ -67,45 +59,13 @@ def test_masks_are_those_of_one_process(foundation):
     seen = []
     network.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[2:]))
     masking = GroupMasking.from_schema(foundation.schema)
-    for part in (Part(), Part(rank=0, world=2), Part(rank=1, world=2)):
-        objective = Reconstruction(network, part=part, masking=masking, seed=4)
-        rows = part.rows
+    for runner in (Runner(), Runner(rank=0, world=2), Runner(rank=1, world=2)):
+        objective = Reconstruction(network, runner=runner, masking=masking, seed=4)
+        rows = runner.rows
         objective(Batch(torch.arange(6)[rows], forcing[rows], static[rows], None, None, None, 6))
     for whole, first, second in zip(*seen, strict=True):
         assert torch.equal(whole[0::2], first)
         assert torch.equal(whole[1::2], second)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_fabric_on_one_device_is_the_same_arithmetic(fabric, basins, foundation):
-    """What is written out for one device is what Fabric does there, bit by bit."""
-
-    def through_fabric(self, function):
-        runner = fabric.Fabric(accelerator="cpu", devices=1)
-        runner.launch()
-        return function(runner)
-
-    for precision in ("fp32", "bf16") if bfloat16_is_native("cpu") else ("fp32",):
-        how = {"head": HEAD, "steps": 3, "batch_size": 4, "precision": precision}
-        plain = basins.stefa.finetune("streamflow", model=foundation, **how)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(devices.Devices, "launch", through_fabric)
-            assert basins.stefa.finetune("streamflow", model=foundation, **how) == plain
-
-
-def test_without_the_extra(basins, foundation, monkeypatch):
-    real = importlib.import_module
-
-    def without(name, *args):
-        if name.startswith("lightning_fabric"):
-            raise ImportError(name)
-        return real(name, *args)
-
-    monkeypatch.setattr("xstefa.training.devices.import_module", without)
-    with pytest.raises(TrainingError, match="pip install lightning-fabric"):
-        basins.stefa.finetune("streamflow", model=foundation, head=HEAD, steps=1, devices=2)
-    # One device needs no extra.
-    assert basins.stefa.finetune("streamflow", model=foundation, head=HEAD, steps=1)
 
 
 def test_wrong_devices(basins, foundation):
@@ -154,7 +114,7 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_resumed_under_torchrun(fabric, basins, foundation, tmp_path):
+def test_resumed_under_torchrun(basins, foundation, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TORCHRUN)
     done = subprocess.run(

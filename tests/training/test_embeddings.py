@@ -16,7 +16,7 @@ from xstefa.errors import TrainingError
 from xstefa.model.arithmetic import autocast
 from xstefa.splits.holdout import RandomGroups
 from xstefa.training import embeddings
-from xstefa.training.devices import Part
+from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.finetune import HeadRecipe
@@ -51,7 +51,7 @@ def test_kept_is_what_the_encoder_says(material, own_cache, precision):
     network, windows, dropout = material
     encoded = encode_windows(network, windows, dropout, precision=precision, device=CPU)
     assert encoded.shape == (len(windows), 40, 16)
-    feed = Feed(windows, device=CPU, part=Part(), encoded=encoded)
+    feed = Feed(windows, Runner(), encoded=encoded)
     random = np.random.default_rng(0)
     for size in (embeddings.ENCODED_AT_ONCE, 5):
         batch = feed([random.integers(len(windows), size=size)])

@@ -20,7 +20,7 @@ from xstefa.model.variants import VARIANTS, physics_size, with_target_as_input
 from xstefa.plotting.curves import plot_learning
 from xstefa.schema import Alias, Target
 from xstefa.splits.holdout import HashedSites, Period, RandomGroups, RandomSites
-from xstefa.training.devices import Part
+from xstefa.training.devices import Runner
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.loop import Schedule, make_schedule
 from xstefa.training.samples import Record, fit_scaler
@@ -94,7 +94,7 @@ def test_training_reads_what_prediction_reads(basins, foundation):
     windows = Windows.find([record.standardised(model.spec.scaler)], length=40, spin_up=10)
     rows = windows.starts[0]
     pick = np.flatnonzero((rows[:, 0] == 2) & (rows[:, 1] == start - record.first_day))
-    batch = Feed(windows, device=torch.device("cpu"), part=Part())([pick])
+    batch = Feed(windows, Runner())([pick])
     with torch.inference_mode():
         in_training = model.network()(batch.forcing, batch.static)[0].numpy()
     predicted = basins.stefa.predict(model).isel(site=2).values

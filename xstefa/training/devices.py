@@ -1,159 +1,92 @@
-"""Where training runs: one device by itself, several through Lightning Fabric.
-
-The loop speaks Fabric's language (`setup`, `backward`, `clip_gradients`, ...). One device needs so
-few of its verbs that they are written out here, and training on it needs no extra package. The
-arithmetic is the same.
-"""
+"""Where training runs: one process on one device, or several that share each batch."""
 
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
 
-from xstefa.errors import OptionError, TrainingError
+from xstefa.errors import OptionError
 from xstefa.model.arithmetic import autocast, default_float32, plain_float32
 from xstefa.options import Options, get_options, require_gpu, set_options
 
 T = TypeVar("T")
 
-
-class Runner(Protocol):
-    """The part of `lightning_fabric.Fabric` that the loop uses."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of this process."""
-
-    @property
-    def world_size(self) -> int:
-        """Number of processes."""
-
-    @property
-    def global_rank(self) -> int:
-        """Number of this process."""
-
-    @property
-    def is_global_zero(self) -> bool:
-        """Whether this process writes the files."""
-
-    def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
-        """Move a module and its optimizers to the device; return what to call instead."""
-
-    def backward(self, tensor: Tensor) -> None:
-        """Compute gradients."""
-
-    def clip_gradients(
-        self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool
-    ) -> Any:
-        """Scale the gradients so that their joint norm is at most `max_norm`."""
-
-    def all_reduce(self, data: Tensor, *, reduce_op: str) -> Any:
-        """Join a number of all processes."""
-
-    def broadcast(self, obj: Any) -> Any:
-        """Return the value that the first process has."""
-
-    def barrier(self) -> None:
-        """Wait for all processes."""
-
-
-class OneDevice:
-    """`Runner` for one process on one device.
-
-    Parameters
-    ----------
-    device : str
-        Torch device.
-    """
-
-    world_size = 1
-    global_rank = 0
-    is_global_zero = True
-
-    def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
-
-    def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
-        """Move the module to the device."""
-        return module.to(self.device), *optimizers
-
-    def backward(self, tensor: Tensor) -> None:
-        """Compute gradients."""
-        tensor.backward()
-
-    def clip_gradients(
-        self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool
-    ) -> Any:
-        """Scale the gradients of what the optimizer trains."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
-
-    def all_reduce(self, data: Tensor, *, reduce_op: str) -> Any:
-        """Return the number itself."""
-        return data
-
-    def broadcast(self, obj: Any) -> Any:
-        """Return the value itself."""
-        return obj
-
-    def barrier(self) -> None:
-        """Wait for nobody."""
-
-
-def alone(tensor: Tensor) -> Tensor:
-    """Return what a single process contributes: the tensor itself."""
-    return tensor
+CPU = torch.device("cpu")
+TIMEOUT = timedelta(hours=12)  # others wait while one reads windows or writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Which rows of a batch this process computes.
+class Runner:
+    """A process that trains, alone or with others.
 
     Attributes
     ----------
+    device : torch.device
     rank, world : int
         Number of this process, and of processes.
-    mean : callable
-        Averages a tensor over the processes.
     """
 
+    device: torch.device = CPU
     rank: int = 0
     world: int = 1
-    mean: Callable[[Tensor], Tensor] = alone
 
-    @classmethod
-    def of(cls, runner: Runner) -> Part:
-        """Return the part of a runner's process."""
-        if runner.world_size == 1:
-            return cls()
-        return cls(
-            rank=runner.global_rank,
-            world=runner.world_size,
-            # Counts are whole numbers, which a mean in place would cut off.
-            mean=lambda tensor: runner.all_reduce(tensor.float(), reduce_op="mean"),
-        )
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    @property
+    def rows(self) -> slice:
+        """Rows of a batch that this process computes: every `world`-th, from `rank`."""
+        return slice(self.rank, None, self.world)
+
+    def shared(self, module: nn.Module) -> nn.Module:
+        """Return what to call in place of a module, so that gradients are means over processes."""
+        if self.world == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        # Fills of inputs that a head does not read never have a gradient.
+        return DistributedDataParallel(module, device_ids=devices, static_graph=True)
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Average a tensor over the processes."""
+        if self.world == 1:
+            return tensor
+        total = tensor.detach().float().clone()  # counts are whole numbers
+        distributed.all_reduce(total)
+        return total / self.world
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Stack a tensor of all processes along a new first dimension."""
         if self.world == 1:
             return tensor.unsqueeze(0)
         parts = [torch.empty_like(tensor) for _ in range(self.world)]
-        torch.distributed.all_gather(parts, tensor)
+        distributed.all_gather(parts, tensor)
         return torch.stack(parts)
 
-    @property
-    def rows(self) -> slice:
-        """The rows: every `world`-th, from `rank`."""
-        return slice(self.rank, None, self.world)
+    def broadcast(self, value: T) -> T:
+        """Return the value that the first process has."""
+        values = [value]
+        if self.world > 1:
+            distributed.broadcast_object_list(values)
+        return values[0]
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world > 1:
+            distributed.barrier()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +124,8 @@ class Devices:
     def launch(self, function: Callable[[Runner], T]) -> T:
         """Run a function on the devices.
 
-        Several devices get a process each, started afresh unless a launcher such as torchrun has
-        started them already. Scripts that train so need ``if __name__ == "__main__":``.
+        Several devices get a process each, started afresh unless torchrun has started them already.
+        Scripts that train so need ``if __name__ == "__main__":``.
 
         Parameters
         ----------
@@ -202,36 +135,75 @@ class Devices:
 
         Raises
         ------
-        TrainingError
-            If several devices are asked for and Lightning Fabric is not installed.
+        OptionError
+            If torchrun started another number of processes.
         """
         if self.count == 1:
             with _undisturbed(self.device):
-                return function(OneDevice(self.device))
-        fabric = _fabric()
-        strategies = import_module("lightning_fabric.strategies")
-        launched = "TORCHELASTIC_RUN_ID" in os.environ
-        runner = fabric.Fabric(
-            accelerator=self.device,
-            devices=self.count,
-            strategy=strategies.DDPStrategy(
-                start_method="popen" if launched else "spawn",
-                # Fills of inputs that a head does not read never have a gradient.
-                static_graph=True,
-                timeout=timedelta(hours=12),  # others wait while one reads windows or writes
-            ),
-        )
-        options = get_options()
-        if launched:
-            runner.launch()
-            return runner.broadcast(_in_process(runner, function=function, options=options))
-        # A partial is opaque to Fabric, which would rewrite frozen dataclasses among arguments.
-        return runner.launch(partial(_in_own_process, function=function, options=options))
+                return function(Runner(device=torch.device(self.device)))
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            world = int(os.environ["WORLD_SIZE"])
+            if world != self.count:
+                raise OptionError(
+                    variable="devices",
+                    found=f"devices={self.count} in one of {world} processes of torchrun",
+                    expected="one device for each process",
+                    fix=f"devices={world}",
+                )
+            if not distributed.is_initialized():
+                distributed.init_process_group(self._backend, timeout=TIMEOUT)
+            runner = self._runner(int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
+            return runner.broadcast(_run(runner, function, get_options()))
+        with TemporaryDirectory() as folder:
+            arguments = (self, function, get_options(), Path(folder))
+            spawn(_process, args=arguments, nprocs=self.count)
+            found: T = pickle.loads((Path(folder) / "result").read_bytes())
+            return found
+
+    @property
+    def _backend(self) -> str:
+        return "nccl" if self.device == "cuda" else "gloo"
+
+    def _runner(self, rank: int, local: int) -> Runner:
+        device = torch.device(self.device)
+        if self.device == "cuda":
+            device = torch.device(self.device, local)
+            torch.cuda.set_device(device)
+        return Runner(device=device, rank=rank, world=self.count)
 
 
 def default_device() -> str:
     """Return ``"cuda"`` if there is a GPU, else ``"cpu"``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _process(
+    rank: int, devices: Devices, function: Callable[[Runner], T], options: Options, folder: Path
+) -> None:
+    """Run in a process that was started for it; the first one writes the result to a file."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // devices.count))
+    distributed.init_process_group(
+        devices._backend,
+        init_method=(folder / "rendezvous").as_uri(),
+        rank=rank,
+        world_size=devices.count,
+        timeout=TIMEOUT,
+    )
+    runner = devices._runner(rank, rank)
+    result = _run(runner, function, options)
+    if runner.is_first:
+        (folder / "result").write_bytes(pickle.dumps(result))
+    runner.barrier()
+    distributed.destroy_process_group()
+
+
+def _run(runner: Runner, function: Callable[[Runner], T], options: Options) -> T:
+    """Run in one of several processes what was asked for in one, under the same settings."""
+    progress = options.progress if runner.is_first else False
+    settings = set_options(progress=progress, cache_dir=options.cache_dir)
+    with settings, _undisturbed(runner.device.type):
+        return function(runner)
 
 
 @contextmanager
@@ -247,32 +219,3 @@ def _undisturbed(device: str) -> Iterator[None]:
         nullcontext() if torch.empty(0).device.type == "cpu" else torch.device("cpu"),
     ):
         yield
-
-
-def _in_process(runner: Runner, *, function: Callable[[Runner], T], options: Options) -> T:
-    """Run in a new process what was asked for in the old one, under the same settings."""
-    progress = options.progress if runner.is_global_zero else False
-    settings = set_options(progress=progress, cache_dir=options.cache_dir)
-    with settings, _undisturbed(runner.device.type):
-        return function(runner)
-
-
-def _in_own_process(runner: Runner, *, function: Callable[[Runner], T], options: Options) -> T:
-    """Run in a process that ends afterwards, and take leave of the others before."""
-    result = _in_process(runner, function=function, options=options)
-    runner.barrier()
-    torch.distributed.destroy_process_group()
-    return result
-
-
-def _fabric() -> Any:
-    try:
-        return import_module("lightning_fabric")
-    except ImportError as error:
-        raise TrainingError(
-            "training on several devices needs Lightning Fabric",
-            variable="devices",
-            found="no package lightning_fabric",
-            expected="the extra 'train'",
-            fix="pip install lightning-fabric, or train on one device with devices=1",
-        ) from error

@@ -23,7 +23,7 @@ from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
 from xstefa.options import get_options
 from xstefa.progress import progress
-from xstefa.training.devices import Part
+from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.sampling import Feed, Windows
 
@@ -93,7 +93,7 @@ def _encode(
     batch_size: int,
 ) -> None:
     network.eval()
-    feed = Feed(windows, device=device, part=Part())
+    feed = Feed(windows, Runner(device=device))
     bar = progress(
         "encoding windows",
         total=sum(-(-len(starts) // batch_size) for starts in windows.starts),

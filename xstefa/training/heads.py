@@ -18,7 +18,7 @@ from xstefa.model.ranges import Ranges, join_ranges
 from xstefa.model.variants import DRIVERS, EncoderUse, completed
 from xstefa.schema import Needs, Schema
 from xstefa.training.checkpoints import Checkpoint
-from xstefa.training.devices import Devices, Part, Runner
+from xstefa.training.devices import Devices, Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.ensemble import filled_first
@@ -272,7 +272,7 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
         encoded = None
         if job.encoding is not None:
             # The first process writes the file that the others find.
-            for turn in (runner.is_global_zero, not runner.is_global_zero):
+            for turn in (runner.is_first, not runner.is_first):
                 if turn:
                     encoded = encode_windows(
                         network,
@@ -289,7 +289,7 @@ def _train(runner: Runner, *, job: _Job) -> tuple[Model, History]:
         history = fit(
             Estimation(
                 network,
-                part=Part.of(runner),
+                runner=runner,
                 encoder=job.encoder,
                 windows=spec.windows,
                 dropout=dropout,

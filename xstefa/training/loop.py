@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from xstefa.errors import OptionError, TrainingError
 from xstefa.model.arithmetic import autocast
 from xstefa.progress import progress
 from xstefa.training.checkpoints import Checkpoint, Timer
-from xstefa.training.devices import Part, Runner
+from xstefa.training.devices import Runner
 from xstefa.training.objectives import Objective
 from xstefa.training.sampling import Feed, Sampler, Windows
 
@@ -304,21 +304,20 @@ def fit(
     TrainingError
         If loss or gradient become infinite, or the checkpoint belongs to another recipe.
     """
-    part = Part.of(runner)
-    if part.rank:
-        torch.manual_seed(schedule.seed + part.rank)  # dropout of its own
+    if runner.rank:
+        torch.manual_seed(schedule.seed + runner.rank)  # dropout of its own
+    module = runner.shared(objective.to(runner.device))
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
-    module, stepper = runner.setup(objective, optimizer)
     sampler = Sampler(batch_size=schedule.batch_size, seed=schedule.seed)
     run = _Run(
         objective=objective,
         optimizer=optimizer,
         sampler=sampler,
         runner=runner,
-        recipe={**(recipe or {}), "schedule": asdict(schedule), "processes": runner.world_size},
+        recipe={**(recipe or {}), "schedule": asdict(schedule), "processes": runner.world},
     )
     if checkpoint is not None and (saved := checkpoint.load(run.recipe)) is not None:
         run.restore(*saved)
@@ -326,34 +325,28 @@ def fit(
     started = time.monotonic() - run.history.seconds
 
     windows = supply.at(run.step)
-    feed = Feed(windows, device=runner.device, part=part, encoded=encoded)
+    feed = Feed(windows, runner, encoded=encoded)
     look = None
     if validation is not None and validation_windows is not None:
-        look = Feed(validation_windows, device=runner.device, part=part, encoded=encoded)
+        look = Feed(validation_windows, runner, encoded=encoded)
     objective.train()
-    bar = progress(
-        description,
-        initial=run.step,
-        total=schedule.steps,
-        unit="steps",
-        shown=runner.is_global_zero,
-    )
+    bar = progress(description, initial=run.step, total=schedule.steps, unit="steps")
     with bar:
         while run.step < schedule.steps and not run.stopped:
             if supply.at(run.step) is not windows:
                 windows = supply.at(run.step)
-                feed = Feed(windows, device=runner.device, part=part, encoded=encoded)
+                feed = Feed(windows, runner, encoded=encoded)
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(run.step)
             with autocast(runner.device, schedule.precision):
                 value = module(feed(sampler.draw(windows)))
             optimizer.zero_grad(set_to_none=True)
-            runner.backward(value)
-            _clip(runner, module, stepper, schedule, run.step)
-            stepper.step()
+            value.backward()
+            _clip(parameters, schedule, run.step)
+            optimizer.step()
             run.step += 1
             run.average_in(schedule.average)
-            run.history.losses.append(float(runner.all_reduce(value.detach(), reduce_op="mean")))
+            run.history.losses.append(float(runner.mean(value.detach())))
             bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
             bar.update()
             if validation is not None and look is not None and run.step % validation.interval == 0:
@@ -441,10 +434,9 @@ class _Run:
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         device = self.runner.device
         # Every process has random numbers of its own.
-        part = Part.of(self.runner)
-        tensors["random.cpu"] = part.gather(torch.get_rng_state().to(device))
+        tensors["random.cpu"] = self.runner.gather(torch.get_rng_state().to(device))
         if device.type == "cuda":
-            tensors["random.cuda"] = part.gather(torch.cuda.get_rng_state(device).to(device))
+            tensors["random.cuda"] = self.runner.gather(torch.cuda.get_rng_state(device).to(device))
         if self.objective.generator is not None:
             tensors["random.objective"] = self.objective.generator.get_state()
         state = {
@@ -456,7 +448,7 @@ class _Run:
             "best_step": self.history.best_step,
             "seconds": self.history.seconds,
         }
-        if self.runner.is_global_zero:
+        if self.runner.is_first:
             checkpoint.save(tensors, state, self.recipe)
         self.runner.barrier()
 
@@ -475,7 +467,7 @@ class _Run:
                 getattr(self, place)[name] = value.to(self.runner.device)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
-        rank = self.runner.global_rank
+        rank = self.runner.rank
         # Copies: torch reads the state as a structure, which must begin where memory is aligned.
         torch.set_rng_state(tensors["random.cpu"][rank].clone())
         if "random.cuda" in tensors:
@@ -492,9 +484,9 @@ class _Run:
         )
 
 
-def _clip(runner: Runner, module: Any, stepper: Any, schedule: Schedule, step: int) -> None:
+def _clip(parameters: Sequence[nn.Parameter], schedule: Schedule, step: int) -> None:
     try:
-        runner.clip_gradients(module, stepper, max_norm=schedule.clip, error_if_nonfinite=True)
+        nn.utils.clip_grad_norm_(parameters, schedule.clip, error_if_nonfinite=True)
     except RuntimeError as error:
         if "non-finite" not in str(error):
             raise
@@ -515,16 +507,16 @@ def _loss(objective: Objective, feed: Feed, runner: Runner, schedule: Schedule) 
     with torch.no_grad(), autocast(runner.device, schedule.precision):
         for picks in feed.windows.in_order(batch_size=schedule.batch_size):
             batch = feed(picks)
-            if batch.size < runner.world_size:
+            if batch.size < runner.world:
                 continue  # the last few windows would leave a process without any
             total += objective(batch).float() * batch.size
             rows += batch.size
     objective.train()
-    return float(runner.all_reduce(total, reduce_op="mean")) / rows
+    return float(runner.mean(total)) / rows
 
 
 def _due(timer: Timer, runner: Runner, step: int) -> bool:
     """Whether it is time to save; all processes get the same answer."""
-    if runner.world_size == 1:
+    if runner.world == 1:
         return timer.due()
     return step % STEPS_BETWEEN_AGREEMENTS == 0 and bool(runner.broadcast(timer.due()))

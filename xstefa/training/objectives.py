@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 from xstefa.model.variants import EncoderUse
-from xstefa.training.devices import Part
+from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.losses import masked_mse, weighted_mse
 from xstefa.training.sampling import Batch
@@ -23,18 +23,18 @@ class Objective(nn.Module):
     Parameters
     ----------
     network : StefaLand
-    part : Part
-        Which rows of a batch this process holds.
+    runner : Runner
+        Says which rows of a batch this process holds.
     generator : torch.Generator, optional
         Source of the objective's own random numbers.
     """
 
     def __init__(
-        self, network: StefaLand, *, part: Part, generator: torch.Generator | None = None
+        self, network: StefaLand, *, runner: Runner, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         self.network = network
-        self.part = part
+        self.runner = runner
         self.generator = generator
 
     @abstractmethod
@@ -52,8 +52,11 @@ class Reconstruction(Objective):
         Of the masks. Each validation hides the same.
     """
 
-    def __init__(self, network: StefaLand, *, part: Part, masking: GroupMasking, seed: int) -> None:
-        super().__init__(network, part=part, generator=torch.Generator().manual_seed(seed))
+    def __init__(
+        self, network: StefaLand, *, runner: Runner, masking: GroupMasking, seed: int
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(network, runner=runner, generator=generator)
         self.masking = masking
 
     def forward(self, batch: Batch) -> Tensor:
@@ -66,9 +69,11 @@ class Reconstruction(Objective):
         drawn = self.masking.draw(
             batch=batch.size, days=batch.forcing.shape[1], generator=generator
         )
-        masks = [mask[self.part.rows].to(batch.forcing.device) for mask in drawn]
+        masks = [mask[self.runner.rows].to(batch.forcing.device) for mask in drawn]
         reconstruction = decoder(encoder(batch.forcing, batch.static, *masks))
-        return masked_mse(reconstruction, batch.forcing, batch.static, *masks, mean=self.part.mean)
+        return masked_mse(
+            reconstruction, batch.forcing, batch.static, *masks, mean=self.runner.mean
+        )
 
 
 class Estimation(Objective):
@@ -87,13 +92,13 @@ class Estimation(Objective):
         self,
         network: StefaLand,
         *,
-        part: Part,
+        runner: Runner,
         encoder: EncoderUse,
         windows: WindowPolicy,
         dropout: TokenDropout,
         centred: float,
     ) -> None:
-        super().__init__(network, part=part)
+        super().__init__(network, runner=runner)
         self.frozen = encoder == "frozen"
         self.spin_up = windows.spin_up
         self.dropout = dropout
@@ -122,7 +127,7 @@ class Estimation(Objective):
                     batch.weight,
                     spin_up=self.spin_up,
                     centred=self.centred,
-                    mean=self.part.mean,
+                    mean=self.runner.mean,
                 )
                 for member, size in zip(network.heads, network.sizes, strict=True)
             ]

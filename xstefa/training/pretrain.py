@@ -22,7 +22,7 @@ from xstefa.options import resolve_options
 from xstefa.schema import Schema, load_schema
 from xstefa.splits.holdout import Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
-from xstefa.training.devices import Devices, Part, Runner, default_device
+from xstefa.training.devices import Devices, Runner, default_device
 from xstefa.training.loop import (
     History,
     Schedule,
@@ -103,7 +103,7 @@ def pretrain(
     device : str, optional
         Torch device; default as set by `set_options`.
     devices : int
-        Number of devices; more than one needs the extra ``train``.
+        Number of devices; on CPUs, of processes.
     precision : {"fp32", "bf16"}, optional
         Default as set by `set_options`.
     memory : str or int
@@ -280,7 +280,7 @@ def _pretrain(runner: Runner, *, job: _Job) -> tuple[Model, History]:
         network = StefaLand(spec.architecture)
         objective = Reconstruction(
             network,
-            part=Part.of(runner),
+            runner=runner,
             masking=GroupMasking.from_schema(spec.schema),
             seed=schedule.seed,
         )

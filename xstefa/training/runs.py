@@ -34,10 +34,12 @@ def finished(
     """
     provenance = {**spec.provenance, "learning_curve": history.curve()}
     spec = replace(spec, provenance=provenance, card=spec.card or card(spec, history))
-    model = None
-    if runner.is_global_zero:
+    model: Model | None = None
+    if runner.is_first:
         model = create_model(spec, network.state_dict())
-    return runner.broadcast(model), history
+    found = runner.broadcast(model)
+    assert found is not None
+    return found, history
 
 
 def versions() -> dict[str, str]:

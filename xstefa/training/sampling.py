@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xstefa.errors import TrainingError
 from xstefa.splits.sites import Mask
-from xstefa.training.devices import Part
+from xstefa.training.devices import Runner
 from xstefa.training.samples import Record, Split
 from xstefa.windows import Floats
 
@@ -244,23 +244,19 @@ class Feed:
     Parameters
     ----------
     windows : Windows
-    device : torch.device
-    part : Part
-        Which rows of a step are made.
+    runner : Runner
+        Says on which device which rows of a step are made.
     encoded : Tensor, shape (number of window, T, d), optional
         What the frozen encoder says of each window, by `Batch.number`.
     """
 
-    def __init__(
-        self, windows: Windows, *, device: torch.device, part: Part, encoded: Tensor | None = None
-    ) -> None:
+    def __init__(self, windows: Windows, runner: Runner, *, encoded: Tensor | None = None) -> None:
         self.windows = windows
-        self._device = device
-        self._part = part
+        self._runner = runner
         self._encoded = encoded
         weights: Sequence[Floats | None] = windows.site_weights or [None] * len(windows.records)
         self._records = [
-            _Held.of(record, weight, device)
+            _Held.of(record, weight, runner.device)
             for record, weight in zip(windows.records, weights, strict=True)
         ]
 
@@ -270,20 +266,20 @@ class Feed:
         numbers, before = [], 0
         for i, (held, chosen) in enumerate(zip(self._records, picks, strict=True)):
             # Rows are counted over all records; this process takes every world-th of them.
-            first = (self._part.rank - before) % self._part.world
+            first = (self._runner.rank - before) % self._runner.world
             before += len(chosen)
-            chosen = chosen[first :: self._part.world]
+            chosen = chosen[first :: self._runner.world]
             numbers.append(torch.from_numpy(self.windows.numbers[i][chosen]))
             parts.append(held.gather(self.windows.starts[i][chosen], self.windows.length))
         number = torch.cat(numbers)
         forcing, static, target, weight = (
-            None if any(t is None for t in column) else torch.cat(column).to(self._device)
+            None if any(t is None for t in column) else torch.cat(column).to(self._runner.device)
             for column in zip(*parts, strict=True)
         )
         assert forcing is not None and static is not None
-        days = None if self._encoded is None else self._encoded[number].to(self._device)
+        days = None if self._encoded is None else self._encoded[number].to(self._runner.device)
         return Batch(
-            number=number.to(self._device),
+            number=number.to(self._runner.device),
             forcing=forcing,
             static=static,
             target=target,
