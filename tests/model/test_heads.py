@@ -195,7 +195,12 @@ def test_direct_starts_as_the_decoder(
 ) -> None:
     foundation, _, _ = trained_on
     network = foundation.network()
-    head = Direct(width=ENCODER.width, inner=ENCODER.hidden)
+    head = Direct(
+        HeadSize(kind="direct", hidden=ENCODER.hidden),
+        forcings=C,
+        statics=S,
+        width=ENCODER.width,
+    )
     head.start_from(network.decoder)
     x, c = batch()
     mask = torch.zeros_like(x, dtype=torch.bool)

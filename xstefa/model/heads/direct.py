@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from xstefa.model.architecture import HeadSize
 from xstefa.model.decoder import Decoder, VariableProjection
-from xstefa.model.heads.recurrent import Head, State, linked
+from xstefa.model.heads.recurrent import Head, State, linked, remember
 
 
 class Direct(Head):
@@ -14,24 +15,14 @@ class Direct(Head):
     The encoder knows the target as its last forcing. In pretraining it is masked like others; when
     it is to be predicted the network hides it on all days (`xstefa.model.network.StefaLand`), and
     this decodes it. The LSTM runs forward in time, so the site token, which comes last, is not
-    needed.
-
-    Parameters
-    ----------
-    width : int
-        Length of the encoder's tokens.
-    inner : int
-        Hidden units of the projection, as in the encoder's embedding.
-    link : {"identity", "softplus", "logistic"}
-        Maps the projection into the target's range.
+    needed. The projection has ``size.hidden`` units, as many as the encoder's embedding.
     """
 
-    def __init__(self, *, width: int, inner: int = 64, link: str = "identity") -> None:
-        super().__init__()
-        self.link = link
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
         self.lstm = nn.LSTM(width, width, batch_first=True)
         self.norm = nn.LayerNorm(width)
-        self.project = VariableProjection(variables=1, width=width, hidden=inner)
+        self.project = VariableProjection(variables=1, width=width, hidden=size.hidden)
 
     def start_from(self, decoder: Decoder) -> None:
         """Take over what the pretrained decoder knows of its last forcing."""
@@ -45,7 +36,6 @@ class Direct(Head):
         self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
     ) -> tuple[Tensor, State]:
         """Predict the target, shape (B, T), from the representation (B, T, d)."""
-        memory = None if state is None else (state["hidden"][None], state["cell"][None])
-        tokens, (hidden, cell) = self.lstm(days, memory)
-        answer = linked(self.project(self.norm(tokens)).squeeze(-1), self.link)
-        return answer, {"hidden": hidden[0], "cell": cell[0]}
+        assert days is not None
+        tokens, state = remember(self.lstm, days, state)
+        return linked(self.project(self.norm(tokens)).squeeze(-1), self.link), state

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from xstefa.errors import OptionError
-from xstefa.model.architecture import Driver
+from xstefa.model.architecture import HeadSize
 from xstefa.model.hbv import (
     BOUNDS,
     ROUTING_BOUNDS,
@@ -20,8 +18,7 @@ from xstefa.model.hbv import (
     unit_hydrograph,
 )
 from xstefa.model.hbv_adjoint import fluxes, simulate
-from xstefa.model.heads.recurrent import State
-from xstefa.model.heads.resconn import ResConn
+from xstefa.model.heads.recurrent import ResConn, State
 from xstefa.model.physical import physical
 
 COMPONENTS = 16
@@ -52,37 +49,11 @@ class HBV(ResConn):
     there are answers, see `SegmentPolicy.known`.
 
     Everything physical is computed in single precision, whatever the precision of the rest.
-
-    Parameters
-    ----------
-    forcings, statics, width, hidden, kernel, dropout
-        As for `ResConn`.
-    drivers : sequence of Driver
-        Precipitation (mm d-1), temperature (degC) and potential evapotranspiration (mm d-1).
-    spin_up : int
-        Days, of at most 365, before the first answer.
     """
 
-    def __init__(
-        self,
-        *,
-        forcings: int,
-        statics: int,
-        width: int,
-        drivers: Sequence[Driver],
-        hidden: int = 64,
-        kernel: int = 5,
-        dropout: float = 0.4,
-        spin_up: int = 0,
-    ) -> None:
-        super().__init__(
-            forcings=forcings,
-            statics=statics,
-            width=width,
-            hidden=hidden,
-            kernel=kernel,
-            dropout=dropout,
-        )
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
+        drivers, hidden = size.drivers, size.hidden
         if len(drivers) != len(Forcing._fields) or any(d.column >= forcings for d in drivers):
             raise OptionError(
                 variable="drivers",
@@ -91,8 +62,7 @@ class HBV(ResConn):
                 "evapotranspiration",
                 fix='head="hbv", for which training finds them',
             )
-        self.drivers = tuple(drivers)
-        self.spin_up = spin_up
+        self.drivers, self.spin_up = drivers, size.spin_up
         self._of_site = [name for name in BOUNDS if name not in DAILY]
         self.output = nn.Linear(hidden, len(DAILY) * COMPONENTS)
         last = nn.Linear(hidden, len(self._of_site) * COMPONENTS + len(ROUTING_BOUNDS))

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xstefa.model import kernels
+from xstefa.model.adapters import ADAPTERS
+from xstefa.model.architecture import HeadSize
+
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda z: z,
     "softplus": functional.softplus,  # streamflow cannot be negative
@@ -30,8 +34,28 @@ State: TypeAlias = dict[str, Tensor]
 """What a head or encoder carries from one piece of a record to the next: by name, sites first."""
 
 
+def remember(lstm: nn.LSTM, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+    """Run an LSTM over (B, T, size), from the state that it left; return its states and its own."""
+    memory = None if state is None else (state["hidden"][None], state["cell"][None])
+    states, (hidden, cell) = lstm(inputs, memory)
+    return states, {"hidden": hidden[0], "cell": cell[0]}
+
+
 class Head(nn.Module):
-    """From forcings, site attributes and the representation of the days to a target."""
+    """From forcings, site attributes and the representation of the days to a target.
+
+    Parameters
+    ----------
+    size : HeadSize
+    forcings, statics : int
+        Number of dynamic and static variables.
+    width : int
+        Length of the encoder's tokens; 0 without an encoder.
+    """
+
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__()
+        self.link = size.link
 
     def forward(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
         """Predict the target, shape (B, T), of a record or window as a whole.
@@ -61,30 +85,39 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
+class LinearProbe(Head):
+    """``y_t = link(W E_t + b)``: how much of the target the representation already holds."""
+
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
+        self.output = nn.Linear(width, 1)
+
+    def advance(
+        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """Map each day by itself; see `Head.advance`."""
+        return linked(self.output(days).squeeze(-1), self.link), {}
+
+
 class RecurrentHead(Head):
     """A head whose LSTM reads something, day by day; subclasses say what.
 
-    Parameters
-    ----------
-    forcings, statics : int
-        Number of dynamic and static variables; missing values of each take a learned value.
-    link : {"identity", "softplus", "logistic"}
-        Maps the linear output into the target's range.
+    Missing forcings and attributes take a learned value each.
     """
 
     reach = 1
     """Days, up to today, whose forcings `combine` looks at."""
 
-    def __init__(self, *, forcings: int, statics: int, link: str) -> None:
-        super().__init__()
-        self.link = link
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
         self.fill_forcing = nn.Parameter(torch.zeros(forcings))
         self.fill_static = nn.Parameter(torch.zeros(statics))
 
-    def _add_recurrence(self, size: int, hidden: int, dropout: float) -> None:
-        """Add what follows inputs of length `size`: LSTM, dropout, linear layer."""
-        self.lstm = nn.LSTM(size, hidden, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
+    def _add_recurrence(self, length: int, size: HeadSize) -> None:
+        """Add what follows inputs of this length: LSTM, dropout, linear layer."""
+        hidden = size.hidden
+        self.lstm = nn.LSTM(length, hidden, batch_first=True)
+        self.dropout = nn.Dropout(size.dropout)
         self.output = nn.Linear(hidden, 1)
         with torch.no_grad():  # remember by default: forget gate open at the start of training
             cast(Tensor, self.lstm.bias_ih_l0)[hidden : 2 * hidden] += 3.0
@@ -111,11 +144,75 @@ class RecurrentHead(Head):
         static = torch.where(static.isnan(), self.fill_static, static)
         before = self.reach - 1
         if state is None:
-            forcing, memory = functional.pad(forcing, (0, 0, before, 0)), None
+            forcing = functional.pad(forcing, (0, 0, before, 0))
         else:
             forcing = torch.cat([state["forcing"], forcing], dim=1)
-            memory = state["hidden"][None], state["cell"][None]
-        states, (hidden, cell) = self.lstm(self.combine(forcing, static, days), memory)
+        states, after = remember(self.lstm, self.combine(forcing, static, days), state)
         recent = forcing[:, forcing.shape[1] - before :]
-        found = self.output(self.dropout(states))
-        return found, {"forcing": recent, "hidden": hidden[0], "cell": cell[0]}
+        return self.output(self.dropout(states)), {"forcing": recent, **after}
+
+
+class PlainLSTM(RecurrentHead):
+    """``h_t = LSTM(linear(x_t))``, ``y_t = link(W h_t + b)``: the baseline without StefaLand."""
+
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
+        self.from_forcing = nn.Linear(forcings, size.hidden)
+        self.from_static = nn.Linear(statics, size.hidden, bias=False)
+        self._add_recurrence(size.hidden, size)
+
+    def combine(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
+        """Return ``linear(x_t)``."""
+        return self.from_forcing(forcing) + self.from_static(static).unsqueeze(1)
+
+
+class Adapted(RecurrentHead):
+    """``h_t = LSTM(adapter(E_t, x_t))``, ``y_t = link(W h_t + b)``.
+
+    The adapter is the one of `xstefa.model.adapters` that the kind of head names; by another name
+    there is none, and the LSTM reads ``E_t`` only.
+    """
+
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
+        self.norm = nn.LayerNorm(width)
+        self.adapter: nn.Module | None = None
+        if size.kind in ADAPTERS:
+            kind = ADAPTERS[size.kind]
+            self.adapter = kind(forcings=forcings, statics=statics, width=width)
+        self._add_recurrence(width, size)
+
+    def combine(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
+        """Return ``adapter(norm(E_t), x_t)``."""
+        days = self.norm(days)
+        return days if self.adapter is None else self.adapter(days, forcing, static)
+
+
+class ResConn(RecurrentHead):
+    """Residual connection of raw inputs into an LSTM over the representation, equations (1)-(3).
+
+    ``r_t = conv(x_t) + linear(x_t)``, ``h_t = LSTM(E_t + r_t)``, ``y_t = link(W h_t + b)``, where
+    ``x_t`` are the standardised forcings and site attributes.
+    """
+
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
+        self.reach = size.kernel
+        self.from_forcing = nn.Linear(forcings, width)
+        self.from_static = nn.Linear(statics, width, bias=False)
+        self.convolution = nn.Conv1d(forcings, width, size.kernel)
+        self.norm = nn.LayerNorm(width)
+        self._add_recurrence(width, size)
+
+    def combine(self, forcing: Tensor, static: Tensor, days: Tensor | None) -> Tensor:
+        """Return ``norm(E_t) + conv(x_t) + linear(x_t)``."""
+        assert days is not None
+        # The linear layer is one more tap on the same day, so both are one matrix product.
+        today = functional.pad(self.from_forcing.weight.unsqueeze(-1), (self.reach - 1, 0))
+        taps = forcing.unfold(1, self.reach, 1).flatten(2)
+        return kernels.linear(
+            taps,
+            (self.convolution.weight + today).flatten(1),
+            cast(Tensor, self.convolution.bias) + self.from_forcing.bias,
+            add=self.norm(days) + self.from_static(static).unsqueeze(1),
+        )

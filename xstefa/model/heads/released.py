@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from xstefa.model.adapters import Residual
-from xstefa.model.heads.recurrent import Head, State
+from xstefa.model.architecture import HeadSize
+from xstefa.model.heads.recurrent import Head, State, remember
 
 
 class Released(Head):
@@ -16,37 +17,18 @@ class Released(Head):
     ``x_t`` are the standardised forcings and site attributes. Without a representation ``a_t`` is
     left out: the script's LSTM baseline. A missing ``x_t`` counts as average here; the script
     fills it with one median over the whole batch, see `Model.estimate`.
-
-    Parameters
-    ----------
-    forcings, statics : int
-        Number of dynamic and static variables.
-    width : int
-        Length of the encoder's tokens; 0 for the baseline.
-    hidden : int
-        Size of the LSTM.
-    outputs : int
-        Targets predicted at once.
     """
 
-    def __init__(
-        self,
-        *,
-        forcings: int,
-        statics: int,
-        width: int,
-        hidden: int = 256,
-        outputs: int = 1,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
+    def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
+        super().__init__(size, forcings=forcings, statics=statics, width=width)
+        hidden = size.hidden
         raw = forcings + statics
         self.adapter = Residual(forcings=forcings, statics=statics, width=width) if width else None
         self.before = nn.Linear(width + raw, hidden)
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(size.dropout)
         self.after = nn.Linear(hidden + raw, hidden)
-        self.output = nn.Linear(hidden, outputs)
+        self.output = nn.Linear(hidden, size.outputs)
 
     def advance(
         self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
@@ -57,8 +39,7 @@ class Released(Head):
         read = raw
         if self.adapter is not None:
             read = torch.cat([self.adapter(days, forcing, static), raw], dim=-1)
-        memory = None if state is None else (state["hidden"][None], state["cell"][None])
-        states, (hidden, cell) = self.lstm(self.before(read), memory)
+        states, state = remember(self.lstm, self.before(read), state)
         states = self.dropout(states)
         found = self.output(states + self.after(torch.cat([states, raw], dim=-1)))
-        return found.squeeze(-1), {"hidden": hidden[0], "cell": cell[0]}
+        return found.squeeze(-1), state
