@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import xarray as xr
 
@@ -17,7 +19,6 @@ from xstefa.binding.plain import plain
 from xstefa.binding.storage import decoded
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.inference.embed import embed
-from xstefa.inference.passes import Period
 from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
 from xstefa.model.architecture import HeadSize
@@ -32,6 +33,23 @@ if TYPE_CHECKING:  # what trains imports torch, and is imported when something t
     from xstefa.training.checkpoints import Checkpoint
     from xstefa.training.finetune import HeadRecipe, TrainingOptions
     from xstefa.training.loop import Schedule
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method of a function of a dataset: same arguments, same docstring."""
+
+    @wraps(function)
+    def method(self: StefaAccessor, *args: Any, **kwargs: Any) -> Any:
+        return function(self._dataset, *args, **kwargs)
+
+    signature = inspect.signature(function)
+    first, *others = signature.parameters.values()
+    own = first.replace(name="self", annotation=first.empty)
+    method.__signature__ = signature.replace(parameters=[own, *others])  # type: ignore[attr-defined]
+    method.__annotations__ = {
+        name: kind for name, kind in function.__annotations__.items() if name != first.name
+    }
+    return method
 
 
 class StefaAccessor:
@@ -204,224 +222,9 @@ class StefaAccessor:
 
         return aggregate(decoded(self._dataset), polygons, by=by, outside=outside)
 
-    @overload
-    def predict(self, target: str | Model, **how: Any) -> xr.DataArray: ...
-
-    @overload
-    def predict(self, target: Sequence[str], **how: Any) -> xr.Dataset: ...
-
-    def predict(  # type: ignore[misc]
-        self,
-        target: str | Model | Sequence[str],
-        *,
-        model: ModelLike | None = None,
-        quantiles: float | Iterable[float] | None = None,
-        coverage: bool = False,
-        min_coverage: float = 0.0,
-        period: Period | None = None,
-        strict: bool = False,
-        rename: Mapping[str, str] | None = None,
-        device: str | None = None,
-        precision: str | None = None,
-        batch_size: int | None = None,
-        extrapolate: bool = False,
-    ) -> xr.DataArray | xr.Dataset:
-        """Predict one target or several for every site and day of the dataset.
-
-        Parameters
-        ----------
-        target : str, Model or sequence of str
-            ``"streamflow"``, ``"soil_moisture"``, or a model with a target of its own. Or a list of
-            what one model predicts in one pass: a model with physics inside (``head="hbv"``) says
-            where the water is, ``["streamflow", "evapotranspiration", "snow_water_equivalent",
-            "soil_water_storage", "groundwater_storage"]``. Precipitation is their sum: what runs
-            off, evaporates and is added to the three storages, on each day and at each site.
-        model : str or Model, optional
-            Name or path of a model. By default the bundled model for the targets, of those that
-            were trained on observations of the dataset's support: grid cells or points.
-        quantiles : sequence of float, optional
-            Levels between 0 and 1, of the spread of a model with several heads. The result then has
-            a first dimension ``quantile``, as that of `xarray.DataArray.quantile`; by default it is
-            the mean of the heads.
-        coverage : bool
-            Add a coordinate ``coverage``: the share of the model's daily forcings that were known
-            in the windows behind each value; 0 where there is none.
-        min_coverage : float
-            Answer NaN where the coverage is less. Whatever it is, there is no answer on a day
-            unless what the model needs is known on half of the days of the model's spin-up before
-            it (with physics inside, 95 %). Gaps of up to three days are bridged, but not by models
-            that look back only.
-        period : tuple of two dates or str, optional
-            First and last day to answer for, as ``.sel(time=slice(*period))`` takes them, or both
-            in one, as ``.sel(time="1991")`` does. The days before are read for the spin-up: the
-            result is that of the whole record, to the bit. Selecting time before predicting hides
-            them from the model.
-        strict : bool
-            Refuse what would be warned of: variables that may be optional tokens, but whose units
-            or match are in doubt, and which else count as not known.
-        rename : mapping of str to str, optional
-            Dataset variable to token, where matching by metadata and name does not suffice.
-        device : str, optional
-            Torch device; default as set by `set_options`, else the first GPU of the process that
-            computes if it has one, else its CPU.
-        precision : {"fp32", "bf16"}, optional
-            Arithmetic; default as set by `set_options`, else ``"fp32"``.
-        batch_size : int, optional
-            Windows per call of the network, rounded up to a multiple of 16; default as set by
-            `set_options`, else 16 on a CPU and 512 on a GPU. Halved where memory runs out.
-        extrapolate : bool
-            Read site attributes outside all that the model was trained on as they are. By default
-            they count as the nearest value of training, aridity as it is (`Variable.beyond`); an
-            `ExtrapolationWarning` and the result's ``attributes_outside_training`` name them.
-
-        Returns
-        -------
-        DataArray, or Dataset for a list of targets
-            Dimensions, coordinates and coordinate reference system as in the dataset; lazy exactly
-            if the dataset is chunked.
-
-        Notes
-        -----
-        Targets, mean, quantiles and coverage of one dataset and model come from one pass over the
-        data if they are computed together, for instance as variables of one Dataset. Coverage is a
-        coordinate, so that it goes where the prediction goes, and only on request, because xarray
-        compares coordinates when it joins arrays: the difference of two lazy predictions that
-        carry it would compute both at once. Turn it into a variable with ``.reset_coords()``.
-
-        Raises
-        ------
-        MissingTokenError, AmbiguousMatchError, UnitsError, LayoutError, CalendarError
-            If the dataset does not fit, with what was found and how to mend it.
-        CalendarError
-            If the record is too short for an answer on any day; a warning says on which there is
-            none.
-        ModelError
-            If no model, or more than one, predicts the targets.
-        """
-        return predict(
-            self._dataset,
-            target,
-            model=model,
-            quantiles=quantiles,
-            coverage=coverage,
-            min_coverage=min_coverage,
-            period=period,
-            strict=strict,
-            rename=rename,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            extrapolate=extrapolate,
-        )
-
-    def embed(
-        self,
-        *,
-        level: Literal["site", "day"] = "site",
-        model: ModelLike | None = None,
-        rename: Mapping[str, str] | None = None,
-        device: str | None = None,
-        precision: str | None = None,
-        batch_size: int | None = None,
-        extrapolate: bool = False,
-    ) -> xr.DataArray:
-        """Represent every site, or every day of every site, as a vector.
-
-        Parameters
-        ----------
-        level : {"site", "day"}
-            One vector a site, the mean over its windows; or one a day, which knows the weather of
-            the days around it.
-        model : str or Model, optional
-            Any model with an encoder; by default the bundled foundation model.
-        rename : mapping of str to str, optional
-            Dataset variable to token.
-        device, precision, batch_size, extrapolate
-            As for `predict`.
-
-        Returns
-        -------
-        DataArray
-            Dimensions and coordinates as in the dataset, without time for sites, and a last
-            dimension ``feature``. Lazy exactly if the dataset is chunked.
-
-        Notes
-        -----
-        A year of embedded days takes 365 times the length of a vector, for each site: chunk time
-        before, or reduce lazily.
-
-        Raises
-        ------
-        ModelError
-            If the model has no encoder, or none is bundled.
-        """
-        return embed(
-            self._dataset,
-            level=level,
-            model=model,
-            rename=rename,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            extrapolate=extrapolate,
-        )
-
-    def reconstruct(
-        self,
-        variables: str | Iterable[str] | None = None,
-        *,
-        only_missing: bool = True,
-        model: ModelLike | None = None,
-        rename: Mapping[str, str] | None = None,
-        device: str | None = None,
-        precision: str | None = None,
-        batch_size: int | None = None,
-        extrapolate: bool = False,
-    ) -> xr.Dataset:
-        """Say what the masked autoencoder expects of variables that are not known.
-
-        Parameters
-        ----------
-        variables : sequence of str, optional
-            Tokens to reconstruct. By default those that the dataset does not have; with
-            ``only_missing=False`` all that the model has learned.
-        only_missing : bool
-            Keep what is known of these variables, and fill the gaps from everything that is known.
-            False tells what the model says when it does not see a variable: each is reconstructed
-            while it and its physical group (soil texture, climate, ...) are hidden, as in
-            pretraining. Compared with known values that is the model's skill.
-        model : str or Model, optional
-            A foundation model; by default the bundled one.
-        rename : mapping of str to str, optional
-            Dataset variable to token.
-        device, precision, batch_size, extrapolate
-            As for `predict`.
-
-        Returns
-        -------
-        Dataset
-            A variable for each token, in its canonical units: forcings with the dimensions of the
-            dataset, site attributes without time. Lazy exactly if the dataset is chunked. Values
-            are not clipped to what is physically possible.
-
-        Raises
-        ------
-        ModelError
-            If the model has no decoder, or none is bundled.
-        OptionError
-            If a name is not a token that the model has learned.
-        """
-        return reconstruct(
-            self._dataset,
-            variables,
-            only_missing=only_missing,
-            model=model,
-            rename=rename,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            extrapolate=extrapolate,
-        )
+    predict = _method(predict)
+    embed = _method(embed)
+    reconstruct = _method(reconstruct)
 
     def evaluate(
         self,

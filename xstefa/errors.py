@@ -7,6 +7,8 @@ All derive from `XstefaError`; each also derives from the builtin that callers w
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "XstefaWarning",
     "did_you_mean",
     "raise_problems",
+    "warn",
 ]
 
 
@@ -180,3 +183,11 @@ def raise_problems(problems: Sequence[XstefaError]) -> None:
         raise problems[0]
     if problems:
         raise BindingErrors(problems)
+
+
+def warn(warning: XstefaWarning) -> None:
+    """Warn, at the line outside of the package that called it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith("xstefa"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(warning, stacklevel=level)

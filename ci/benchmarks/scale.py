@@ -27,8 +27,8 @@ import xarray as xr
 import zarr
 
 import xstefa
-from xstefa.inference.answers import Members
 from xstefa.inference.lazy import ChunksWarning
+from xstefa.inference.predict import Members
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.scaler import Moments, Scaler

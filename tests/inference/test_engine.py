@@ -11,8 +11,8 @@ import pytest
 
 from xstefa.errors import OptionError
 from xstefa.inference import engine as module
-from xstefa.inference.answers import Answer, Members
-from xstefa.inference.engine import ROWS, Engine, EngineKey, get_engine
+from xstefa.inference.engine import ROWS, Answer, Engine, EngineKey, get_engine
+from xstefa.inference.predict import Members
 
 
 def block(model, *, sites=5, days=100, seed=0):
@@ -57,12 +57,16 @@ def key(model, **changes):
 def test_a_site_does_not_depend_on_its_place(make_model, encoder, sites):
     model = make_model(encoder=encoder)
     forcing, static, days = block(model, sites=sites)
-    run = Engine(key(model, batch_size=32)).predict
-    together = run(forcing, static, days=days, record=days, out=days)
+    engine = Engine(key(model, batch_size=32))
+
+    def run(*block):
+        return engine.answer(Members(), *block, days=days, record=days, out=days)[0]
+
+    together = run(forcing, static)
     order = np.random.default_rng(1).permutation(sites)
-    turned = run(forcing[order], static[order], days=days, record=days, out=days)
+    turned = run(forcing[order], static[order])
     np.testing.assert_array_equal(turned, together[order])
-    alone = run(forcing[:1], static[:1], days=days, record=days, out=days)
+    alone = run(forcing[:1], static[:1])
     np.testing.assert_array_equal(alone, together[:1])
 
 

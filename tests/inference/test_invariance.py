@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from xstefa.errors import CalendarError, MissingTokenError, OptionError
 from xstefa.inference import lazy
-from xstefa.inference.passes import SpinUpWarning
+from xstefa.inference.run import SpinUpWarning
 from xstefa.windows import WindowPolicy
 
 SLOWLY = settings(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding.plain import in_memory
 from xstefa.binding.sources import TokenSource
-from xstefa.errors import XstefaWarning
+from xstefa.errors import XstefaWarning, warn
 from xstefa.inference.engine import EngineKey
 from xstefa.model.ranges import Range
 from xstefa.schema import Variable
@@ -21,7 +20,7 @@ from xstefa.windows import YEAR, Floats
 
 if TYPE_CHECKING:
     from xstefa.inference.lazy import Job
-    from xstefa.inference.passes import Understood
+    from xstefa.inference.run import Run
 
 # Means of a few years vary more than those of decades: by this share of the range of means.
 VARIABILITY = 0.1
@@ -37,7 +36,7 @@ class ExtrapolationWarning(XstefaWarning):
     """A model is given what lies outside of all that it was trained on."""
 
 
-def outside_training(understood: Understood, key: EngineKey) -> dict[str, str]:
+def outside_training(run: Run) -> dict[str, str]:
     """Warn of attributes in memory that lie outside the range of training.
 
     Returns
@@ -45,16 +44,15 @@ def outside_training(understood: Understood, key: EngineKey) -> dict[str, str]:
     dict of str to str
         The same as an attribute of the result; empty if there are none.
     """
+    key = run.key
     found: dict[str, str] = {}
     for variable in key.model.spec.schema.statics:
-        source = understood.sources.get(variable.name)
-        if source is not None and _at_hand(source, understood.dataset):
-            found |= _attributes(understood.token(variable.name).to_numpy(), variable, key)
-    if not found:
-        return {}
-    if not key.extrapolate:
-        _warn("attributes", found, key, 6)
-    return {"attributes_outside_training": "; ".join(found.values())}
+        source = run.binding.sources.get(variable.name)
+        if source is not None and _at_hand(source, run.binding.dataset):
+            found |= _attributes(run.binding.token(variable.name).to_numpy(), variable, key)
+    if found and not key.extrapolate:
+        _warn("attributes", found, key)
+    return {"attributes_outside_training": "; ".join(found.values())} if found else {}
 
 
 def look_at_block(job: Job, forcing: Floats, static: Floats) -> None:
@@ -77,7 +75,7 @@ def look_at_block(job: Job, forcing: Floats, static: Floats) -> None:
         climate |= _climate(forcing[..., i], variable, spec.ranges.get(variable.name))
     for what, found in {"attributes": attributes, "a climate": climate}.items():
         if not found.keys() <= told and not (key.extrapolate and what == "attributes"):
-            _warn(what, found, key, 3, where=" (in one block of the data)")
+            _warn(what, found, key, where=" (in one block of the data)")
             told.update(found)
 
 
@@ -121,15 +119,13 @@ def _counted(
     )
 
 
-def _warn(
-    what: str, found: Mapping[str, str], key: EngineKey, stacklevel: int, *, where: str = ""
-) -> None:
+def _warn(what: str, found: Mapping[str, str], key: EngineKey, *, where: str = "") -> None:
     advice = "" if what != "attributes" else "; extrapolate=True reads values as they are"
     shown = [*found.values()][:_SHOWN]
     shown += [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    warnings.warn(
-        f"{key.model.name} has never seen {what} like these: {'; '.join(shown)}{where}. "
-        f"Expect less skill there{advice}.",
-        ExtrapolationWarning,
-        stacklevel=stacklevel,
+    warn(
+        ExtrapolationWarning(
+            f"{key.model.name} has never seen {what} like these: {'; '.join(shown)}{where}. "
+            f"Expect less skill there{advice}."
+        )
     )

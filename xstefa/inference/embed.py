@@ -10,9 +10,8 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError
-from xstefa.inference.answers import Answer
-from xstefa.inference.beyond import outside_training
-from xstefa.inference.passes import make_key, provenance, run, understand
+from xstefa.inference.engine import Answer
+from xstefa.inference.run import prepare
 from xstefa.model.registry import ModelLike, foundation_model
 
 if TYPE_CHECKING:
@@ -64,7 +63,36 @@ def embed(
     batch_size: int | None = None,
     extrapolate: bool = False,
 ) -> xr.DataArray:
-    """Embed sites or days; see `StefaAccessor.embed`."""
+    """Represent every site, or every day of every site, as a vector.
+
+    Parameters
+    ----------
+    level : {"site", "day"}
+        One vector a site, the mean over its windows; or one a day, which knows the weather of
+        the days around it.
+    model : str or Model, optional
+        Any model with an encoder; by default the bundled foundation model.
+    rename : mapping of str to str, optional
+        Dataset variable to token.
+    device, precision, batch_size, extrapolate
+        As for `predict`.
+
+    Returns
+    -------
+    DataArray
+        Dimensions and coordinates as in the dataset, without time for sites, and a last
+        dimension ``feature``. Lazy exactly if the dataset is chunked.
+
+    Notes
+    -----
+    A year of embedded days takes 365 times the length of a vector, for each site: chunk time
+    before, or reduce lazily.
+
+    Raises
+    ------
+    ModelError
+        If the model has no encoder, or none is bundled.
+    """
     chosen = foundation_model(model, causal=False)
     if chosen.spec.architecture.encoder is None:
         raise ModelError(
@@ -74,17 +102,17 @@ def embed(
             fix="choose one of xstefa.list_models() that is no baseline",
         )
     answer = DayEmbeddings() if level == "day" else SiteEmbeddings()
-    understood = understand(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
-    key = make_key(
+    run = prepare(
+        dataset,
         chosen,
+        rename=rename,
         device=device,
         precision=precision,
         batch_size=batch_size,
         extrapolate=extrapolate,
     )
-    outside = outside_training(understood, key)
-    block = run(understood, key, answer)
-    frame = understood.frame(daily=answer.daily)
+    block = run.compute(answer)
+    frame = run.frame(daily=answer.daily)
     attrs = {
         "long_name": f"StefaLand embedding of each {level}",
         "units": "1",
@@ -94,7 +122,7 @@ def embed(
         dims=(*frame.dims, FEATURE),
         coords=frame.coords,
         name="embedding",
-        attrs=frame.attrs | attrs | outside | provenance(key, dataset, done=f"{level}s embedded"),
+        attrs=frame.attrs | attrs | run.attrs(f"{level}s embedded"),
     )
     result.encoding = frame.encoding
     return result

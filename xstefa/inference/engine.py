@@ -8,25 +8,28 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from dask import threaded
 from numpy.typing import NDArray
 
 from xstefa.errors import OptionError
-from xstefa.inference.answers import Answer, Members, mean
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
 from xstefa.options import require_gpu
 from xstefa.windows import Days, Floats, Known, bridge
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.checkpoint import ModelSpec
     from xstefa.model.network import StefaLand
 
 # Large enough for the kernels, small enough that a batch's temporaries stay near the caches.
@@ -41,6 +44,44 @@ ROWS = 16
 _engines: dict[EngineKey, Engine] = {}
 _engines_lock = threading.Lock()
 _gpu_lost = False  # a process cannot use a GPU that the process it was forked from has used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(ABC):
+    """What is taken from the network. Immutable, and as small as a name: it travels in graphs.
+
+    Attributes
+    ----------
+    daily : bool
+        Whether there is a value for each day; otherwise for each site, the mean over its windows.
+    needs_required : bool
+        Whether there is no answer without the tokens that the model needs: none on days before
+        which too little of them is known (`WindowPolicy.spun_up`), and from windows with such days
+        only; and whether short gaps are bridged. Windows without any known value always go
+        unanswered.
+    """
+
+    daily: ClassVar[bool] = True
+    needs_required: ClassVar[bool] = True
+
+    @abstractmethod
+    def width(self, spec: ModelSpec) -> int:
+        """Return the number of values for each day (or site)."""
+
+    @abstractmethod
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Answer a batch of windows.
+
+        Parameters
+        ----------
+        forcing : Tensor, shape (B, T, C)
+        static : Tensor, shape (B, S)
+            Standardised; NaN where missing.
+
+        Returns
+        -------
+        Tensor, shape (B, T, width), or (B, width) if not `daily`
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,20 +262,6 @@ class Engine:
         if self.key.precision == "bf16":
             warn_of_emulation(self.device.partition(":")[0])
         return self.key.model.network().to(self.device)
-
-    def predict(
-        self, forcing: Floats, static: Floats, *, days: Days, record: Days, out: Days
-    ) -> Floats:
-        """Predict the target, the mean of the heads, for some days of some sites.
-
-        Parameters are those of `answer`.
-
-        Returns
-        -------
-        ndarray of float32, shape (site, len(out))
-        """
-        members, _ = self.answer(Members(), forcing, static, days=days, record=record, out=out)
-        return mean(members)
 
     def answer(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -19,17 +18,16 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from xstefa.binding import Layout
+from xstefa.binding import Binding, Layout
 from xstefa.binding.climate import unlikely
 from xstefa.binding.derive import hide_false_extremes
 from xstefa.binding.plain import values_of
 from xstefa.binding.sources import TokenSource
 from xstefa.binding.value_checks import doubt, doubt_part, value_problems
-from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems
-from xstefa.inference.answers import Answer
+from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems, warn
 from xstefa.inference.beyond import look_at_block
 from xstefa.inference.blocks import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
-from xstefa.inference.engine import ROWS, EngineKey, get_engine
+from xstefa.inference.engine import ROWS, Answer, EngineKey, get_engine
 from xstefa.inference.reading import Chunked, read_inside, storage_chunks
 from xstefa.windows import Days, Floats, WindowPolicy
 
@@ -81,24 +79,13 @@ class Job:
         )
 
 
-def plan_job(
-    dataset: xr.Dataset,
-    sources: Mapping[str, TokenSource],
-    *,
-    layout: Layout,
-    key: EngineKey,
-    answer: Answer,
-    answered: slice,
-) -> da.Array:
+def plan_job(binding: Binding, *, key: EngineKey, answer: Answer, answered: slice) -> da.Array:
     """Plan a pass over a dataset; reads no data and loads no weights.
 
     Parameters
     ----------
-    dataset : Dataset
-    sources : mapping of str to TokenSource
-        The recipe of each token that the dataset has. Tokens that the model never learned to read
-        are left out.
-    layout : Layout
+    binding : Binding
+        Tokens that the model never learned to read are left out.
     key : EngineKey
     answer : Answer
     answered : slice
@@ -110,8 +97,9 @@ def plan_job(
         Dimensions ``layout.dims`` (without time if the answer is not daily), and last one of
         ``width + 1`` values: those of the answer, and the coverage.
     """
+    dataset, layout = binding.dataset, binding.layout
     spec = key.model.spec
-    sources = {name: source for name, source in sources.items() if name in spec.tokens}
+    sources = {name: s for name, s in binding.sources.items() if name in spec.tokens}
     if not any(name in spec.schema.forcing_names for name in sources):
         raise MissingTokenError(
             "the dataset has no forcing that this model can read",
@@ -430,5 +418,5 @@ def _cut(
         block_bytes=block_bytes,
     )
     if text := advice(blocks, time=layout.time, policy=spec.windows, values=values):
-        warnings.warn(text, ChunksWarning, stacklevel=7)
+        warn(ChunksWarning(text))
     return replace(blocks, sizes=sizes | {layout.time: answered.stop - answered.start})

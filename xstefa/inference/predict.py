@@ -1,10 +1,11 @@
-"""From a dataset to a labeled prediction: bind, plan, wrap."""
+"""From a dataset to a labeled prediction: choose a model, match, run, label."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import xarray as xr
@@ -12,22 +13,48 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.binding import plan
 from xstefa.errors import ModelError, OptionError, did_you_mean
-from xstefa.inference.answers import Members, mean
-from xstefa.inference.beyond import outside_training
-from xstefa.inference.engine import EngineKey
-from xstefa.inference.passes import Period, each_block, make_key, provenance, run, understand
+from xstefa.inference.engine import Answer
+from xstefa.inference.run import Period, each_block, prepare
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list
-from xstefa.schema import load_schema
+from xstefa.schema import Target, load_schema
 from xstefa.typed import Share
 from xstefa.windows import Floats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.checkpoint import ModelSpec
+    from xstefa.model.network import StefaLand
 
 COVERAGE = {
     "long_name": "share of the model's daily forcings known in the windows behind each value",
     "units": "1",
 }
 QUANTILE = {"long_name": "level of the quantile over the model's heads", "units": "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members(Answer):
+    """The target as each head predicts it, in its canonical unit; or all `ModelSpec.outputs`.
+
+    Attributes
+    ----------
+    every : bool
+        All outputs of a model that has several: first what each head says of the first.
+    """
+
+    every: bool = False
+
+    def width(self, spec: ModelSpec) -> int:
+        """Return the number of heads, times that of the outputs."""
+        return len(spec.architecture.heads) * (len(spec.outputs) if self.every else 1)
+
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Return the answers of the heads, shape (B, T, width)."""
+        found = network.members(forcing, static, water=self.every)
+        return found.flatten(2)
 
 
 @overload
@@ -55,20 +82,82 @@ def predict(
     batch_size: int | None = None,
     extrapolate: bool = False,
 ) -> xr.DataArray | xr.Dataset:
-    """Predict targets for every site and day of a dataset; see `StefaAccessor.predict`."""
+    """Predict one target or several for every site and day of the dataset.
+
+    Parameters
+    ----------
+    target : str, Model or sequence of str
+        ``"streamflow"``, ``"soil_moisture"``, or a model with a target of its own. Or a list of
+        what one model predicts in one pass: a model with physics inside (``head="hbv"``) says
+        where the water is, ``["streamflow", "evapotranspiration", "snow_water_equivalent",
+        "soil_water_storage", "groundwater_storage"]``. Precipitation is their sum: what runs
+        off, evaporates and is added to the three storages, on each day and at each site.
+    model : str or Model, optional
+        Name or path of a model. By default the bundled model for the targets, of those that
+        were trained on observations of the dataset's support: grid cells or points.
+    quantiles : sequence of float, optional
+        Levels between 0 and 1, of the spread of a model with several heads. The result then has
+        a first dimension ``quantile``, as that of `xarray.DataArray.quantile`; by default it is
+        the mean of the heads.
+    coverage : bool
+        Add a coordinate ``coverage``: the share of the model's daily forcings that were known
+        in the windows behind each value; 0 where there is none.
+    min_coverage : float
+        Answer NaN where the coverage is less. Whatever it is, there is no answer on a day
+        unless what the model needs is known on half of the days of the model's spin-up before
+        it (with physics inside, 95 %). Gaps of up to three days are bridged, but not by models
+        that look back only.
+    period : tuple of two dates or str, optional
+        First and last day to answer for, as ``.sel(time=slice(*period))`` takes them, or both
+        in one, as ``.sel(time="1991")`` does. The days before are read for the spin-up: the
+        result is that of the whole record, to the bit. Selecting time before predicting hides
+        them from the model.
+    strict : bool
+        Refuse what would be warned of: variables that may be optional tokens, but whose units
+        or match are in doubt, and which else count as not known.
+    rename : mapping of str to str, optional
+        Dataset variable to token, where matching by metadata and name does not suffice.
+    device : str, optional
+        Torch device; default as set by `set_options`, else the first GPU of the process that
+        computes if it has one, else its CPU.
+    precision : {"fp32", "bf16"}, optional
+        Arithmetic; default as set by `set_options`, else ``"fp32"``.
+    batch_size : int, optional
+        Windows per call of the network, rounded up to a multiple of 16; default as set by
+        `set_options`, else 16 on a CPU and 512 on a GPU. Halved where memory runs out.
+    extrapolate : bool
+        Read site attributes outside all that the model was trained on as they are. By default
+        they count as the nearest value of training, aridity as it is (`Variable.beyond`); an
+        `ExtrapolationWarning` and the result's ``attributes_outside_training`` name them.
+
+    Returns
+    -------
+    DataArray, or Dataset for a list of targets
+        Dimensions, coordinates and coordinate reference system as in the dataset; lazy exactly
+        if the dataset is chunked.
+
+    Notes
+    -----
+    Targets, mean, quantiles and coverage of one dataset and model come from one pass over the
+    data if they are computed together, for instance as variables of one Dataset. Coverage is a
+    coordinate, so that it goes where the prediction goes, and only on request, because xarray
+    compares coordinates when it joins arrays: the difference of two lazy predictions that
+    carry it would compute both at once. Turn it into a variable with ``.reset_coords()``.
+
+    Raises
+    ------
+    MissingTokenError, AmbiguousMatchError, UnitsError, LayoutError, CalendarError
+        If the dataset does not fit, with what was found and how to mend it.
+    CalendarError
+        If the record is too short for an answer on any day; a warning says on which there is
+        none.
+    ModelError
+        If no model, or more than one, predicts the targets.
+    """
     if isinstance(target, Model):
         model, target = target, _target_of(target)
     names = _check_names(target)
     chosen = answering(dataset, names, model=model, rename=rename)
-    understood = understand(
-        dataset,
-        chosen.schema,
-        rename=rename,
-        needs=chosen.spec.needs,
-        period=period,
-        strict=strict,
-    )
-    layout = understood.layout.during(understood.answered)
     if others := [name for name in names if name not in chosen.spec.outputs]:
         raise ModelError(
             variable=chosen.name,
@@ -78,26 +167,30 @@ def predict(
             or f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
     levels = _check_quantiles(quantiles, chosen)
-    key = make_key(
+    run = prepare(
+        dataset,
         chosen,
+        period=period,
+        strict=strict,
+        rename=rename,
         device=device,
         precision=precision,
         batch_size=batch_size,
         extrapolate=extrapolate,
     )
-    outside = outside_training(understood, key)
-    block = run(understood, key, Members(every=names != [chosen.spec.target]))
+    block = run.compute(Members(every=names != [chosen.spec.target]))
 
     # What follows is arithmetic on one pass over the data: the targets, mean, quantiles and
     # coverage of the same dataset and model, computed together, share that pass.
     extra = () if levels is None else ("quantile",)
     heads = len(chosen.spec.architecture.heads)
-    frame = layout.wrap(each_block(_coverage, block), name="coverage")
+    frame = run.frame()
     coords = {}
     if levels is not None:
         coords["quantile"] = xr.Variable("quantile", list(levels), QUANTILE)
     if coverage:
-        coords["coverage"] = xr.Variable(frame.dims, frame.data, COVERAGE | frame.attrs)
+        shares = each_block(_coverage, block)
+        coords["coverage"] = xr.Variable(frame.dims, shares, COVERAGE | frame.attrs)
     found = {}
     for name in names:
         first = chosen.spec.outputs.index(name) * heads
@@ -106,7 +199,8 @@ def predict(
             block,
             () if levels is None else (len(levels),),
         )
-        attrs = _attributes(key, dataset, name) | outside | frame.attrs
+        attrs = _attributes(chosen.schema.target(name)) | run.attrs(f"{name} predicted")
+        attrs |= frame.attrs
         if coverage:
             attrs["ancillary_variables"] = "coverage"
         found[name] = xr.Variable((*extra, *frame.dims), values, attrs, frame.encoding)
@@ -144,8 +238,16 @@ def _target(
     block: Floats, *, heads: slice, levels: tuple[float, ...] | None, least: float
 ) -> Floats:
     members, share = block[..., heads], block[..., -1]
-    values = mean(members) if levels is None else _quantiles(members, levels)
+    values = _mean(members) if levels is None else _quantiles(members, levels)
     return np.where(share >= np.float32(least), values, np.float32(np.nan)) if least else values
+
+
+def _mean(members: Floats) -> Floats:
+    """Return the mean over the last axis of those members that have an answer."""
+    known = np.isfinite(members)
+    count = known.sum(axis=-1, dtype=np.float32)
+    count[count == 0] = np.nan
+    return np.where(known, members, np.float32(0)).sum(axis=-1) / count
 
 
 def _quantiles(members: Floats, levels: tuple[float, ...]) -> Floats:
@@ -200,15 +302,12 @@ def _target_of(model: Model) -> str:
     return model.spec.target
 
 
-def _attributes(key: EngineKey, dataset: xr.Dataset, name: str) -> dict[str, str]:
-    """Return CF attributes of a target, and which model made the numbers."""
-    target = key.model.schema.target(name)
+def _attributes(target: Target) -> dict[str, str]:
+    """Return the CF attributes of a target."""
     attrs = {
         "long_name": target.long_name,
         "units": target.units,
         "cell_methods": target.cell_methods,
     }
     # Specific discharge has no CF standard name.
-    if target.standard_name:
-        attrs["standard_name"] = target.standard_name
-    return attrs | provenance(key, dataset, done=f"{target.name} predicted")
+    return attrs | ({"standard_name": target.standard_name} if target.standard_name else {})

@@ -12,11 +12,8 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.errors import LayoutError, ModelError, OptionError
-from xstefa.inference.answers import Answer
-from xstefa.inference.beyond import outside_training
-from xstefa.inference.engine import EngineKey
-from xstefa.inference.passes import Understood, each_block, make_key, provenance, run, understand
-from xstefa.model.checkpoint import Model
+from xstefa.inference.engine import Answer
+from xstefa.inference.run import Run, each_block, prepare
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.scaler import Moments
 from xstefa.options import as_list
@@ -97,7 +94,39 @@ def reconstruct(
     batch_size: int | None = None,
     extrapolate: bool = False,
 ) -> xr.Dataset:
-    """Reconstruct variables; see `StefaAccessor.reconstruct`."""
+    """Say what the masked autoencoder expects of variables that are not known.
+
+    Parameters
+    ----------
+    variables : sequence of str, optional
+        Tokens to reconstruct. By default those that the dataset does not have; with
+        ``only_missing=False`` all that the model has learned.
+    only_missing : bool
+        Keep what is known of these variables, and fill the gaps from everything that is known.
+        False tells what the model says when it does not see a variable: each is reconstructed
+        while it and its physical group (soil texture, climate, ...) are hidden, as in
+        pretraining. Compared with known values that is the model's skill.
+    model : str or Model, optional
+        A foundation model; by default the bundled one.
+    rename : mapping of str to str, optional
+        Dataset variable to token.
+    device, precision, batch_size, extrapolate
+        As for `predict`.
+
+    Returns
+    -------
+    Dataset
+        A variable for each token, in its canonical units: forcings with the dimensions of the
+        dataset, site attributes without time. Lazy exactly if the dataset is chunked. Values
+        are not clipped to what is physically possible.
+
+    Raises
+    ------
+    ModelError
+        If the model has no decoder, or none is bundled.
+    OptionError
+        If a name is not a token that the model has learned.
+    """
     chosen = foundation_model(model, causal=False)
     if not chosen.spec.architecture.decoder:
         raise ModelError(
@@ -106,17 +135,18 @@ def reconstruct(
             expected="a foundation model",
             fix="use the model that it was fine-tuned from",
         )
-    understood = understand(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
-    names = _names(variables, chosen, understood, only_missing=only_missing)
-    key = make_key(
+    run = prepare(
+        dataset,
         chosen,
+        rename=rename,
         device=device,
         precision=precision,
         batch_size=batch_size,
         extrapolate=extrapolate,
     )
-    outside = outside_training(understood, key)
-    schema = chosen.schema
+    names = _names(variables, run, only_missing=only_missing)
+    schema, scaler = chosen.schema, chosen.spec.scaler
+    moments = {**scaler.forcings, **scaler.statics}
     arrays: dict[str, xr.DataArray] = {}
     for tokens, kind in (
         (schema.forcings, ForcingReconstruction),
@@ -129,13 +159,11 @@ def reconstruct(
             columns=tuple(tokens.index(variable) for variable in wanted),
             hidden=tuple(() if only_missing else _together(v, tokens) for v in wanted),
         )
-        block = run(understood, key, answer)
+        block = run.compute(answer)
         for place, variable in enumerate(wanted):
+            restored = partial(_restored, place=place, moments=moments[variable.name])
             arrays[variable.name] = _labeled(
-                each_block(partial(_restored, place=place, moments=_moments(key, variable)), block),
-                variable,
-                understood,
-                only_missing=only_missing,
+                each_block(restored, block), variable, run, only_missing=only_missing
             )
     try:
         result = xr.Dataset({name: arrays[name] for name in names})
@@ -147,20 +175,20 @@ def reconstruct(
             expected="coordinates of other names",
             fix="rename the coordinate: ds.rename({...})",
         ) from error
-    return result.assign_attrs(outside | provenance(key, dataset, done="variables reconstructed"))
+    return result.assign_attrs(run.attrs("variables reconstructed"))
 
 
 def _names(
     variables: str | Iterable[str] | None,
-    model: Model,
-    understood: Understood,
+    run: Run,
     *,
     only_missing: bool,
 ) -> list[str]:
     """Return the tokens to reconstruct."""
-    learned = [v.name for v in model.schema.tokens if v.name in model.spec.tokens]
+    spec = run.key.model.spec
+    learned = [v.name for v in spec.schema.tokens if v.name in spec.tokens]
     if variables is None:
-        return [n for n in learned if not (only_missing and n in understood.sources)]
+        return [n for n in learned if not (only_missing and n in run.binding.sources)]
     names = as_list(variables)
     if unknown := [name for name in names if not isinstance(name, str) or name not in learned]:
         raise OptionError(
@@ -173,21 +201,16 @@ def _names(
 
 
 def _labeled(
-    data: da.Array | Floats, variable: Variable, understood: Understood, *, only_missing: bool
+    data: da.Array | Floats, variable: Variable, run: Run, *, only_missing: bool
 ) -> xr.DataArray:
     """Give reconstructed values their place and name; let known ones stand."""
-    frame = understood.frame(daily=variable.kind == "forcing")
+    frame = run.frame(daily=variable.kind == "forcing")
     array = frame.copy(data=data).rename(variable.name)
-    if only_missing and variable.name in understood.sources:
-        known = understood.token(variable.name).broadcast_like(frame).transpose(*frame.dims)
+    if only_missing and variable.name in run.binding.sources:
+        known = run.binding.token(variable.name).broadcast_like(frame).transpose(*frame.dims)
         array = array.copy(data=known.where(known.notnull(), array).data)
     array.attrs |= _attributes(variable, only_missing=only_missing)
     return array
-
-
-def _moments(key: EngineKey, variable: Variable) -> Moments:
-    scaler = key.model.spec.scaler
-    return (scaler.forcings if variable.kind == "forcing" else scaler.statics)[variable.name]
 
 
 def _together(variable: Variable, tokens: Iterable[Variable]) -> Columns:

@@ -1,0 +1,278 @@
+"""A model and the dataset that it reads: matched, checked, computed, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from xstefa.binding import Binding, plan
+from xstefa.binding.climate import unlikely
+from xstefa.binding.plain import in_memory
+from xstefa.binding.value_checks import check_known, doubt, value_problems
+from xstefa.errors import (
+    CalendarError,
+    ModelError,
+    OptionError,
+    XstefaWarning,
+    raise_problems,
+    warn,
+)
+from xstefa.inference.beyond import outside_training
+from xstefa.inference.engine import Answer, EngineKey
+from xstefa.inference.lazy import is_lazy, plan_job
+from xstefa.model.checkpoint import Model
+from xstefa.options import resolve_options
+from xstefa.progress import counting, progress
+from xstefa.windows import Floats
+
+Period = tuple[Any, Any] | list[Any] | str
+"""First and last day, each as an index of days takes them; None is the end of the record."""
+
+
+class SpinUpWarning(XstefaWarning):
+    """Some days of a prediction have no answer: too little of what precedes them is known."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A model, and a dataset in which every token was found that it needs.
+
+    Attributes
+    ----------
+    key : EngineKey
+    binding : Binding
+        Of the whole record.
+    answered : slice
+        The steps of the record to answer for.
+    outside : dict of str to str
+        What is said of attributes outside of training.
+    """
+
+    key: EngineKey
+    binding: Binding
+    answered: slice
+    outside: dict[str, str] = field(default_factory=dict)
+
+    def frame(self, *, daily: bool = True) -> xr.DataArray:
+        """Return an array without memory that has the dimensions and coordinates of a result."""
+        layout = self.binding.layout.during(self.answered)
+        sizes = {**self.binding.dataset.sizes, layout.time: len(layout.days)}
+        shape = tuple(sizes[dim] for dim in layout.dims)
+        frame = layout.wrap(np.broadcast_to(np.float32(0), shape), name="frame")
+        return frame if daily else frame.isel({layout.time: 0}, drop=True)
+
+    def attrs(self, done: str) -> dict[str, str]:
+        """Return attributes that say which model made the numbers, and how.
+
+        Parameters
+        ----------
+        done : str
+            What was done, for the history.
+        """
+        from xstefa import __version__
+
+        # No time of day: the same prediction planned twice is the same to dask.
+        model = self.key.model
+        line = f"xstefa {__version__}: {done} by {model.name}"
+        previous = self.binding.dataset.attrs.get("history")
+        schema = model.spec.schema
+        attrs = {
+            "source": f"StefaLand model {model.name}",
+            "model_name": model.name,
+            "model_hash": model.content_hash,
+            "model_schema": f"{schema.name} {schema.version} {schema.fingerprint[:12]}",
+            "model_precision": self.key.precision,
+            "xstefa_version": __version__,
+            "history": f"{line}\n{previous}" if previous else line,
+        }
+        return attrs | self.outside
+
+    def compute(self, answer: Answer) -> da.Array | Floats:
+        """Ask the model: lazily if what it reads is chunked, else here and now.
+
+        Returns
+        -------
+        dask or NumPy array of float32
+            As `plan_job` says: the last axis holds the values of the answer, and the coverage.
+
+        Raises
+        ------
+        CalendarError
+            If the record is too short for an answer on any day.
+        RangeError, BindingErrors
+            If values that are in memory cannot be in the units they are labelled with.
+        """
+        dataset, layout = self.binding.dataset, self.binding.layout
+        sources, spec = self.binding.sources, self.key.model.spec
+        if answer.needs_required and answer.daily:
+            self._check_spin_up()
+        block = plan_job(self.binding, key=self.key, answer=answer, answered=self.answered)
+        at_once = not is_lazy(dataset[n] for s in sources.values() for n in s.variables)
+        # What is at hand can be checked as a whole; each block checks what it reads.
+        sources = {name: s for name, s in sources.items() if name in spec.tokens}
+        read = [
+            source
+            for source in sources.values()
+            if at_once or all(in_memory(dataset[n].variable) for n in source.variables)
+        ]
+        raise_problems(value_problems(dataset, read, layout=layout, every=True))
+        if not at_once:
+            return block
+        if answer.needs_required:
+            check_known(dataset, sources, spec.needs, layout=layout)
+        for each in unlikely(dataset, sources, layout=layout):
+            doubt(str(each))
+        # In-memory input runs here and now, whatever cluster is connected.
+        bar = progress("predicting", total=math.prod(block.numblocks), unit="blocks")
+        with bar, counting(bar, block.name):
+            return block.compute(scheduler="threads")
+
+    def _check_spin_up(self) -> None:
+        """Say which days have no answer because the record does not reach far enough before them.
+
+        Raises
+        ------
+        CalendarError
+            If that is so of all of them.
+        """
+        policy = self.key.model.spec.windows
+        record = self.binding.layout
+        layout = record.during(self.answered)
+        without = layout.days[~policy.answerable(record.days)[self.answered]]
+        if not without.size:
+            return
+        index = self.binding.dataset[layout.time].to_index()
+        steps = index[self.answered]
+        needed = (
+            f"for each day the weather of at least {policy.least} of the "
+            f"{policy.spin_up + 1} days up to it (the model's spin-up)"
+        )
+        fix = (
+            "begin the dataset earlier, or, if it was selected in time, predict from what it was "
+            f"selected from with period=({_date(steps[0])!r}, {_date(steps[-1])!r})"
+        )
+        if without.size == layout.days.size:
+            raise CalendarError(
+                "the record is too short for an answer on any of these days",
+                variable=layout.time,
+                found=f"{index.size} days, {_date(index[0])} to {_date(index[-1])}",
+                expected=needed,
+                fix=fix,
+            )
+        first, last = steps[np.searchsorted(layout.days, without[[0, -1]])]
+        why = (
+            "the model looks back only, and before them there is no record, or a long gap"
+            if policy.causal
+            else "the record is shorter than a year or has a long gap"
+        )
+        warn(
+            SpinUpWarning(
+                f"No answer on {without.size} of {layout.days.size} days ({_date(first)} to "
+                f"{_date(last)}), which are NaN: {why}. Expected {needed}. Fix: {fix}."
+            )
+        )
+
+
+def prepare(
+    dataset: xr.Dataset,
+    model: Model,
+    *,
+    period: Period | None = None,
+    strict: bool = False,
+    rename: Mapping[str, str] | None = None,
+    extrapolate: bool = False,
+    **options: Any,
+) -> Run:
+    """Match a dataset to what a model needs; raise all that is wrong.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    model : Model
+    period, strict, rename, extrapolate, **options
+        As for `StefaAccessor.predict`; the last are `device`, `precision` and `batch_size`.
+
+    Raises
+    ------
+    ModelError
+        If the model does not know how its inputs are scaled.
+    XstefaError
+        If the dataset does not fit.
+    """
+    binding = plan(dataset, model.schema, rename=rename, needs=model.spec.needs)
+    time = binding.require(strict=strict).layout.time
+    answered = _steps(binding.dataset[time], period)
+    if str(model.spec.provenance.get("scaler", "")).startswith("identity"):
+        raise ModelError(
+            "the mean and standard deviation of the variables are not known",
+            variable=model.name,
+            found="a model imported without a scaler",
+            expected="a scaler, without which datasets cannot be read in their units",
+            fix="xstefa.import_published(path, scaler=...)",
+        )
+    chosen = resolve_options(**options)
+    key = EngineKey(
+        model=model,
+        device=chosen.device,
+        precision=chosen.precision or "fp32",
+        batch_size=chosen.batch_size,
+        extrapolate=extrapolate,
+    )
+    run = Run(key=key, binding=binding, answered=answered)
+    return replace(run, outside=outside_training(run))
+
+
+def _steps(time: xr.DataArray, period: Period | None) -> slice:
+    """Return the steps that ``.sel(time=slice(*period))`` or ``.sel(time="1991")`` chooses."""
+    if period is None:
+        return slice(0, time.size)
+    index = time.to_index()
+    ends = _date(index[0]), _date(index[-1])
+    try:
+        first, last = (period, period) if isinstance(period, str) else period
+        chosen = index.slice_indexer(first, last)
+        found = chosen.start or 0, time.size if chosen.stop is None else chosen.stop
+    except (KeyError, TypeError, ValueError) as error:
+        raise OptionError(
+            variable="period",
+            found=f"{period!r} ({error})",
+            expected=f"two dates such as {time.name!r} has, or None for either end of the record",
+            fix=f"period={ends}   # or a part of it",
+        ) from error
+    if found[0] >= found[1]:
+        raise OptionError(
+            "no day of the dataset is in the period",
+            variable="period",
+            found=repr(period),
+            expected=f"dates between {ends[0]} and {ends[1]}, the earlier first",
+            fix=f"period={ends}   # or a part of it",
+        )
+    return slice(*map(int, found))
+
+
+def _date(day: object) -> str:
+    return str(day)[:10]
+
+
+def each_block(
+    function: Callable[[Floats], Floats], block: da.Array | Floats, before: tuple[int, ...] = ()
+) -> da.Array | Floats:
+    """Apply a function that takes away the last axis of a block, and may add one before all."""
+    if isinstance(block, np.ndarray):
+        return function(block)
+    return da.map_blocks(
+        function,
+        block,
+        chunks=(*((n,) for n in before), *block.chunks[:-1]),
+        drop_axis=block.ndim - 1,
+        new_axis=list(range(len(before))),
+        meta=np.empty((0,) * (len(before) + block.ndim - 1), dtype=np.float32),
+        token=f"each-{tokenize(function, before)}",
+    )
