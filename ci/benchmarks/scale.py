@@ -27,7 +27,7 @@ import xarray as xr
 import zarr
 
 import xstefa
-from xstefa.inference.lazy import ChunksWarning
+from xstefa.inference.graph import ChunksWarning
 from xstefa.inference.predict import Members
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model

@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xstefa.inference import lazy
+from xstefa.inference import graph
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.network import StefaLand
@@ -118,7 +118,7 @@ def test_neither_chunks_nor_blocks_nor_batches_matter(weather, model, expected, 
     size = data.draw(st.sampled_from([1, 20_000, 10**9]), label="bytes")
     batch = data.draw(st.sampled_from([None, 16, 48]), label="batch")
     with monkeypatch.context() as patch:
-        patch.setattr(lazy, "BLOCK_BYTES", size)
+        patch.setattr(graph, "BLOCK_BYTES", size)
         same(predict(weather.chunk(chunks), model, batch_size=batch), expected)
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 import xstefa
-from xstefa.inference import engine, lazy
+from xstefa.inference import engine, graph
 from xstefa.windows import WindowPolicy
 
 
@@ -23,7 +23,7 @@ def loaded():
 @pytest.mark.parametrize("processes", [True, False])
 def test_cluster_gives_the_same(dataset, tiny_model, tmp_path, monkeypatch, processes):
     expected = dataset.stefa.predict(tiny_model, device="cpu")
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
     ds = xr.open_zarr(tmp_path / "input.zarr", consolidated=False)
     with (
@@ -79,7 +79,7 @@ def test_workers_with_little_memory_finish(make_model, tmp_path, monkeypatch):
     encoding = {name: {"chunks": chunks} for name in units}
     ds.to_zarr(tmp_path / "input.zarr", consolidated=False, encoding=encoding)
     del ds, weather
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 32 * 2**20)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 32 * 2**20)
     opened = xr.open_zarr(tmp_path / "input.zarr", consolidated=False)
     model = make_model(encoder=False, windows=WindowPolicy())
     # The CUDA build of torch takes twice as much as that for CPUs.

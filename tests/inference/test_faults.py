@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster, WorkerPlugin
 
 import xstefa
 from xstefa.errors import StoreError
-from xstefa.inference import lazy, store
+from xstefa.inference import graph, store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -77,9 +77,9 @@ WRITE = """
     from pathlib import Path
     from dask.callbacks import Callback
     from tests.inference.test_faults import entries, predicted
-    from xstefa.inference import lazy
+    from xstefa.inference import graph
 
-    lazy.BLOCK_BYTES = 30_000
+    graph.BLOCK_BYTES = 30_000
     folder, target, model, opened, time, stop = sys.argv[1:]
     target = Path(folder, target)
 
@@ -173,7 +173,7 @@ def test_input_is_known_in_another_process(writing, tmp_path, tiny_model, monkey
     code, _, err = finish(writing("out.zarr", opened=opened))
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in done} == times  # none written again
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     xstefa.to_zarr(predicted(tmp_path, tiny_model, opened), tmp_path / "undisturbed.zarr")
     assert files(out) == files(tmp_path / "undisturbed.zarr")
 
@@ -216,7 +216,7 @@ class Dying(WorkerPlugin):
 
 @pytest.mark.slow
 def test_killed_worker(dataset, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     dataset.to_zarr(tmp_path / "input.zarr", consolidated=False)
     ds = xr.open_zarr(tmp_path / "input.zarr", consolidated=False)
     prediction = ds.stefa.predict(tiny_model, device="cpu", coverage=True)
@@ -251,7 +251,7 @@ def stores(make_dataset, tiny_model, tmp_path_factory):
         write(*args)
 
     with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
-        patch.setattr(lazy, "BLOCK_BYTES", 1000)
+        patch.setattr(graph, "BLOCK_BYTES", 1000)
         prediction = ds.chunk(lat=1).stefa.predict(tiny_model, device="cpu")
         xstefa.to_zarr(prediction, folder / "finished.zarr")
         patch.setattr(store, "_write_block", writing)

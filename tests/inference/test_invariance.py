@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xstefa.errors import CalendarError, MissingTokenError, OptionError
-from xstefa.inference import lazy
+from xstefa.inference import graph
 from xstefa.inference.run import SpinUpWarning
 from xstefa.windows import WindowPolicy
 
@@ -79,7 +79,7 @@ def test_blocks_do_not_matter(gappy, model, expected, monkeypatch, data):
     size = data.draw(st.sampled_from([1, 20_000, 50_000, 200_000, 10**9]), label="bytes")
     split = data.draw(st.sampled_from([1, 3]), label="lat")
     with monkeypatch.context() as patch:
-        patch.setattr(lazy, "BLOCK_BYTES", size)
+        patch.setattr(graph, "BLOCK_BYTES", size)
         lazily = gappy.chunk(lat=split, time=50).stefa.predict(model, device="cpu", coverage=True)
     same(lazily.compute(scheduler="threads"), expected)
 

@@ -17,8 +17,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from xstefa.errors import RangeError
-from xstefa.inference import lazy
-from xstefa.inference.lazy import ChunksWarning
+from xstefa.inference import graph
+from xstefa.inference.graph import ChunksWarning
 from xstefa.inference.reading import read_inside
 
 
@@ -77,7 +77,7 @@ def test_planning_loads_neither_weights_nor_torch(on_disk, tiny_model):
 
 
 def test_one_task_a_block(on_disk, tiny_model, monkeypatch):
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     prediction = opened(on_disk).stefa.predict(tiny_model)
     (optimised,) = dask.optimize(prediction.data)
     blocks = prediction.data.npartitions

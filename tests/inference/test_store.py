@@ -12,13 +12,13 @@ import zarr
 
 import xstefa
 from xstefa.errors import StoreError
-from xstefa.inference import lazy
+from xstefa.inference import graph
 from xstefa.inference import store as module
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     # One thread: another would go on writing after a death that is only played.
     with dask.config.set(scheduler="synchronous"):
         yield
@@ -163,7 +163,7 @@ def test_interrupted_anywhere(plan, tmp_path, undisturbed, kill_after, monkeypat
         with pytest.raises(Killed):
             xstefa.to_zarr(plan(), out)
         monkeypatch.undo()
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     assert files(out) != undisturbed
     (out / "coverage" / "0.0badc0de.partial").write_bytes(b"left by a killed writer")
     xstefa.to_zarr(plan(), out, resume=True)
@@ -177,10 +177,10 @@ def test_only_what_is_missing_is_computed(plan, tmp_path, undisturbed, kill_afte
         with pytest.raises(Killed):
             xstefa.to_zarr(plan(coverage=False), out)
         monkeypatch.undo()
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     ran = []
-    stack = lazy._stack
-    monkeypatch.setattr(lazy, "_stack", lambda *args: ran.append(1) or stack(*args))
+    stack = graph._stack
+    monkeypatch.setattr(graph, "_stack", lambda *args: ran.append(1) or stack(*args))
     prediction = plan(coverage=False)
     xstefa.to_zarr(prediction, out, resume=True)
     assert len(ran) == prediction.data.npartitions - 6
@@ -297,7 +297,7 @@ def test_stores_of_zarr(plan, tmp_path, kill_after, monkeypatch, kind):
         with pytest.raises(Killed):
             xstefa.to_zarr(plan(), store)
         monkeypatch.undo()
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     with pytest.raises(StoreError, match="a store that is writing"):
         xstefa.to_zarr(plan(), store)
     xstefa.to_zarr(plan(), store, resume=True)

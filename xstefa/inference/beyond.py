@@ -19,7 +19,7 @@ from xstefa.schema import Variable
 from xstefa.windows import YEAR, Floats
 
 if TYPE_CHECKING:
-    from xstefa.inference.lazy import Job
+    from xstefa.inference.graph import Job
     from xstefa.inference.run import Run
 
 # Means of a few years vary more than those of decades: by this share of the range of means.

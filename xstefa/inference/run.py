@@ -26,7 +26,7 @@ from xstefa.errors import (
 )
 from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import Answer, EngineKey
-from xstefa.inference.lazy import is_lazy, plan_job
+from xstefa.inference.graph import is_lazy, plan_job
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
