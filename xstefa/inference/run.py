@@ -24,8 +24,8 @@ from xstefa.errors import (
     raise_problems,
     warn,
 )
-from xstefa.inference.beyond import outside_training
 from xstefa.inference.engine import Answer, EngineKey
+from xstefa.inference.extrapolation import outside_training
 from xstefa.inference.graph import is_lazy, plan_job
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from xstefa.inference.beyond import ExtrapolationWarning
+from xstefa.inference.extrapolation import ExtrapolationWarning
 from xstefa.model.ranges import Range
 from xstefa.schema import load_schema
 
