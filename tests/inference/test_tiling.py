@@ -53,7 +53,7 @@ def test_well_chunked_records_stay_whole_or_nearly():
     blocks = cut(GLOBE, (14_600, 8, 8))
     assert blocks.reads < 1.5
     assert blocks.lengths["time"] >= 3650
-    assert advice(blocks, time="time", policy=POLICY, values=30) is None
+    assert advice(blocks) is None
 
 
 def test_memory_of_a_block_is_kept_to():
@@ -71,7 +71,7 @@ def test_maps_day_by_day_are_advised_to_be_rewritten(days, itemsize, tmp_path, m
     blocks = plan_blocks(
         sizes, [maps], time="time", tiles={"lat": 9, "lon": 5}, policy=POLICY, values=30_000
     )
-    text = advice(blocks, time="time", policy=POLICY, values=30_000)
+    text = advice(blocks)
     assert text is not None
     monkeypatch.chdir(tmp_path)
     values = np.arange(days * 45, dtype="f4").reshape(days, 9, 5)
@@ -87,7 +87,7 @@ def test_maps_day_by_day_are_advised_to_be_rewritten(days, itemsize, tmp_path, m
 
 
 def test_large_input_is_rewritten_in_two_steps_of_little_memory():
-    text = advice(cut(GLOBE, (24, 1800, 3600)), time="time", policy=POLICY, values=30)
+    text = advice(cut(GLOBE, (24, 1800, 3600)))
     assert text is not None
     first, second = re.findall(r"chunk\((.*?)\)", text)
     days, *tile = ast.literal_eval(first).values()
@@ -99,7 +99,7 @@ def test_large_input_is_rewritten_in_two_steps_of_little_memory():
 
 def test_small_stores_are_not_complained_about():
     small = {"time": 3000, "lat": 20, "lon": 20}
-    assert advice(cut(small, (1, 20, 20)), time="time", policy=POLICY, values=30) is None
+    assert advice(cut(small, (1, 20, 20))) is None
 
 
 @pytest.mark.parametrize("chunk", [1, 24, 365])

@@ -417,6 +417,6 @@ def _cut(
         whole_record=not job.answer.daily,
         block_bytes=block_bytes,
     )
-    if text := advice(blocks, time=layout.time, policy=spec.windows, values=values):
+    if text := advice(blocks):
         warn(ChunksWarning(text))
     return replace(blocks, sizes=sizes | {layout.time: answered.stop - answered.start})

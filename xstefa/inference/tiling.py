@@ -58,19 +58,21 @@ class Blocks:
         Length of every dimension of the output, in its order.
     lengths : mapping of str to int
         Length of a block along it; the last block may be shorter.
-    stored : int
-        Bytes of the stored input.
-    reads : float
-        How often it is read in all.
-    held : int
-        Bytes of computed pieces that one block needs at once.
+    time : str
+        The time dimension.
+    policy : WindowPolicy
+    stored : sequence of Stored
+        The forcings.
+    values : int
+        Values of 4 bytes that a block keeps of each site and day, inputs and outputs.
     """
 
     sizes: Mapping[str, int]
     lengths: Mapping[str, int]
-    stored: int
-    reads: float
-    held: int
+    time: str
+    policy: WindowPolicy
+    stored: Sequence[Stored]
+    values: int
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -95,6 +97,56 @@ class Blocks:
         size, length = self.sizes[dim], self.lengths[dim]
         return [slice(i, min(i + length, size)) for i in range(0, max(size, 1), length)]
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the stored input."""
+        return sum(s.itemsize * math.prod(self.sizes[d] for d in s.pieces) for s in self.stored)
+
+    @property
+    def reads(self) -> float:
+        """How often it is read in all: the worst of the variables that are read."""
+        return max(
+            (
+                math.prod(
+                    read * -(-size // length) / max(size, read)
+                    for length, read, size in self._spans(each)
+                )
+                for each in self.stored
+                if not each.computed
+            ),
+            default=1.0,
+        )
+
+    @property
+    def held(self) -> int:
+        """Bytes of computed pieces that one block needs at once."""
+        return sum(
+            each.itemsize * math.prod(read for _, read, _ in self._spans(each))
+            for each in self.stored
+            if each.computed
+        )
+
+    def work(self, block_bytes: int) -> float:
+        """Work of a site-day: running it, perhaps twice, reading it, and memory that is short."""
+        span = self.lengths[self.time]
+        # Windows that reach over a border are computed on both sides of it.
+        twice = (self.policy.stride + self.policy.blend) / span
+        crowding = max(0.0, self.held / (2 * block_bytes) - 1)
+        return 1 + twice * (span < self.sizes[self.time]) + READ_WORK * self.reads + crowding
+
+    def _spans(self, stored: Stored) -> Iterator[tuple[int, int, int]]:
+        """Yield (steps answered, steps read, length of the dimension) along each dimension."""
+        for dim, stored_piece in stored.pieces.items():
+            # A map may have no cells at all.
+            size, piece = max(1, self.sizes[dim]), max(1, stored_piece)
+            length = min(self.lengths[dim], size)
+            reach = _reach(length, size, self.policy) if dim == self.time else length
+            # A run of `reach` steps that begins anywhere touches this many pieces on average.
+            touched = 1 if piece >= size else (reach - 1) / piece + 1
+            if dim != self.time and length % piece == 0:
+                touched = reach / piece
+            yield length, math.ceil(min(touched * piece, math.ceil(size / piece) * piece)), size
+
 
 def plan_blocks(
     sizes: Mapping[str, int],
@@ -111,17 +163,10 @@ def plan_blocks(
 
     Parameters
     ----------
-    sizes : mapping of str to int
-        Length of every dimension of the output, in its order.
-    stored : sequence of Stored
-        The forcings.
-    time : str
-        The time dimension.
+    sizes, stored, time, policy, values
+        As of `Blocks`.
     tiles : mapping of str to int
         Largest length of a block along each site dimension: the chunks that the user chose.
-    policy : WindowPolicy
-    values : int
-        Values of 4 bytes that a block keeps of each site and day, inputs and outputs.
     whole_record : bool
         Never cut time: the answer is for sites, not for days.
     block_bytes : int
@@ -139,18 +184,17 @@ def plan_blocks(
             longest = max(lengths, key=lambda dim: lengths[dim])
             lengths[longest] = -(-lengths[longest] // 2)
         lengths[time] = span
-        blocks = Blocks(
-            sizes=sizes,
-            lengths={dim: lengths[dim] for dim in sizes},
-            stored=sum(s.itemsize * math.prod(sizes[d] for d in s.pieces) for s in stored),
-            reads=_reads(stored, sizes, lengths, time, policy),
-            held=_held(stored, sizes, lengths, time, policy),
+        candidates.append(
+            Blocks(
+                sizes=sizes,
+                lengths={dim: lengths[dim] for dim in sizes},
+                time=time,
+                policy=policy,
+                stored=stored,
+                values=values,
+            )
         )
-        # Windows that reach over a border are computed on both sides of it.
-        twice = 1 + (policy.stride + policy.blend) / span if span < steps else 1.0
-        crowding = max(0.0, blocks.held / (2 * block_bytes) - 1)
-        candidates.append((twice + READ_WORK * blocks.reads + crowding, blocks))
-    return min(candidates, key=lambda candidate: candidate[0])[1]
+    return min(candidates, key=lambda blocks: blocks.work(block_bytes))
 
 
 def _reach(span: int, steps: int, policy: WindowPolicy) -> int:
@@ -158,67 +202,11 @@ def _reach(span: int, steps: int, policy: WindowPolicy) -> int:
     return span if span >= steps else min(steps, span + policy.longest + policy.spin_up)
 
 
-def _spans(
-    stored: Stored,
-    sizes: Mapping[str, int],
-    lengths: Mapping[str, int],
-    time: str,
-    policy: WindowPolicy,
-) -> Iterator[tuple[int, int, int]]:
-    """Yield (steps answered, steps read, length of the dimension) along each dimension."""
-    for dim, stored_piece in stored.pieces.items():
-        # A map may have no cells at all.
-        size, piece = max(1, sizes[dim]), max(1, stored_piece)
-        length = min(lengths[dim], size)
-        reach = _reach(length, size, policy) if dim == time else length
-        # A run of `reach` steps that begins anywhere touches this many pieces on average.
-        touched = 1 if piece >= size else (reach - 1) / piece + 1
-        if dim != time and length % piece == 0:
-            touched = reach / piece
-        yield length, math.ceil(min(touched * piece, math.ceil(size / piece) * piece)), size
-
-
-def _reads(
-    stored: Sequence[Stored],
-    sizes: Mapping[str, int],
-    lengths: Mapping[str, int],
-    time: str,
-    policy: WindowPolicy,
-) -> float:
-    """How often the stored input is read in all: the worst of the variables that are read."""
-    return max(
-        (
-            math.prod(
-                read * -(-size // length) / max(size, read)
-                for length, read, size in _spans(each, sizes, lengths, time, policy)
-            )
-            for each in stored
-            if not each.computed
-        ),
-        default=1.0,
-    )
-
-
-def _held(
-    stored: Sequence[Stored],
-    sizes: Mapping[str, int],
-    lengths: Mapping[str, int],
-    time: str,
-    policy: WindowPolicy,
-) -> int:
-    """Bytes of the computed pieces that one block needs."""
-    return sum(
-        each.itemsize * math.prod(read for _, read, _ in _spans(each, sizes, lengths, time, policy))
-        for each in stored
-        if each.computed
-    )
-
-
-def advice(blocks: Blocks, *, time: str, policy: WindowPolicy, values: int) -> str | None:
+def advice(blocks: Blocks) -> str | None:
     """Say what is wrong with the chunks of the input, and the call that helps, if anything is."""
-    fix = "; ".join(_rewriting(blocks, time=time, values=values))
-    read = min(policy.longest, blocks.sizes[time])
-    if blocks.reads > TOLERATED_READS and blocks.reads * blocks.stored > TOLERATED_BYTES:
+    fix = "; ".join(_rewriting(blocks))
+    read = min(blocks.policy.longest, blocks.sizes[blocks.time])
+    if blocks.reads > TOLERATED_READS and blocks.reads * blocks.stored_bytes > TOLERATED_BYTES:
         return (
             f"The input is chunked across the map rather than along time, so each of its chunks is "
             f"read about {blocks.reads:.0f} times. The result is the same, only later. If reading "
@@ -234,7 +222,7 @@ def advice(blocks: Blocks, *, time: str, policy: WindowPolicy, values: int) -> s
     return None
 
 
-def _rewriting(blocks: Blocks, *, time: str, values: int) -> Iterator[str]:
+def _rewriting(blocks: Blocks) -> Iterator[str]:
     """Yield the calls that rewrite the input to whole records of small tiles.
 
     Dask holds all that it rechunks. A large input is therefore rewritten twice: to as many days of
@@ -246,21 +234,21 @@ def _rewriting(blocks: Blocks, *, time: str, values: int) -> Iterator[str]:
         # The encoding would keep the chunks that were read, which contradict the new ones.
         return f"ds.chunk({order}).drop_encoding().to_zarr({target!r})"
 
-    tile = _sensible_tile(blocks, time=time, values=values)
-    if (parts := -(-blocks.stored // REWRITE_BYTES)) > 1:
+    tile = _sensible_tile(blocks)
+    if (parts := -(-blocks.stored_bytes // REWRITE_BYTES)) > 1:
         tiles = math.prod(-(-blocks.sizes[dim] // length) for dim, length in tile.items())
         several = max(1, math.floor((tiles / parts) ** (1 / max(1, len(tile)))))
         wide = {dim: min(blocks.sizes[dim], n * several) for dim, n in tile.items()}
-        days = max(1, blocks.sizes[time] // parts)
-        yield call(wide | {time: days}, "staged.zarr")
+        days = max(1, blocks.sizes[blocks.time] // parts)
+        yield call(wide | {blocks.time: days}, "staged.zarr")
         yield "ds = xr.open_zarr('staged.zarr')"
-    yield call(tile | {time: -1}, "rechunked.zarr")
+    yield call(tile | {blocks.time: -1}, "rechunked.zarr")
 
 
-def _sensible_tile(blocks: Blocks, *, time: str, values: int) -> dict[str, int]:
+def _sensible_tile(blocks: Blocks) -> dict[str, int]:
     """Return tiles of sites, about square, whose whole record fits a block."""
-    sites = {dim: size for dim, size in blocks.sizes.items() if dim != time}
-    cells = max(1, BLOCK_BYTES // (4 * values * blocks.sizes[time]))
+    sites = {dim: size for dim, size in blocks.sizes.items() if dim != blocks.time}
+    cells = max(1, BLOCK_BYTES // (4 * blocks.values * blocks.sizes[blocks.time]))
     tile: dict[str, int] = {}
     for passed, (dim, size) in enumerate(sorted(sites.items(), key=lambda site: site[1])):
         left = len(sites) - passed
