@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.benchmarks.physics import hbv_step
 from xstefa.model.hbv import (
     BOUNDS,
     FLOOR,
@@ -17,7 +18,6 @@ from xstefa.model.hbv import (
     bounded,
     gamma_weights,
     route,
-    step,
     unit_hydrograph,
 )
 from xstefa.model.hbv_adjoint import fluxes, simulate
@@ -169,7 +169,7 @@ def stepped(forcing: Forcing, p: dict[str, Tensor], stores: Stores) -> tuple[Ten
     runoff = []
     for day in range(len(forcing.precipitation)):
         today = {name: value[day % len(value)] for name, value in p.items()}
-        stores, moved = step(stores, Forcing(*(f[day] for f in forcing)), today)
+        stores, moved = hbv_step(stores, Forcing(*(f[day] for f in forcing)), today)
         runoff.append(moved.runoff)
     return torch.stack(runoff), stores
 

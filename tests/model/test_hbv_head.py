@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.benchmarks.physics import hbv_step
 from xstefa.errors import OptionError
 from xstefa.model.architecture import WATER, Driver, HeadSize
-from xstefa.model.hbv import Forcing, Stores, route, step
+from xstefa.model.hbv import Forcing, Stores, route
 from xstefa.model.heads import build_head
 from xstefa.model.heads.hbv import HBV
 from xstefa.model.scaler import Moments
@@ -80,7 +81,7 @@ def test_it_is_the_readable_step_with_what_the_network_says(head: HBV) -> None:
         for day in range(60):
             values = {n: v[day if len(v) > 1 else 0] for n, v in p.items()}
             drivers = Forcing(*(v[:, day, None] for v in weather()))
-            stores, moved = step(stores, drivers, values)
+            stores, moved = hbv_step(stores, drivers, values)
             runoff.append(moved.runoff.mean(-1))
         known = route(torch.stack(runoff), routing).T
         found = head(forcing, static, days)[:, : len(runoff)]

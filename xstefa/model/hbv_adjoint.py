@@ -3,7 +3,7 @@
 Forward, only the five stores are stepped from day to day; all fluxes are functions of the stores of
 that morning and are computed afterwards, for many days at once. Backward, the branches of a block
 of days become coefficients first, and the adjoint of a day is then linear in those of the stores.
-The equations are those of `xstefa.model.hbv.step`, which the tests hold against this.
+The tests hold it against a readable day, `hbv_step` in `tests/benchmarks/physics.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Simulation(NamedTuple):
     runoff : Tensor, shape (T, B, M)
         Before routing; differentiable with respect to parameters and initial stores.
     stores : Stores of shape (T, B, M)
-        At the end of each day. No gradient: use `xstefa.model.hbv.step` where one is needed.
+        At the end of each day. No gradient.
     """
 
     runoff: Tensor

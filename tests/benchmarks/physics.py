@@ -1,10 +1,10 @@
 """Time a training step of the physics against the plain way of writing it.
 
-    python ci/benchmarks/physics.py [--sites 100] [--days 730] [--rounds 5]
+    python -m tests.benchmarks.physics [--sites 100] [--days 730] [--rounds 5]
 
 Forward, routing, loss after a year and backward to the network's output; 16 components, three of
 14 parameters daily, float32, one thread, CPU seconds, the two ways in turn. The plain way is the
-readable day step of `xstefa.model.hbv` in a loop that slices each parameter's day out of its series
+readable step of a day, `hbv_step`, in a loop that slices each parameter's day out of its series
 and writes each flux into its day's place: backward then makes a whole series of zeros, or copies
 one, for every day, so that time grows with the square of the record.
 """
@@ -13,16 +13,90 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from xstefa.model.hbv import BOUNDS, Fluxes, Forcing, Stores, bounded, route, step, unit_hydrograph
+from xstefa.model.hbv import BOUNDS, FLOOR, Fluxes, Forcing, Stores, bounded, route, unit_hydrograph
 from xstefa.model.hbv_adjoint import simulate
 
 COMPONENTS, SPIN_UP = 16, 365
 DAILY = [list(BOUNDS).index(name) for name in ("beta", "k0", "betaet")]
+
+
+def hbv_step(
+    stores: Stores, forcing: Forcing, parameters: Mapping[str, Tensor]
+) -> tuple[Stores, Fluxes]:
+    """Run one day; the readable form of what `simulate` computes.
+
+    Parameters
+    ----------
+    stores : Stores
+        Of shape (B, M), at the end of the day before.
+    forcing : Forcing
+        Of one day, shape (B, 1).
+    parameters : mapping of str to Tensor
+        Those of `BOUNDS`, shape (B, M).
+
+    Returns
+    -------
+    stores : Stores
+    fluxes : Fluxes
+    """
+    p = parameters
+    snow, meltwater, soil, upper, lower = stores
+    precipitation, temperature, evaporation = forcing
+
+    above = temperature - p["tt"]
+    rain = torch.where(above >= 0, precipitation, torch.zeros_like(precipitation))
+    snow = snow + precipitation - rain
+    melt = torch.minimum(p["cfmax"] * above.clamp(min=0), snow)
+    snow, meltwater = snow - melt, meltwater + melt
+    refreezing = torch.minimum(p["cfr"] * p["cfmax"] * (-above).clamp(min=0), meltwater)
+    snow, meltwater = snow + refreezing, meltwater - refreezing
+    outflow = (meltwater - p["cwh"] * snow).clamp(min=0)
+    meltwater = meltwater - outflow
+    infiltration = rain + outflow
+
+    recharge = infiltration * _power(soil / p["fc"], p["beta"])
+    soil = soil + infiltration - recharge
+    excess = (soil - p["fc"]).clamp(min=0)
+    soil = soil - excess
+    factor = _power(soil / (p["lp"] * p["fc"]), p["betaet"])
+    evapotranspiration = torch.minimum(evaporation * factor, soil - FLOOR)
+    soil = soil - evapotranspiration
+    capillary = p["c"] * lower * (1 - soil / p["fc"])
+    soil, lower = soil + capillary, lower - capillary
+
+    upper = upper + recharge + excess
+    percolation = torch.minimum(upper, p["perc"])
+    upper = upper - percolation
+    quick = p["k0"] * (upper - p["uzl"]).clamp(min=0)
+    upper = upper - quick
+    interflow = p["k1"] * upper
+    upper = upper - interflow
+    lower = lower + percolation
+    baseflow = p["k2"] * lower
+    lower = lower - baseflow
+    return Stores(snow, meltwater, soil, upper, lower), Fluxes(
+        quick,
+        interflow,
+        baseflow,
+        evapotranspiration,
+        recharge,
+        excess,
+        infiltration,
+        outflow,
+        factor,
+        percolation,
+        capillary,
+    )
+
+
+def _power(base: Tensor, exponent: Tensor) -> Tensor:
+    """Return ``min(base ** exponent, 1)``."""
+    return (exponent * base.log()).clamp(max=0).exp()
 
 
 class Case:
@@ -69,7 +143,7 @@ class Case:
         fluxes = Fluxes(*(torch.zeros_like(parameters["fc"]) for _ in Fluxes._fields))
         for day in range(days):
             p = {name: value[day] for name, value in parameters.items()}
-            stores, moved = step(stores, Forcing(*(f[day] for f in self.forcing)), p)
+            stores, moved = hbv_step(stores, Forcing(*(f[day] for f in self.forcing)), p)
             for series, value in zip(fluxes, moved, strict=True):
                 series[day] = value
         loss = self.loss(fluxes.runoff, self.routing)
