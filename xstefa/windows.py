@@ -161,7 +161,7 @@ class WindowPolicy:
         ----------
         record : ndarray of int64, increasing
         """
-        ends = {"first": int(record[0]), "last": int(record[-1])}
+        ends = self.ends(record, record)
         found = np.zeros(len(record), dtype=bool)
         for k in self.over(record):
             used = np.flatnonzero(self.weight(k, record))
@@ -169,6 +169,10 @@ class WindowPolicy:
             ready = self.spun_up(known[None, :, None])[0]
             found[used] |= ready[record[used] - self.start(k, **ends)]
         return found
+
+    def ends(self, out: Days, record: Days) -> dict[str, int]:
+        """Return first and last day that may be read of a record to answer for the days `out`."""
+        return {"first": int(record[0]), "last": int(out[-1] if self.causal else record[-1])}
 
     def needed(self, out: Days, record: Days) -> tuple[list[int], int, int]:
         """Return which windows answer for the days `out`, and the days of `record` they read.
@@ -179,13 +183,14 @@ class WindowPolicy:
         first, last : int
             First and last day read, with those that `bridge` looks at.
         """
-        first, last = int(record[0]), int(record[-1])
+        ends = self.ends(out, record)
         windows = [k for k in self.over(record) if self.weight(k, out).any()]
         # Reading starts and ends move with the window, so the outer windows tell.
-        ends = [self.reads(k, first=first, last=last) for k in (windows[0], windows[-1])]
-        days = np.concatenate(ends)
+        days = np.concatenate([self.reads(k, **ends) for k in (windows[0], windows[-1])])
         # What bridges a gap at either end of them lies beyond it.
-        return windows, max(int(days.min()) - BRIDGED, first), min(int(days.max()) + BRIDGED, last)
+        beyond = 0 if self.causal else BRIDGED
+        first, last = int(days.min()) - beyond, int(days.max()) + beyond
+        return windows, max(first, ends["first"]), min(last, ends["last"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,12 +272,6 @@ class SegmentPolicy(WindowPolicy):
         behind = np.minimum(np.arange(known.shape[1]), self.spin_up) + 1
         counts = _recent(known, self.spin_up + 1).sum(axis=-1)
         return (counts / np.float32(known.shape[-1] * behind)).astype(np.float32)
-
-    def needed(self, out: Days, record: Days) -> tuple[list[int], int, int]:
-        """Return which segments answer for the days `out`, and the first and last day they read."""
-        windows = [k for k in self.over(record) if self.weight(k, out).any()]
-        ends = {"first": int(record[0]), "last": int(out[-1])}
-        return windows, self.start(windows[0], **ends), ends["last"]
 
 
 def _recent(known: Known, days: int) -> NDArray[np.int32]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import xarray as xr
 
 from xstefa.arguments import checked
-from xstefa.errors import ModelError
 from xstefa.inference.engine import Answer
 from xstefa.inference.run import prepare
 from xstefa.model.registry import ModelLike, foundation_model
@@ -94,13 +93,7 @@ def embed(
         If the model has no encoder, or none is bundled.
     """
     chosen = foundation_model(model, causal=False)
-    if chosen.spec.architecture.encoder is None:
-        raise ModelError(
-            variable=chosen.name,
-            found="a model without an encoder",
-            expected="a StefaLand model",
-            fix="choose one of xstefa.list_models() that is no baseline",
-        )
+    chosen.require("encoder")
     answer = DayEmbeddings() if level == "day" else SiteEmbeddings()
     run = prepare(
         dataset,

@@ -301,8 +301,7 @@ class Engine:
             static = bounded(static, spec.schema, spec.ranges)
         policy = spec.windows
         windows, _, _ = policy.needed(out, record)
-        last = out[-1] if policy.causal else record[-1]
-        ends = {"first": int(record[0]), "last": int(last)}
+        ends = policy.ends(out, record)
         starts = [policy.start(k, **ends) for k in windows]
         forcing, days = _unbroken(forcing, days)
         positions = [_positions(days, policy.reads(k, **ends)) for k in windows]

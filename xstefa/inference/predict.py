@@ -155,13 +155,15 @@ def predict(
         If no model, or more than one, predicts the targets.
     """
     if isinstance(target, Model):
-        model, target = target, _target_of(target)
+        target.require("target")
+        model, target = target, target.spec.outputs[0]
     names = _check_names(target)
     chosen = answering(dataset, names, model=model, rename=rename)
+    chosen.require("target")
     if others := [name for name in names if name not in chosen.spec.outputs]:
         raise ModelError(
             variable=chosen.name,
-            found=f"a model of {', '.join(chosen.spec.outputs) or _target_of(chosen)}",
+            found=f"a model of {', '.join(chosen.spec.outputs)}",
             expected=f"a model of {', '.join(others)}",
             fix=did_you_mean(others[0], chosen.spec.outputs)
             or f"predict {chosen.spec.target!r} with it, or leave model= out",
@@ -289,17 +291,6 @@ def _check_quantiles(
             fix="leave quantiles out, or choose a model whose card says it is an ensemble",
         )
     return levels
-
-
-def _target_of(model: Model) -> str:
-    if model.spec.target is None:
-        raise ModelError(
-            variable=model.name,
-            found="a foundation model, which predicts nothing by itself",
-            expected="a model with a target",
-            fix="fine-tune it, or choose one of xstefa.list_models()",
-        )
-    return model.spec.target
 
 
 def _attributes(target: Target) -> dict[str, str]:

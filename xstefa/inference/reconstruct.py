@@ -11,7 +11,7 @@ import dask.array as da
 import xarray as xr
 
 from xstefa.arguments import checked
-from xstefa.errors import LayoutError, ModelError, OptionError
+from xstefa.errors import LayoutError, OptionError
 from xstefa.inference.engine import Answer
 from xstefa.inference.run import Run, each_block, prepare
 from xstefa.model.registry import ModelLike, foundation_model
@@ -128,13 +128,7 @@ def reconstruct(
         If a name is not a token that the model has learned.
     """
     chosen = foundation_model(model, causal=False)
-    if not chosen.spec.architecture.decoder:
-        raise ModelError(
-            variable=chosen.name,
-            found="a model without the pretraining decoder",
-            expected="a foundation model",
-            fix="use the model that it was fine-tuned from",
-        )
+    chosen.require("decoder")
     run = prepare(
         dataset,
         chosen,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache, reduce
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from uuid import uuid4
 
 import numpy as np
@@ -39,6 +39,25 @@ Support: TypeAlias = Annotated[str, Rule(" or ".join(map(repr, _SUPPORTS)), _SUP
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
 
 SUFFIX = ".safetensors"
+
+# Of a part that a model lacks: what it is without, what is expected, and the fix.
+_LACKING = {
+    "encoder": (
+        "a model without an encoder",
+        "a StefaLand model",
+        "choose one of xstefa.list_models() that is no baseline",
+    ),
+    "decoder": (
+        "a model without the pretraining decoder",
+        "a foundation model",
+        "use the model that it was fine-tuned from",
+    ),
+    "heads": (
+        "a foundation model, which predicts nothing by itself",
+        "a model with a target",
+        "fine-tune it, or choose one of xstefa.list_models()",
+    ),
+}
 
 _ANEW = "copy the file anew, or train the model again"
 
@@ -218,6 +237,12 @@ class Model:
     def card(self) -> str:
         """Model card (Markdown): data, sites, licences, recipe, skill, limits."""
         return self.spec.card
+
+    def require(self, part: Literal["encoder", "decoder", "heads", "target"]) -> None:
+        """Raise ModelError, with what to use instead, if the model lacks a part."""
+        if not getattr(self.spec if part == "target" else self.spec.architecture, part):
+            found, expected, fix = _LACKING["heads" if part == "target" else part]
+            raise ModelError(variable=self.name, found=found, expected=expected, fix=fix)
 
     def network(self) -> StefaLand:
         """Build the network and read the weights into it, on the CPU, in evaluation mode."""

@@ -176,12 +176,7 @@ def read_checkpoint(path: Path) -> dict[str, object]:
             "weights_only=False can run any code",
         ) from error
     if not isinstance(content, Mapping):
-        raise ModelError(
-            variable=str(path),
-            found=f"a {type(content).__name__}",
-            expected="a dictionary with model_state_dict",
-            fix="save the state dictionary, not the module",
-        )
+        content = {"model_state_dict": content}
     return dict(content)
 
 
@@ -195,7 +190,7 @@ def weights_of(content: Mapping[str, object]) -> dict[str, Tensor]:
     ):
         raise ModelError(
             variable="model_state_dict",
-            found="no mapping of names to tensors",
+            found=f"a {type(weights).__name__}, which does not map names to tensors",
             expected="the weights under model_state_dict, or nothing but weights",
             fix="give the authors' checkpoint as their training script wrote it",
         )

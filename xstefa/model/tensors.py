@@ -34,16 +34,10 @@ def reconstruct(
     model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, *, published_static_mask: bool
 ) -> tuple[A, A]:
     """Reconstruct windows; see `Model.reconstruct`."""
-    device = x.device if isinstance(x, Tensor) else torch.device("cpu")
-    decoder = _network(model, device).decoder
-    if decoder is None:
-        raise ModelError(
-            variable=model.name,
-            found="a model without the pretraining decoder",
-            expected="a foundation model",
-            fix="use the model that it was fine-tuned from",
-        )
+    model.require("decoder")
     encoded = _encoded(model, x, c, mask_x, mask_c, published_static_mask)
+    decoder = _network(model, encoded.days.device).decoder
+    assert decoder is not None
     with torch.no_grad(), plain_float32():
         found = decoder(encoded)
     return _like(found.forcing, x), _like(found.static, x)
@@ -51,15 +45,9 @@ def reconstruct(
 
 def estimate(model: Model, x: A, c: A, *, published_fill: bool) -> A:
     """Run encoder and heads; see `Model.estimate`."""
+    model.require("heads")
     forcing, static = _tensor(x), _tensor(c)
     network = _network(model, forcing.device)
-    if not len(network.heads):
-        raise ModelError(
-            variable=model.name,
-            found="a foundation model, which predicts nothing by itself",
-            expected="a model with a head",
-            fix="fine-tune it, or choose one of xstefa.list_models()",
-        )
     _check(model, network.encoder, forcing, static, None, None)
     if published_fill:
         forcing = torch.where(forcing.isnan(), forcing.nanmedian(), forcing)
@@ -79,14 +67,9 @@ def _encoded(
     forcing, static = _tensor(x), _tensor(c)
     hide_forcing = None if mask_x is None else _tensor(mask_x)
     hide_static = None if mask_c is None else _tensor(mask_c)
+    model.require("encoder")
     encoder = _network(model, forcing.device).encoder
-    if encoder is None:
-        raise ModelError(
-            variable=model.name,
-            found="a model without an encoder",
-            expected="a StefaLand model",
-            fix="choose one of xstefa.list_models() that is no baseline",
-        )
+    assert encoder is not None
     _check(model, encoder, forcing, static, hide_forcing, hide_static)
     published: dict[str, bool] = {}
     if isinstance(encoder, Encoder):
