@@ -11,8 +11,9 @@ import pytest
 
 from xstefa.errors import OptionError
 from xstefa.inference import engine as module
-from xstefa.inference.engine import ROWS, Answer, Engine, EngineKey, get_engine
+from xstefa.inference.engine import Answer, Engine, EngineKey, get_engine
 from xstefa.inference.predict import Members
+from xstefa.model.architecture import ROWS
 
 
 def block(model, *, sites=5, days=100, seed=0):

@@ -21,6 +21,7 @@ from dask import threaded
 from numpy.typing import NDArray
 
 from xstefa.errors import OptionError
+from xstefa.model.architecture import ROWS
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
 from xstefa.options import require_gpu
@@ -36,13 +37,7 @@ if TYPE_CHECKING:
 CPU_BATCH_SIZE = 16
 GPU_BATCH_SIZE = 512
 
-# Rows of a batch come in multiples of this. Matrix kernels compute the last few rows of an array by
-# another routine than the others, and vector kernels its last few elements (a register holds at
-# most 16); with whole multiples there are no such leftovers, and no row depends on its place.
-ROWS = 16
-
 _engines: dict[EngineKey, Engine] = {}
-_engines_lock = threading.Lock()
 _gpu_lost = False  # a process cannot use a GPU that the process it was forked from has used
 
 
@@ -112,10 +107,7 @@ class EngineKey:
 
 def get_engine(key: EngineKey) -> Engine:
     """Return this process's engine, loading the weights at first use."""
-    with _engines_lock:
-        if key not in _engines:
-            _engines[key] = Engine(key)
-        return _engines[key]
+    return _engines.setdefault(key, Engine(key))
 
 
 class _Slots:
@@ -177,19 +169,15 @@ def _threads_of_the_process() -> int:
 
 
 _slots: dict[str, _Slots] = {}
-_slots_lock = threading.Lock()
 
 
 def _slots_of(device: str) -> _Slots:
-    with _slots_lock:
-        if device not in _slots:
-            _slots[device] = _Slots(device)
-        return _slots[device]
+    return _slots.setdefault(device, _Slots(device))
 
 
 def _start_anew() -> None:
     """Forget in a forked process what relies on the threads of its parent: it has none of them."""
-    global _engines_lock, _slots_lock, _gpu_lost
+    global _gpu_lost
     _gpu_lost = any(device != "cpu" for device in _slots)
     if _slots:
         import torch
@@ -198,7 +186,6 @@ def _start_anew() -> None:
         torch.set_num_threads(1)
     _engines.clear()
     _slots.clear()
-    _engines_lock, _slots_lock = threading.Lock(), threading.Lock()
     # Dask would give its tasks to a pool whose threads are not here.
     threaded.default_pool, threaded.pools_lock = None, threading.Lock()
     threaded.pools.clear()

@@ -25,10 +25,11 @@ from xstefa.binding.plain import values_of
 from xstefa.binding.sources import TokenSource
 from xstefa.binding.value_checks import doubt, doubt_part, value_problems
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems, warn
-from xstefa.inference.engine import ROWS, Answer, EngineKey, get_engine
+from xstefa.inference.engine import Answer, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_block
 from xstefa.inference.reading import Chunked, read_inside, storage_chunks
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
+from xstefa.model.architecture import ROWS
 from xstefa.windows import Days, Floats, WindowPolicy
 
 

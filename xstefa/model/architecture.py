@@ -8,6 +8,11 @@ from typing import Literal
 from xstefa.model.scaler import Moments
 from xstefa.typed import Count, Finite, Natural, Positive, Share
 
+# Rows of a batch come in multiples of this. Matrix kernels compute the last few rows of an array by
+# another routine than the others, and vector kernels its last few elements (a register holds at
+# most 16); with whole multiples there are no such leftovers, and no row depends on its place.
+ROWS = 16
+
 WATER = (
     "streamflow",
     "evapotranspiration",

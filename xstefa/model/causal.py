@@ -13,15 +13,11 @@ from torch import Tensor
 
 from xstefa.model import kernels
 from xstefa.model.architecture import EncoderSize
-from xstefa.model.encoder import EncoderLayer, Representation, TokenEncoder
+from xstefa.model.encoder import SMALL_BATCH, EncoderLayer, Representation, TokenEncoder
 from xstefa.model.heads.recurrent import State
 
 BLOCK = 64
 """Days whose attention is computed together."""
-
-# Sites that a CPU encodes at a time, so that what one layer writes is in the cache when the next
-# one reads it. All batches have this size: kernels round by the shape.
-SMALL_BATCH = 4
 
 
 class CausalLayer(EncoderLayer):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstefa.model import kernels
-from xstefa.model.architecture import Architecture
+from xstefa.model.architecture import ROWS, Architecture
 from xstefa.model.causal import BLOCK, CausalEncoder
 from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder
@@ -20,9 +20,6 @@ from xstefa.model.heads.recurrent import Head, State
 # Days that a record runs through the network at a time, where nothing is learned: what they write
 # stays in the cache. In whole blocks of attention.
 PIECE = 192
-
-# Rows in which heads run: recurrent kernels may round the last few rows of a batch otherwise.
-ROWS = 16
 
 
 class StefaLand(nn.Module):

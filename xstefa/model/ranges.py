@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from xstefa.schema import Schema
 from xstefa.typed import Finite
-
-# A site's mean says something of its climate from this many known days on.
-YEAR = 365
+from xstefa.windows import YEAR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
