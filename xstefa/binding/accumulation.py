@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -108,11 +108,8 @@ def restarts_of(
 
     Parameters
     ----------
-    ds : Dataset
     names : sequence of str
         The amounts.
-    time : str
-        The time dimension.
     ends : int64 array (time,)
         When the interval of each value ends, in seconds since 1970-01-01.
     step : int
@@ -135,11 +132,11 @@ def restarts_of(
     slots = _DAY // step
     found: dict[str, Restarts] = {}
     possible: dict[str, list[Restarts]] = {}
-    evidence: dict[str, _Evidence] = {}
+    evidence: dict[str, pd.DataFrame] = {}
     for days in _DAYS_LOOKED_AT:
         for name in [name for name in names if name not in found]:
-            evidence[name] = _Evidence.of(ds[name], time=time, ends=ends, step=step, days=days)
-            verdict, possible[name] = evidence[name].verdict()
+            evidence[name] = _evidence(ds[name], time=time, ends=ends, step=step, days=days)
+            verdict, possible[name] = _verdict(evidence[name])
             if verdict is not None:
                 found[name] = verdict
     found = {name: tuple(range(slots)) for name in sums} | found
@@ -152,8 +149,8 @@ def restarts_of(
             "an amount, and neither metadata nor values tell over which time it collects",
             variable=name,
             found=f"units {ds[name].attrs.get('units')!r} every {step / 3600:g} h; in the days "
-            f"looked at the values rise by {evidence[name].grown.sum():.4g} and fall by "
-            f"{evidence[name].lost.sum():.4g}",
+            f"looked at the values rise by {evidence[name]['grown'].sum():.4g} and fall by "
+            f"{evidence[name]['lost'].sum():.4g}",
             expected="sums over each step, or running totals that restart at regular hours",
             fix=(
                 "ds = ds.stefa.daily(accumulation='step')   # if each value covers the time since "
@@ -192,120 +189,102 @@ def some_days(
     return places, np.concatenate(parts).reshape(places.size, -1)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Evidence:
-    """What happens to an amount from each step to the next, summed up by slot (slot,).
+def _evidence(
+    array: xr.DataArray, *, time: str, ends: NDArray[np.int64], step: int, days: int
+) -> pd.DataFrame:
+    """Look at so many days, spread over the record, and sum up what happens at each slot.
 
-    Parameters
-    ----------
-    steps : array
-        How many steps were looked at.
-    stood : array
-        What stood in the slot before, in units of the amount.
-    lost, grown : array
-        By how much it fell and rose.
-    left : array
-        What stands in the slot itself.
-    standing, falling : array
-        How many values were above zero, and how many of them fell.
-    seen, kept : array
-        How many values that are not faint were followed by any other, and by about the same; of
-        each step no more than a few, because neighbours prove the same.
+    Returns
+    -------
+    DataFrame
+        A row for each slot. Of the changes from the step before: how many (`steps`), what `stood`
+        before, by how much it fell (`lost`) and rose (`grown`), what is `left`, how many values
+        were above zero (`standing`) and how many fell (`falling`). Of those that are not faint, how
+        many were followed by any other (`seen`) and by about the same (`kept`); of each step no
+        more than a few, because neighbours prove the same.
     """
+    slots = _DAY // step
+    places, values = some_days(array, time=time, steps=slots + 1, days=days)
+    # The sign does not matter: some count evaporation downwards.
+    values = np.abs(values.astype(np.float64))
+    follows = np.diff(ends[places]) == step
+    before, after = values[:-1][follows], values[1:][follows]
+    known = np.isfinite(before) & np.isfinite(after)
+    before, after = np.where(known, before, 0), np.where(known, after, 0)
+    slot = (ends[places][1:][follows] - 1) % _DAY // step
+    clear = before > _FAINT * before.max(initial=0.0)
+    # The first amount after a restart may be more than all before it, but hardly just as much,
+    # and hardly more than much.
+    much = before > _MUCH * before.max(axis=0, initial=0.0)
+    same = (after >= (1 - _NOISE) * before) & (much | (after <= (1 + _FALLS) * before))
+    of_steps = {
+        "stood": before,
+        "lost": (before - after).clip(min=0),
+        "grown": (after - before).clip(min=0),
+        "left": after,
+        "standing": before > 0,
+        "falling": before > after,
+        "seen": clear,
+        "kept": clear & same,
+    }
+    table = pd.DataFrame({name: each.sum(axis=1) for name, each in of_steps.items()}, dtype=float)
+    table[["seen", "kept"]] = table[["seen", "kept"]].clip(upper=_LEAST_PROOFS)
+    return table.assign(steps=1.0).groupby(slot).sum().reindex(range(slots), fill_value=0.0)
 
-    steps: NDArray[np.float64]
-    stood: NDArray[np.float64]
-    lost: NDArray[np.float64]
-    grown: NDArray[np.float64]
-    left: NDArray[np.float64]
-    standing: NDArray[np.float64]
-    falling: NDArray[np.float64]
-    seen: NDArray[np.float64]
-    kept: NDArray[np.float64]
 
-    @classmethod
-    def of(
-        cls, array: xr.DataArray, *, time: str, ends: NDArray[np.int64], step: int, days: int
-    ) -> Self:
-        """Look at so many days of `array`, spread over the record."""
-        slots = _DAY // step
-        places, values = some_days(array, time=time, steps=slots + 1, days=days)
-        # The sign does not matter: some count evaporation downwards.
-        values = np.abs(values.astype(np.float64))
-        follows = np.diff(ends[places]) == step
-        before, after = values[:-1][follows], values[1:][follows]
-        known = np.isfinite(before) & np.isfinite(after)
-        before, after = np.where(known, before, 0), np.where(known, after, 0)
-        slot = (ends[places][1:][follows] - 1) % _DAY // step
-        clear = before > _FAINT * before.max(initial=0.0)
-        # The first amount after a restart may be more than all before it, but hardly just as much,
-        # and hardly more than much.
-        much = before > _MUCH * before.max(axis=0, initial=0.0)
-        same = (after >= (1 - _NOISE) * before) & (much | (after <= (1 + _FALLS) * before))
+def _verdict(evidence: pd.DataFrame) -> tuple[Restarts | None, list[Restarts]]:
+    """Return the rule that is proven, if one is, and those that are not disproved."""
+    slots = len(evidence)
+    running = list(_candidates(slots))
+    total = evidence.sum()
+    steps = tuple(range(slots))
+    possible = []
+    for restarts in running:
+        at = np.isin(steps, restarts)
+        contrast = _contrast(evidence, at)
+        if contrast or evidence["lost"][~at].sum() <= _FALLS * max(total["lost"], total["grown"]):
+            possible.append(restarts)
+            if contrast and slots >= _LEAST_STEPS and _proves(evidence, restarts, running):
+                return restarts, possible
+    often = total["falling"] >= _FALLING * total["standing"]
+    if not possible and often:
+        return steps, [steps]
+    return None, [*possible, steps] if often else possible
 
-        def by_slot(of_steps: NDArray[np.generic]) -> NDArray[np.float64]:
-            return np.bincount(slot, of_steps, minlength=slots).astype(np.float64)
 
-        return cls(
-            steps=by_slot(np.ones_like(slot)),
-            stood=by_slot(before.sum(axis=1)),
-            lost=by_slot((before - after).clip(min=0).sum(axis=1)),
-            grown=by_slot((after - before).clip(min=0).sum(axis=1)),
-            left=by_slot(after.sum(axis=1)),
-            standing=by_slot((before > 0).sum(axis=1)),
-            falling=by_slot((before > after).sum(axis=1)),
-            seen=by_slot(clear.sum(axis=1).clip(max=_LEAST_PROOFS)),
-            kept=by_slot((clear & same).sum(axis=1).clip(max=_LEAST_PROOFS)),
-        )
+def _contrast(evidence: pd.DataFrame, at: NDArray[np.bool_]) -> bool:
+    """Whether nearly all is lost at the restarts `at`, and nearly nothing between them."""
+    if not at.any():
+        return bool(evidence["lost"].sum() <= _NOISE * evidence["grown"].sum())
+    restart, between = evidence[at].sum(), evidence[~at].sum()
+    least = _RESTART if at.sum() * 4 <= at.size else _RESTART / 2
+    return bool(
+        between["lost"] <= _NOISE * between["stood"] and restart["lost"] >= least * restart["stood"]
+    )
 
-    def verdict(self) -> tuple[Restarts | None, list[Restarts]]:
-        """Return the rule that is proven, if one is, and those that are not disproved."""
-        slots = self.stood.size
-        running = list(_candidates(slots))
-        weight = max(self.lost.sum(), self.grown.sum())
-        steps = tuple(range(slots))
-        possible = []
-        for restarts in running:
-            at = np.isin(steps, restarts)
-            contrast = self._contrast(at)
-            if contrast or self.lost[~at].sum() <= _FALLS * weight:
-                possible.append(restarts)
-                if contrast and slots >= _LEAST_STEPS and self._proves(restarts, running):
-                    return restarts, possible
-        often = self.falling.sum() >= _FALLING * self.standing.sum()
-        if not possible and often:
-            return steps, [steps]
-        return None, [*possible, steps] if often else possible
 
-    def _contrast(self, at: NDArray[np.bool_]) -> bool:
-        """Whether nearly all is lost at the restarts `at`, and nearly nothing between them."""
-        if not at.any():
-            return bool(self.lost.sum() <= _NOISE * self.grown.sum())
-        between = self.lost[~at].sum() <= _NOISE * self.stood[~at].sum()
-        least = _RESTART if at.sum() * 4 <= at.size else _RESTART / 2
-        return bool(between and self.lost[at].sum() >= least * self.stood[at].sum())
-
-    def _proves(self, restarts: Restarts, running: list[Restarts]) -> bool:
-        """Whether a rule that the sums allow holds hour by hour, and no other rule does."""
-        at = np.isin(np.arange(self.stood.size), restarts)
-        seen = self.seen > 0
-        share = self.lost / np.where(self.stood > 0, self.stood, 1)
-        if (share[~at & seen] > _FALLS).any() or (share[at & seen] < _RESTART / 2).any():
-            return False
-        # The sun, too, rises for a quarter of the day and is gone at the same hour every day.
-        if seen[~at].mean() < 0.5 or self.grown[~at].sum() < _RESTART / 2 * self.grown.sum():
-            return False
-        if self.kept[at].sum() > _FALLS * self.seen[at].sum():
-            return False  # some days go by without a restart
-        if restarts and 0 not in restarts and self.left[at].sum() == 0:
-            return False  # stamped when it restarts, so that the last step before it is lost
-        mine = set(restarts)
-        # The record of a single day that begins at 00:00 sees no restart.
-        single = restarts == (0,) and self.steps[0] == 0
-        return all(
-            self.kept[list(set(other) - mine)].sum() >= _LEAST_PROOFS
-            if set(other) > mine
-            else single or seen[list(mine - set(other))].any()
-            for other in running
-            if set(other) > mine or set(other) < mine
-        )
+def _proves(evidence: pd.DataFrame, restarts: Restarts, running: list[Restarts]) -> bool:
+    """Whether a rule that the sums allow holds hour by hour, and no other rule does."""
+    at = np.isin(evidence.index, restarts)
+    restart, between = evidence[at].sum(), evidence[~at].sum()
+    seen = evidence["seen"].to_numpy() > 0
+    share = (evidence["lost"] / evidence["stood"].where(evidence["stood"] > 0, 1)).to_numpy()
+    if (share[~at & seen] > _FALLS).any() or (share[at & seen] < _RESTART / 2).any():
+        return False
+    # The sun, too, rises for a quarter of the day and is gone at the same hour every day.
+    if seen[~at].mean() < 0.5 or between["grown"] < _RESTART / 2 * evidence["grown"].sum():
+        return False
+    if restart["kept"] > _FALLS * restart["seen"]:
+        return False  # some days go by without a restart
+    if restarts and 0 not in restarts and restart["left"] == 0:
+        return False  # stamped when it restarts, so that the last step before it is lost
+    mine = set(restarts)
+    # The record of a single day that begins at 00:00 sees no restart.
+    single = restarts == (0,) and evidence["steps"][0] == 0
+    return all(
+        evidence["kept"][list(set(other) - mine)].sum() >= _LEAST_PROOFS
+        if set(other) > mine
+        else single or seen[list(mine - set(other))].any()
+        for other in running
+        if set(other) > mine or set(other) < mine
+    )

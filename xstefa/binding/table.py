@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
 
@@ -141,88 +141,91 @@ class TokenTable:
 
     def __repr__(self) -> str:
         lines = [f"<xstefa.TokenTable> {self._heading}"]
-        for title, texts in self._complaints:
-            lines.append(f"{title}: {len(texts)}")
-            for problem in texts:
+        for section in self._sections():
+            lines.append(f"{section.title}: {section.more}")
+            for item in section.items:
                 # What is to be typed stays in one piece.
-                what, fix, mended = problem.partition("Fix: ")
+                what, fix, mended = item.partition("Fix: ")
                 lines += [*_wrapped(what), *([f"        {fix}{mended}"] if fix else [])]
-        if self._needed:
-            lines.append(f"Missing and required: {self._needed_names}")
-            for row in self._needed:
-                lines += _wrapped(f"{row.token}: {row.advice or 'no way is known to provide it'}")
-        for kind, title in _KINDS:
-            found, absent = self._split(kind)
-            lines.append(f"{title}: {len(found)} of {len(found) + len(absent)} tokens")
-            lines += _aligned([row.cells for row in found])
-            if absent:
-                lines += _wrapped("missing: " + ", ".join(map(_absent, absent)))
-        if self.unused:
-            lines.append(f"Unused: {len(self.unused)} variables")
-            for reason, names in self._unused_by_reason().items():
-                lines += _wrapped(f"{reason}: " + ", ".join(names))
+            lines += _aligned([row.cells for row in section.found])
+            if section.absent:
+                lines += _wrapped("missing: " + ", ".join(map(_absent, section.absent)))
         lines.append(f"Values: {self.looked_at or NOT_LOOKED_AT}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        sections = []
-        for title, texts in self._complaints:
-            items = "".join(f"<li>{_html_problem(text)}</li>" for text in texts)
-            sections.append(_html_alarm(title, str(len(texts)), f"<ul>{items}</ul>"))
-        if self._needed:
-            advice = _html_table(_ADVICE, [(row.token, row.advice) for row in self._needed])
-            sections.append(_html_alarm("Missing and required", self._needed_names, advice))
-        for kind, title in _KINDS:
-            found, absent = self._split(kind)
-            body = _html_table(COLUMNS, [row.cells for row in found]) if found else ""
-            if absent:
-                advice = _html_table(_ADVICE, [(_absent(row), row.advice) for row in absent])
-                body += _html_section("missing", ", ".join(map(_absent, absent)), advice)
-            count = f"{len(found)} of {len(found) + len(absent)} tokens"
-            sections.append(_html_section(title, count, body, is_open=True))
-        if self.unused:
-            items = "".join(
-                f"<li>{escape(reason)}: <code>{_html_text(', '.join(names))}</code></li>"
-                for reason, names in self._unused_by_reason().items()
-            )
-            sections.append(
-                _html_section("Unused", f"{len(self.unused)} variables", f"<ul>{items}</ul>")
-            )
-        title = f"<div class='xstefa-head'>xstefa.TokenTable {escape(self._heading)}</div>"
-        sections.append(f"<p>Values: {escape(self.looked_at or NOT_LOOKED_AT)}</p>")
+        head = f"<div class='xstefa-head'>xstefa.TokenTable {escape(self._heading)}</div>"
+        body = "".join(section.html() for section in self._sections())
+        values = f"<p>Values: {escape(self.looked_at or NOT_LOOKED_AT)}</p>"
         # The text inside <pre> is what shows where style sheets are stripped (untrusted notebooks),
         # as in xarray's own representation.
         return (
             f"<div>{_STYLE}<pre class='xstefa-text'>{escape(repr(self))}</pre>"
-            f"<div class='xstefa-table' style='display:none'>{title}{''.join(sections)}</div></div>"
+            f"<div class='xstefa-table' style='display:none'>{head}{body}{values}</div></div>"
         )
 
-    @property
-    def _complaints(self) -> list[tuple[str, tuple[str, ...]]]:
-        titled = [("Problems", self.problems), ("In doubt, taken as not known", self.doubts)]
-        return [(title, texts) for title, texts in titled if texts]
-
-    @property
-    def _needed(self) -> list[TokenRow]:
-        return [row for row in self.rows if row.required and not row.matched]
-
-    @property
-    def _needed_names(self) -> str:
-        return ", ".join(dict.fromkeys(" or ".join(r.one_of) or r.token for r in self._needed))
+    def _sections(self) -> Iterator[_Section]:
+        for title, texts in (
+            ("Problems", self.problems),
+            ("In doubt, taken as not known", self.doubts),
+        ):
+            if texts:
+                yield _Section(title=title, more=str(len(texts)), items=texts, alarm=True)
+        if needed := [row for row in self.rows if row.required and not row.matched]:
+            yield _Section(
+                title="Missing and required",
+                more=", ".join(dict.fromkeys(" or ".join(r.one_of) or r.token for r in needed)),
+                items=tuple(
+                    f"{row.token}: {row.advice or 'no way is known to provide it'}"
+                    for row in needed
+                ),
+                alarm=True,
+            )
+        for kind, title in _KINDS:
+            rows = [row for row in self.rows if row.kind == kind]
+            found = tuple(row for row in rows if row.matched)
+            absent = tuple(row for row in rows if not row.matched)
+            more = f"{len(found)} of {len(rows)} tokens"
+            yield _Section(title=title, more=more, found=found, absent=absent)
+        if self.unused:
+            reasons: dict[str, list[str]] = {}
+            for name, reason in self.unused.items():
+                reasons.setdefault(reason, []).append(name)
+            items = tuple(f"{reason}: {', '.join(names)}" for reason, names in reasons.items())
+            more = f"{len(self.unused)} variables"
+            yield _Section(title="Unused", more=more, items=items, is_open=False)
 
     @property
     def _heading(self) -> str:
         return f"schema {self.schema!r}" + (f", {self.layout}" if self.layout else "")
 
-    def _split(self, kind: str) -> tuple[list[TokenRow], list[TokenRow]]:
-        rows = [row for row in self.rows if row.kind == kind]
-        return [row for row in rows if row.matched], [row for row in rows if not row.matched]
 
-    def _unused_by_reason(self) -> dict[str, list[str]]:
-        reasons: dict[str, list[str]] = {}
-        for name, reason in self.unused.items():
-            reasons.setdefault(reason, []).append(name)
-        return reasons
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Section:
+    """A part of the table: texts, which may end with a fix, tokens found, tokens missing."""
+
+    title: str
+    more: str
+    items: tuple[str, ...] = ()
+    found: tuple[TokenRow, ...] = ()
+    absent: tuple[TokenRow, ...] = ()
+    alarm: bool = False
+    is_open: bool = True
+
+    def html(self) -> str:
+        """Return it as an element that can be folded, in colour if it is an alarm."""
+        items = "".join(f"<li>{_html_item(item)}</li>" for item in self.items)
+        body = f"<ul>{items}</ul>" if items else ""
+        if self.found:
+            body += _html_table(COLUMNS, [row.cells for row in self.found])
+        if self.absent:
+            names = [(_absent(row), row.advice) for row in self.absent]
+            more = ", ".join(name for name, _ in names)
+            body += _html_details("missing", more, _html_table(_ADVICE, names))
+        whole = _html_details(self.title, self.more, body, is_open=self.is_open)
+        if self.alarm:
+            return f"<div class='xstefa-alarm' style='{_ALARM}'>{whole}</div>"
+        return whole
 
 
 def _absent(row: TokenRow) -> str:
@@ -257,20 +260,15 @@ def _html_text(text: str) -> str:
     return re.sub(r"\w+-\d+", r"<span class='xstefa-unit'>\g<0></span>", text)
 
 
-def _html_problem(problem: str) -> str:
-    what, fix, mended = problem.partition("Fix: ")
+def _html_item(item: str) -> str:
+    what, fix, mended = item.partition("Fix: ")
     return _html_text(what) + (f"<br>{fix}<code>{_html_text(mended)}</code>" if fix else "")
 
 
-def _html_section(heading: str, more: str, body: str, *, is_open: bool = False) -> str:
+def _html_details(heading: str, more: str, body: str, *, is_open: bool = False) -> str:
     state = " open" if is_open else ""
     title = f"{heading} <span>{_html_text(more)}</span>"
     return f"<details{state}><summary>{title}</summary>{body}</details>"
-
-
-def _html_alarm(heading: str, more: str, body: str) -> str:
-    section = _html_section(heading, more, body, is_open=True)
-    return f"<div class='xstefa-alarm' style='{_ALARM}'>{section}</div>"
 
 
 def _html_table(names: tuple[str, ...], table: list[tuple[str, ...]]) -> str:
