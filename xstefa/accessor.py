@@ -13,10 +13,8 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.binding import TokenTable, plan
-from xstefa.binding.daily import daily
-from xstefa.binding.inspection import look, values_at_hand
+from xstefa.binding.packing import decoded
 from xstefa.binding.plain import plain
-from xstefa.binding.storage import decoded
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.inference.embed import embed
 from xstefa.inference.predict import predict
@@ -25,11 +23,12 @@ from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.variants import EncoderUse
+from xstefa.prepare.daily import daily
 from xstefa.schema import Schema, Target, load_schema
 from xstefa.splits.holdout import Holdout
 
 if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
-    from xstefa.binding.aggregate import Polygons
+    from xstefa.prepare.aggregate import Polygons
     from xstefa.training.checkpoints import Checkpoint
     from xstefa.training.finetune import HeadRecipe, TrainingOptions
     from xstefa.training.loop import Schedule
@@ -97,10 +96,10 @@ class StefaAccessor:
         if not isinstance(schema, Schema):
             schema = load_schema("stefaland" if schema is None else schema)
         understood = plan(self._dataset, schema, rename=rename)
-        if check or (check is None and values_at_hand(understood)):
+        if check or (check is None and understood.at_hand):
             # The models that are bundled for a target each were trained on what this one has seen.
             ranges = foundation_model(None, causal=False).spec.ranges if chosen is None else None
-            return look(understood, ranges)
+            return understood.look(ranges)
         return understood.table
 
     @checked
@@ -178,7 +177,7 @@ class StefaAccessor:
         OptionError
             If a name is taken, or classes would be averaged.
         """
-        from xstefa.binding.attach import attach
+        from xstefa.prepare.attach import attach
 
         return attach(self._dataset, static, resampling=resampling)
 
@@ -218,7 +217,7 @@ class StefaAccessor:
         LayoutError, OptionError
             If the dataset is no regular map, or a polygon lies outside of it.
         """
-        from xstefa.binding.aggregate import aggregate
+        from xstefa.prepare.aggregate import aggregate
 
         return aggregate(decoded(self._dataset), polygons, by=by, outside=outside)
 

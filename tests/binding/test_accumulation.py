@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from xstefa.binding.accumulation import name_of, stated
-from xstefa.binding.daily import daily
 from xstefa.errors import OptionError, UnitsError
+from xstefa.prepare.accumulation import name_of, stated
+from xstefa.prepare.daily import daily
 
 DAYS, CELLS = 40, (3, 4)
 HOURS = np.arange(24 * DAYS)

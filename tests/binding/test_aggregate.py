@@ -14,8 +14,8 @@ import rioxarray  # noqa: E402, F401 - registers .rio
 from shapely.geometry import MultiPolygon, Point, Polygon, box  # noqa: E402
 
 from xstefa.binding import bind  # noqa: E402
-from xstefa.binding.aggregate import OutsideWarning, aggregate  # noqa: E402
 from xstefa.errors import LayoutError, MissingExtraError, OptionError  # noqa: E402
+from xstefa.prepare.aggregate import OutsideWarning, aggregate  # noqa: E402
 
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
 EAST = {"standard_name": "longitude", "units": "degrees_east"}

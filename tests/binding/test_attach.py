@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from xstefa.binding import bind
-from xstefa.binding.attach import attach
-from xstefa.binding.grids import cell_edges
-from xstefa.binding.overlap import area_mean
 from xstefa.errors import LayoutError, OptionError
+from xstefa.prepare.area_mean import area_mean
+from xstefa.prepare.attach import attach
+from xstefa.prepare.cells import cell_edges
 
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
 EAST = {"standard_name": "longitude", "units": "degrees_east"}

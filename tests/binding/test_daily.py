@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind
-from xstefa.binding.daily import daily
 from xstefa.errors import CalendarError, MissingTokenError, UnitsError
+from xstefa.prepare.daily import daily
 
 DAYS = 5
 RAIN = np.random.default_rng(3).gamma(0.3, 1.0, (DAYS * 24, 2, 3)) / 1e3  # m in each hour

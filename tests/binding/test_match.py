@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
-from xstefa.binding.match import describe, match_target
+from xstefa.binding.rules import describe, match_target
 from xstefa.errors import (
     AmbiguousMatchError,
     MissingTokenError,

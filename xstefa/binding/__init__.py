@@ -7,7 +7,7 @@ is a dask array.
 
 from xstefa.binding.binding import Binding
 from xstefa.binding.layout import Layout
-from xstefa.binding.planning import bind, plan
+from xstefa.binding.matching import bind, plan
 from xstefa.binding.table import TokenRow, TokenTable
 
 __all__ = ["Binding", "Layout", "TokenRow", "TokenTable", "bind", "plan"]

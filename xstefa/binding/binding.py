@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
 import xarray as xr
 
+from xstefa.binding.climate import unlikely
 from xstefa.binding.layout import Layout
-from xstefa.binding.match import Match, best, describe, match_target
+from xstefa.binding.plain import in_memory
+from xstefa.binding.rules import Match, best, describe, match_target
 from xstefa.binding.sources import Direct, TokenSource
 from xstefa.binding.table import TokenTable
 from xstefa.binding.units import Conversion, same_kind
-from xstefa.binding.value_checks import value_problems
+from xstefa.binding.value_checks import (
+    notes_of,
+    token_values,
+    value_problems,
+    without_extremes,
+)
 from xstefa.errors import LayoutError, UnitsError, XstefaError, XstefaWarning, raise_problems
+from xstefa.model.ranges import Ranges
 from xstefa.schema import Needs, Schema, Target
 
 __all__ = ["Binding", "TokenWarning"]
@@ -240,6 +248,61 @@ class Binding:
         """
         sources = self.sources.values()
         raise_problems(value_problems(self.dataset, sources, layout=self.layout, days=days))
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the values of all tokens are in memory, so that looking at some costs nothing."""
+        names = {name for source in self.sources.values() for name in source.variables}
+        return all(in_memory(self.dataset[name].variable) for name in names)
+
+    def look(self, ranges: Ranges | None = None) -> TokenTable:
+        """Return the table with coverage, ranges and problems of the values. Reads data.
+
+        Of a large dataset 16 days are looked at, spread over the record, and 64 places along each
+        dimension.
+
+        Parameters
+        ----------
+        ranges : mapping of str to Range, optional
+            What a model was trained on, by token.
+        """
+        if (layout := self.found) is None:
+            return self.table
+        ds, sources = self.dataset, self.sources
+        picks = layout.spread(ds, days=16)
+        part = ds.isel(picks)
+        problems = value_problems(part, sources.values(), layout=layout)
+        wrong = {problem.variable for problem in problems}
+        whole = ds if self.at_hand else part
+        climate = [] if problems else unlikely(whole, sources, layout=layout)
+        rows = []
+        for row in self.table.rows:
+            if (source := sources.get(row.token)) is not None:
+                values = token_values(source, part)
+                known = values[np.isfinite(values)]
+                notes = notes_of(source, part)
+                trained = (ranges or {}).get(row.token) if row.kind == "static" else None
+                if trained is not None and (beyond := int(trained.excludes(values).sum())):
+                    limits = f"{trained.low:.4g} to {trained.high:.4g}"
+                    notes.append(f"{beyond} of {values.size} outside training ({limits})")
+                notes += [each.text for each in climate if each.token == row.token]
+                row = replace(
+                    row,
+                    known=float(np.isfinite(values).mean()),
+                    low=float(known.min()) if known.size else None,
+                    high=float(known.max()) if known.size else None,
+                    wrong=bool(wrong & set(row.variables)),
+                    rule="; ".join([row.rule, *notes]),
+                )
+            rows.append(row)
+        names = {layout.time: "days"} | {dim: dim for dim in layout.site_dims if dim in picks}
+        return replace(
+            self.table,
+            rows=tuple(rows),
+            problems=(*self.table.problems, *map(str, problems)),
+            doubts=(*self.table.doubts, *without_extremes(sources, part)),
+            looked_at=", ".join(f"{picks[d].size} of {ds.sizes[d]} {n}" for d, n in names.items()),
+        )
 
 
 def _is_vertical(ds: xr.Dataset, dim: str) -> bool:

@@ -11,8 +11,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstefa.binding.days import check_days, daily_call, day_numbers, lead_dimension, valid_times
 from xstefa.binding.geometry import horizontal_dims, output_coordinates, support
+from xstefa.binding.time_axis import (
+    check_days,
+    daily_call,
+    day_numbers,
+    lead_dimension,
+    valid_times,
+)
 from xstefa.errors import LayoutError
 
 __all__ = ["Layout", "make_layout", "merged_maps"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xstefa.errors import LayoutError, ReadError, XstefaError
 
-__all__ = ["check_names", "in_memory", "plain", "values_of"]
+__all__ = ["check_names", "in_memory", "noted", "plain", "values_of"]
 
 # Attributes that CF, ACDD and GRIB readers define as text. Files have them as bytes (HDF5) or as
 # several texts (NetCDF-4) too, and programs as anything.
@@ -90,6 +90,12 @@ def _quantity(variable: xr.Variable) -> Any | None:
         if hasattr(data, "magnitude") and hasattr(data, "units"):
             return data
     return None
+
+
+def noted(ds: xr.Dataset, line: str) -> str:
+    """Return the history of what is made of a dataset: a line above its own."""
+    previous = ds.attrs.get("history")
+    return f"{line}\n{previous}" if previous else line
 
 
 def in_memory(variable: xr.Variable) -> bool:

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.derive import Derivation
-from xstefa.binding.match import Match, check_methods
+from xstefa.binding.rules import Match, check_methods
 from xstefa.binding.units import Conversion, check_sum, conversion, is_amount
 from xstefa.errors import RangeError, UnitsError
 from xstefa.schema import Target, Variable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 
@@ -271,7 +271,7 @@ def _html_details(heading: str, more: str, body: str, *, is_open: bool = False) 
     return f"<details{state}><summary>{title}</summary>{body}</details>"
 
 
-def _html_table(names: tuple[str, ...], table: list[tuple[str, ...]]) -> str:
+def _html_table(names: tuple[str, ...], table: Sequence[tuple[str, ...]]) -> str:
     # Columns without any text (no values were looked at) would only take room.
     shown = [i for i in range(len(names)) if any(cells[i] for cells in table)]
     head = "".join(f"<th>{names[i]}</th>" for i in shown)

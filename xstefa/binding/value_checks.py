@@ -5,18 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.derive import without_range
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import values_of
 from xstefa.binding.sources import TOLERATED, Direct, TokenSource, leaves
 from xstefa.errors import MissingTokenError, RangeError, XstefaWarning
 from xstefa.schema import Needs
 
-__all__ = ["ValuesWarning", "check_known", "doubt", "doubt_part", "value_problems"]
+__all__ = [
+    "ValuesWarning", "check_known", "doubt", "doubt_part", "notes_of", "token_values",
+    "value_problems", "without_extremes",
+]  # fmt: skip
 
 _HARDLY = 0.05  # as a share of the values that any needed token has
 _YEAR = 365
@@ -155,6 +160,48 @@ def doubt_part(known: Mapping[str, NDArray[np.bool_]]) -> None:
         )
     elif all(many):
         doubt(f"In a part of the data {names} are known at different sites only.")
+
+
+def without_extremes(sources: Mapping[str, TokenSource], part: xr.Dataset) -> list[str]:
+    """Say that the extremes of temperature are none, where most of them are not."""
+    both = [sources.get(f"temperature_{end}") for end in ("max", "min")]
+    found = [source for source in both if source is not None]
+    if len(found) < 2:
+        return []
+    share = without_range(*(token_values(source, part) for source in found)).mean()
+    if share < 0.5:
+        return []
+    first, second = (source.variables[0] for source in found)
+    return [
+        f"{first!r} and {second!r}: the same, on {100 * share:.0f} % of the days. Taken for the "
+        f"mean, and for no extremes. Fix: ds.drop_vars({second!r}).stefa.predict(..., "
+        f"rename={{{first!r}: 'temperature_mean'}}) says the same"
+    ]
+
+
+def token_values(source: TokenSource, part: xr.Dataset) -> NDArray[Any]:
+    """Return the values of a token; of a variable that cannot be as they are, else NaN."""
+    name = ", ".join(source.variables)
+    try:
+        return values_of(source.realise(part), name)
+    except RangeError:
+        if isinstance(source, Direct):
+            return values_of(source.read(part), name)
+        return np.array(np.nan)
+
+
+def notes_of(source: TokenSource, part: xr.Dataset) -> list[str]:
+    """Say what becomes of values of a variable that are a little outside its range, or missing."""
+    if not isinstance(source, Direct):
+        return []
+    values = values_of(source.read(part), source.name)
+    low, high = source.wanted.valid_range
+    notes = []
+    if ((values < low) | (values > high)).any():
+        notes.append(f"what is a little outside of {low:g} to {high:g} counts as the edge")
+    if source.otherwise is not None and np.isnan(values).any():
+        notes.append(f"where missing {source.otherwise.rule}")
+    return notes
 
 
 def _meeting(ds: xr.Dataset, layout: Layout) -> str:

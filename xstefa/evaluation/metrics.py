@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstefa.binding.days import find_time
+from xstefa.binding.time_axis import find_time
 from xstefa.binding.units import conversion
 from xstefa.errors import LayoutError
 

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
-from xstefa.binding.daily import daily
-from xstefa.binding.days import day_numbers, second_numbers
+from xstefa.binding.time_axis import day_numbers, second_numbers
 from xstefa.errors import CalendarError, LayoutError
+from xstefa.prepare.daily import daily
 
 DAYS = 6
 STEPS = pd.date_range("2001-01-01T01:30", periods=24 * DAYS, freq="h")

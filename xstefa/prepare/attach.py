@@ -14,9 +14,10 @@ from rasterio.transform import from_bounds
 
 from xstefa.arguments import checked
 from xstefa.binding.geometry import find_coordinate, horizontal_dims
-from xstefa.binding.grids import WGS84, Cells, Map, map_of
-from xstefa.binding.overlap import area_mean
+from xstefa.binding.plain import noted
 from xstefa.errors import LayoutError, OptionError
+from xstefa.prepare.area_mean import area_mean
+from xstefa.prepare.cells import WGS84, Cells, Map, map_of
 
 __all__ = ["Choice", "attach"]
 
@@ -64,8 +65,7 @@ def attach(
         new[name] = xr.Variable(dims, data, attrs | mapping)
     result = ds.assign(new)
     line = f"xstefa: attached {', '.join(new)} ({resampling})"
-    previous = ds.attrs.get("history")
-    result.attrs["history"] = f"{line}\n{previous}" if previous else line
+    result.attrs["history"] = noted(ds, line)
     return result
 
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.binding.geometry import horizontal_dims
-from xstefa.binding.grids import REGULAR, Map, map_of
+from xstefa.binding.plain import noted
 from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning
+from xstefa.prepare.cells import REGULAR, Map, map_of
 
 if TYPE_CHECKING:
     import geopandas
@@ -76,8 +77,7 @@ def aggregate(
     line = f"xstefa: area-weighted means over {len(basins)} polygons"
     line += f"; left out: {', '.join(left_out)}" if left_out else ""
     line += f"; outside of the map: {_names(dropped)}" if len(dropped) else ""
-    previous = ds.attrs.get("history")
-    result.attrs["history"] = f"{line}\n{previous}" if previous else line
+    result.attrs["history"] = noted(ds, line)
     return result
 
 

@@ -1,7 +1,7 @@
 """From hours to days, each variable by the rule of its kind.
 
 States and rates are averaged, temperature gives its extremes too, amounts are summed: sums of steps
-as they are, running totals from restart to restart (`xstefa.binding.accumulation`). The value
+as they are, running totals from restart to restart (`xstefa.prepare.accumulation`). The value
 stamped 00:00 belongs, as the end of an interval, to the day before.
 """
 
@@ -18,8 +18,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
-from xstefa.binding.accumulation import Restarts, name_of, restarts_of, some_days, stated
-from xstefa.binding.days import (
+from xstefa.binding.matching import candidates, check_rename
+from xstefa.binding.plain import in_memory, noted
+from xstefa.binding.rules import Match, check_methods, describe, match_target
+from xstefa.binding.time_axis import (
     along_valid_time,
     check_days,
     check_steps,
@@ -28,11 +30,9 @@ from xstefa.binding.days import (
     second_numbers,
     typical_minutes,
 )
-from xstefa.binding.match import Match, check_methods, describe, match_target
-from xstefa.binding.plain import in_memory
-from xstefa.binding.planning import candidates, check_rename
 from xstefa.binding.units import check_sum, is_amount
 from xstefa.errors import CalendarError, MissingTokenError
+from xstefa.prepare.accumulation import Restarts, name_of, restarts_of, some_days, stated
 from xstefa.schema import Schema, Target, Variable
 
 __all__ = ["daily"]
@@ -114,8 +114,7 @@ def daily(
         f"; {name}: accumulation={name_of(each, step=step)!r}" for name, each in restarts.items()
     )
     line += f"; left out: {', '.join(left_out)}" if left_out else ""
-    previous = ds.attrs.get("history")
-    result.attrs["history"] = f"{line}\n{previous}" if previous else line
+    result.attrs["history"] = noted(ds, line)
     return result
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 
 from xstefa.binding.binding import Binding
-from xstefa.binding.days import day_of_year, find_time
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
 from xstefa.binding.geometry import axis_of, find_coordinate, grid_crs, horizontal_dims, latitude_of
 from xstefa.binding.layout import Layout, make_layout, merged_maps
-from xstefa.binding.match import (
+from xstefa.binding.plain import in_memory, plain, values_of
+from xstefa.binding.rules import (
     Facts,
     Match,
     Rank,
@@ -26,9 +26,9 @@ from xstefa.binding.match import (
     misfit,
     near_miss,
 )
-from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.sources import Coordinate, Derived, Direct, Source, TokenSource
 from xstefa.binding.table import TokenRow, TokenTable
+from xstefa.binding.time_axis import day_of_year, find_time
 from xstefa.errors import (
     AmbiguousMatchError,
     LayoutError,

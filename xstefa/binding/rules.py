@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import xarray as xr
 
-from xstefa.binding.storage import Storage
+from xstefa.binding.packing import Storage
 from xstefa.binding.units import is_units, same_kind
 from xstefa.errors import AmbiguousMatchError, UnitsError
 from xstefa.schema import Schema, Target, Variable

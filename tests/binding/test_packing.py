@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind
-from xstefa.binding.storage import decoded
+from xstefa.binding.packing import decoded
 from xstefa.errors import RangeError, UnitsError
 
 TOKENS = {"pr": "precipitation", "elevation": "elevation"}

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstefa.binding.grids import Cells
+from xstefa.prepare.cells import Cells
 
 __all__ = ["area_mean"]
 
