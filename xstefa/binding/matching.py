@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import product
 
 import numpy as np
 import xarray as xr
@@ -17,14 +18,11 @@ from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.rules import (
     Facts,
     Match,
-    Rank,
+    Rules,
     best,
     describe,
-    explain_unused,
     is_named,
-    match_variable,
     misfit,
-    near_miss,
 )
 from xstefa.binding.sources import Coordinate, Derived, Direct, Source, TokenSource
 from xstefa.binding.table import TokenRow, TokenTable
@@ -39,7 +37,7 @@ from xstefa.errors import (
 )
 from xstefa.schema import Needs, Schema, Variable
 
-__all__ = ["bind", "candidates", "check_rename", "plan"]
+__all__ = ["bind", "check_rename", "plan"]
 
 
 def bind(
@@ -107,6 +105,7 @@ def plan(
     except LayoutError as error:
         problems.append(error)
     facts = describe(ds, time=time)
+    rules = Rules(schema=schema, names=facts.keys(), renamed=renamed)
     leaking = {name for target in schema.targets for name in target.leaking} - set(renamed)
     # A dataset may have thousands of variables; few are called anything that a token is.
     usable = [
@@ -118,10 +117,9 @@ def plan(
     layout: Layout | None = None
     anchor: Facts | None = None
     if time is not None:
-        anchor = _anchor(usable, schema, renamed, problems, names=facts.keys())
-        template = anchor.name if anchor is not None else None
+        anchor = _anchor(usable, rules, problems)
         try:
-            layout = make_layout(ds, template, time, rename=renamed)
+            layout = make_layout(ds, None if anchor is None else anchor.name, time, rename=renamed)
         except LayoutError as error:
             problems.append(error)
     dims = None if anchor is None else anchor.dims
@@ -137,11 +135,9 @@ def plan(
     resolver = _Resolver(
         ds=ds,
         time=time,
-        schema=schema,
+        rules=rules,
         needed={name for group in required for name in group},
         facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
-        names=facts.keys(),
-        renamed=renamed,
         coordinates=_coordinates(ds, anchor, time),
     )
     sources = {
@@ -152,7 +148,7 @@ def plan(
     used = {name for source in sources.values() for name in source.variables}
     taken = {token: ", ".join(source.variables) for token, source in sources.items()}
     unused = {
-        name: explain_unused(fact, schema=schema, dims=dims, taken=taken, names=facts.keys())
+        name: rules.unused(fact, dims=dims, taken=taken)
         for name, fact in facts.items()
         if name not in used and name in ds.data_vars
     }
@@ -173,7 +169,7 @@ def plan(
             or (time is None and any(is_named(fact, v) for v in wanted for fact in usable))
         )
         if resolver.notes.keys().isdisjoint(group) and not hidden:
-            problems.append(_missing(wanted, unused, facts.values(), dims, schema))
+            problems.append(_missing(wanted, unused, facts.values(), dims, rules))
     table = TokenTable(
         schema=schema.name,
         rows=rows,
@@ -241,33 +237,10 @@ def _float32(ds: xr.Dataset, name: str) -> xr.DataArray:
     return ds[name].astype(np.float32)
 
 
-def candidates(
-    facts: list[Facts],
-    variable: Variable,
-    schema: Schema,
-    renamed: Mapping[str, str],
-    names: Collection[str],
-) -> list[Match]:
-    """All variables that could be `variable`; a rename alone if there is one."""
-    for fact in facts:
-        if renamed.get(fact.name) == variable.name:
-            return [Match(variable=fact, rank=Rank.RENAME, rule="rename")]
-    return match_variable(
-        [f for f in facts if f.name not in renamed], variable, schema, names=names
-    )
-
-
-def _anchor(
-    facts: list[Facts],
-    schema: Schema,
-    renamed: Mapping[str, str],
-    problems: list[XstefaError],
-    *,
-    names: Collection[str],
-) -> Facts | None:
+def _anchor(facts: list[Facts], rules: Rules, problems: list[XstefaError]) -> Facts | None:
     """Return the variable that says what the sites are: the first forcing there is."""
-    for variable in schema.forcings:
-        matches = candidates(facts, variable, schema, renamed, names)
+    for variable in rules.schema.forcings:
+        matches = rules.candidates(facts, variable)
         if not matches:
             continue
         strongest = min(matches, key=lambda match: match.rank)
@@ -282,32 +255,34 @@ def _anchor(
     return None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Resolver:
-    """Finds the recipe of each token of one dataset, collecting problems."""
+    """Finds the recipe of each token of one dataset, and collects problems.
 
-    def __init__(
-        self,
-        *,
-        ds: xr.Dataset,
-        time: str | None,
-        schema: Schema,
-        needed: Collection[str],
-        facts: list[Facts],
-        names: Collection[str],
-        renamed: Mapping[str, str],
-        coordinates: Mapping[str, Coordinate],
-    ) -> None:
-        self._ds = ds
-        self._time = time
-        self._schema = schema
-        self._needed = needed
-        self._facts = facts
-        self._names = names
-        self._renamed = renamed
-        self._coordinates = coordinates
-        self.errors: list[XstefaError] = []
-        self._done: dict[str, TokenSource | None] = {}
-        self.notes: dict[str, str] = {}
+    Parameters
+    ----------
+    needed : set of str
+        Tokens that a model may need.
+    facts : list of Facts
+        Variables on the sites of the forcings.
+    coordinates : mapping of str to Coordinate
+        What formulas take from them.
+    """
+
+    ds: xr.Dataset
+    time: str | None
+    rules: Rules
+    needed: set[str]
+    facts: list[Facts]
+    coordinates: Mapping[str, Coordinate]
+    errors: list[XstefaError] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    _done: dict[str, TokenSource | None] = field(default_factory=dict)
+
+    @cached_property
+    def tokens(self) -> set[str]:
+        """Names of all tokens."""
+        return {variable.name for variable in self.rules.schema.tokens}
 
     def token(self, variable: Variable) -> TokenSource | None:
         """Return the recipe of a token or ingredient, or None if the dataset lacks it."""
@@ -322,31 +297,29 @@ class _Resolver:
         return self._done[name]
 
     def _direct(self, variable: Variable) -> Direct | None:
-        matches = candidates(self._facts, variable, self._schema, self._renamed, self._names)
-        match = best(variable.name, matches) or self._repeated(variable)
+        match = best(variable.name, self.rules.candidates(self.facts, variable))
+        match = match or self._repeated(variable)
         if match is None:
             return None
-        found = Direct.of(match, variable, needed=variable.name in self._needed)
-        # From tokens, which are read anyway: a gap is no reason to read further variables.
-        tokens = {*self._schema.forcing_names, *self._schema.static_names, LATITUDE, DAY_OF_YEAR}
-        otherwise = self._derived(variable, of=tokens) if variable.name in tokens else None
-        return replace(found, otherwise=otherwise)
+        found = Direct.of(match, variable, needed=variable.name in self.needed)
+        if variable.name not in self.tokens:
+            return found
+        return replace(found, otherwise=self._derived(variable, of_tokens=True))
 
     def _repeated(self, variable: Variable) -> Match | None:
         """Match an attribute that has a time axis, as `xarray.open_mfdataset` gives it one.
 
-        The only values that planning reads: three days of it, all of them if they are in memory.
+        The only values that matching reads: three days of it, all of them if they are in memory.
         """
-        time = self._time
+        time = self.time
         if variable.kind != "static" or time is None:
             return None
-        series = [replace(f, has_time=False, repeated=time) for f in self._facts if f.has_time]
-        matches = candidates(series, variable, self._schema, self._renamed, self._names)
-        match = best(variable.name, matches)
+        series = [replace(f, has_time=False, repeated=time) for f in self.facts if f.has_time]
+        match = best(variable.name, self.rules.candidates(series, variable))
         if match is None:
             return None
         name = match.variable.name
-        array = self._ds[name]
+        array = self.ds[name]
         days = np.arange(array.sizes[time])
         if not in_memory(array.variable):
             days = days[[0, len(days) // 2, -1]]
@@ -363,30 +336,26 @@ class _Resolver:
             "if it is something else",
         )
 
-    def _derived(self, variable: Variable, *, of: Collection[str] | None = None) -> Derived | None:
-        broken = None
+    def _derived(self, variable: Variable, *, of_tokens: bool = False) -> Derived | None:
+        """Derive a token; `of_tokens` alone, because a gap is no reason to read other variables."""
+        schema, broken = self.rules.schema, None
+        read = self.tokens | {LATITUDE, DAY_OF_YEAR}
         for derivation in DERIVATIONS:
-            possible = of is None or set(derivation.parts) <= set(of)
-            if derivation.token != variable.name or not possible:
+            if derivation.token != variable.name or (of_tokens and {*derivation.parts} - read):
                 continue
             parts: list[Source] = []
             for name in derivation.parts:
-                part = self._part(name)
-                if part is None:
+                known = self.token(schema[name]) if name in schema else self.coordinates.get(name)
+                if known is None:
                     broken = broken or (name if name in self.notes else None)
                     break
-                parts.append(part)
+                parts.append(known)
             else:
                 return Derived(derivation=derivation, parts=tuple(parts))
-        if broken is not None and of is None:
+        if broken is not None and not of_tokens:
             # The part's own problem is reported; a second complaint would only hide it.
             self.notes[variable.name] = f"not derived, because of the problem with {broken}"
         return None
-
-    def _part(self, name: str) -> Source | None:
-        if name in self._schema:
-            return self.token(self._schema[name])
-        return self._coordinates.get(name)
 
 
 def _row(
@@ -460,21 +429,20 @@ def _missing(
     unused: Mapping[str, str],
     facts: Iterable[Facts],
     dims: tuple[str, ...] | None,
-    schema: Schema,
+    rules: Rules,
 ) -> MissingTokenError:
     names = [variable.name for variable in wanted]
     needs = "this token" if len(names) == 1 else "one of these tokens"
     parts = [
-        schema[part]
+        rules.schema[part]
         for name in names
         for derivation in DERIVATIONS
         if derivation.token == name
         for part in derivation.parts
-        if part in schema
+        if part in rules.schema
     ]
-    facts = list(facts)
-    for variable, fact in ((variable, fact) for variable in (*wanted, *parts) for fact in facts):
-        reason = near_miss(fact, variable, schema, dims)
+    for variable, fact in product((*wanted, *parts), facts):
+        reason = rules.near_miss(fact, variable, dims)
         if reason is None:
             continue
         extra = [dim for dim in fact.dims if dims is not None and dim not in dims]

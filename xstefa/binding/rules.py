@@ -21,9 +21,7 @@ from xstefa.binding.units import is_units, same_kind
 from xstefa.errors import AmbiguousMatchError, UnitsError
 from xstefa.schema import Schema, Target, Variable
 
-__all__ = [
-    "Facts", "Match", "Rank", "best", "check_methods", "describe", "match_target", "match_variable",
-]  # fmt: skip
+__all__ = ["Facts", "Match", "Rank", "Rules", "best", "check_methods", "describe", "match_target"]
 
 _EXTREMES = frozenset({"maximum", "minimum", "maximum_absolute_value", "range", "median"})
 _CELL_METHOD = re.compile(r"((?:\w+:\s*)+)(\w+)(\s+within\s+days)?")
@@ -258,62 +256,195 @@ def _partial(text: str) -> str | None:
     return hits[0] if hits else None
 
 
-def match_variable(
-    facts: Iterable[Facts], wanted: Variable, schema: Schema, *, names: Collection[str] = ()
-) -> list[Match]:
-    """All variables that fit `wanted` by its standard names or aliases.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """The rules of a schema for the variables of one dataset.
 
     Parameters
     ----------
-    facts : iterable of Facts
-        Variables of the right dimensions.
-    wanted : Variable
-        A token or ingredient.
     schema : Schema
-        Where `wanted` comes from; tells which names belong to others.
-    names : collection of str, optional
-        Names of all variables of the dataset, by which aliases tell their source; by default
-        those of `facts`.
+    names : collection of str
+        Names of all variables of the dataset, by which aliases tell their source.
+    renamed : mapping of str to str
+        ``{dataset variable: token}``.
     """
-    facts = list(facts)
-    names = names or {variable.name for variable in facts}
-    matches = []
-    for variable in facts:
+
+    schema: Schema
+    names: Collection[str]
+    renamed: Mapping[str, str]
+
+    def candidates(self, facts: Iterable[Facts], wanted: Variable) -> list[Match]:
+        """All variables that could be a token or ingredient; a rename alone if there is one."""
+        facts = list(facts)
+        for fact in facts:
+            if self.renamed.get(fact.name) == wanted.name:
+                return [Match(variable=fact, rank=Rank.RENAME, rule="rename")]
+        found = [self._match(fact, wanted) for fact in facts if fact.name not in self.renamed]
+        return [match for match in found if match is not None]
+
+    def _match(self, variable: Facts, wanted: Variable) -> Match | None:
+        """Match a variable by the standard names and aliases of `wanted`, if it can be that."""
         if not variable.numeric or variable.has_time != (wanted.kind == "forcing"):
-            continue
-        if _contradiction(variable, wanted, schema) is not None:
-            continue
-        alias = _by_alias(variable, wanted, schema, names)
-        found = _by_standard_name(variable, wanted, schema) or alias
+            return None
+        if self._contradiction(variable, wanted) is not None:
+            return None
+        alias = self._by_alias(variable, wanted)
+        found = self._by_standard_name(variable, wanted) or alias
         if found is not None and alias is not None:
             # What the source documents holds for its name, whatever else tells what it is.
             found = replace(found, units=alias.units, method=alias.method)
-        if found is not None:
-            matches.append(found)
-    return matches
+        return found
+
+    def _contradiction(self, variable: Facts, wanted: Variable) -> str | None:
+        """Why `variable` cannot be `wanted` whatever it is called, or None."""
+        if wanted.kind == "forcing":
+            if wanted.daylight and variable.partial != _DAYLIGHT:
+                return "not said to cover daylight hours only"
+            if not wanted.daylight and variable.partial is not None:
+                return variable.partial
+        about = f"{variable.text} {variable.comment}".lower()
+        for words in wanted.unless:
+            if words in about:
+                return f"{words!r} among its words"
+        methods = _methods(wanted)
+        allowed = methods | ({"mean", "sum"} if not methods & _EXTREMES else set())
+        if variable.method is not None and variable.method not in allowed:
+            return f"time: {variable.method}"
+        name = variable.standard_name
+        if name is not None and name not in _standard_names(wanted):
+            # A long-term mean may have the standard name of the series that it is of.
+            others: list[Variable | Target] = list(self.schema.targets)
+            others += [v for v in self._variables if v.kind == wanted.kind]
+            if any(name in _standard_names(other) for other in others):
+                return f"standard_name {name!r}"
+        return None
+
+    @property
+    def _variables(self) -> tuple[Variable, ...]:
+        return (*self.schema.tokens, *self.schema.ingredients)
+
+    def _siblings(self, wanted: Variable) -> list[Variable]:
+        """Other tokens of the same kind and standard name, e.g. the extremes of a mean."""
+        return [
+            other
+            for other in self._variables
+            if other.name != wanted.name
+            and other.kind == wanted.kind
+            and _standard_names(wanted) & _standard_names(other)
+        ]
+
+    def _is_sibling(self, variable: Facts, wanted: Variable) -> bool:
+        """Whether the name of `variable` belongs to a sibling, as ``tasmax`` does."""
+        aliases = (alias for other in self._siblings(wanted) for alias in other.aliases)
+        return any(alias.name == variable.called for alias in aliases)
+
+    def _by_standard_name(self, variable: Facts, wanted: Variable) -> Match | None:
+        names = [name for name in wanted.standard_names if name.name == variable.standard_name]
+        methods = {name.cell_method for name in names}
+        if variable.method is not None and variable.method in methods:
+            rule = f"standard_name, time: {variable.method}"
+            return Match(variable=variable, rank=Rank.NAME_AND_METHOD, rule=rule)
+        if variable.method is None:
+            fits = bool(methods & {None, "mean", "sum"}) and not self._is_sibling(variable, wanted)
+        else:
+            fits = None in methods
+        return Match(variable=variable, rank=Rank.NAME, rule="standard_name") if fits else None
+
+    def _by_alias(self, variable: Facts, wanted: Variable) -> Match | None:
+        claims = [
+            claim
+            for claim in self.schema.claims(variable.called, self.names)
+            if variable.has_time == (claim[0].kind == "forcing")
+            and (claim[0].name == wanted.name or self._contradiction(variable, claim[0]) is None)
+        ]
+        if len({owner.name for owner, _, _ in claims}) > 1:
+            # Its source tells whose name it is, or else its units; otherwise the first has it.
+            units = variable.units
+            fitting = [c for c in claims if units is not None and same_kind(units, c[0].units)]
+            first = next(iter([c for c in claims if c[2]] or fitting or claims))[0]
+            claims = [claim for claim in claims if claim[0] is first]
+        own = [(alias, proven) for owner, alias, proven in claims if owner.name == wanted.name]
+        if not own:
+            return None
+        alias = min(own, key=lambda claim: not claim[1])[0]
+        documented = {(a.units, a.method) for a, proven in own if proven and (a.units or a.method)}
+        # Two sources at once do not tell which of their units holds.
+        told = len(documented) < 2
+        return Match(
+            variable=variable,
+            rank=Rank.TWIN if alias.twin else Rank.ALIAS,
+            rule=f"alias ({alias.source})",
+            units=alias.units if told else None,
+            method=alias.method if told else None,
+        )
+
+    def near_miss(
+        self, variable: Facts, wanted: Variable, dims: tuple[str, ...] | None
+    ) -> str | None:
+        """Why `variable`, which is named like `wanted`, is not it; None if named otherwise."""
+        if not is_named(variable, wanted) or self._is_sibling(variable, wanted):
+            return None
+        contradiction = self._contradiction(variable, wanted)
+        methods = {method for other in self._siblings(wanted) for method in _methods(other)}
+        if contradiction is not None and variable.method in methods:
+            return None  # a daily maximum is not a failed daily mean
+        return misfit(variable, wanted, dims) or contradiction
+
+    def unused(
+        self, variable: Facts, *, dims: tuple[str, ...] | None, taken: Mapping[str, str]
+    ) -> str:
+        """Say in a few words why `variable` is not used, where tokens are `taken` from others."""
+        for target in self.schema.targets:
+            if variable.name in target.leaking:
+                return f"computed from {target.name}"
+            if match_target([variable], target):
+                return f"target {target.name}"
+            if variable.other and match_target([replace(variable, text="")], target):
+                return f"not {target.name}: {variable.other}"
+        if dims is not None and not set(variable.dims) <= set(dims):
+            return f"on {', '.join(variable.dims)}: not the sites of the forcings"
+        if not variable.numeric:
+            return "not a quantity"
+        if not variable.words & self.schema.words:
+            return "no token"
+        for wanted in self.schema.others:
+            if self._match(variable, wanted):
+                return wanted.long_name
+        for wanted in self._variables:
+            if self._match(variable, wanted):
+                if wanted.name in taken:
+                    return f"{wanted.name} taken from {taken[wanted.name]}"
+                return f"{wanted.name} not needed, or has a problem"
+        for wanted in self._variables:
+            fits = variable.has_time == (wanted.kind == "forcing") and not wanted.daylight
+            if fits and is_named(variable, wanted):
+                reason = self._contradiction(variable, wanted)
+                if reason is not None:
+                    return f"not {wanted.name}: {reason}"
+        return "no token"
 
 
 def match_target(facts: Iterable[Facts], target: Target) -> list[Match]:
     """All variables that are observations of `target`."""
     matches = []
     for variable in facts:
-        if not variable.numeric or not variable.has_time or variable.method in _EXTREMES:
+        if not variable.numeric or not variable.has_time or variable.other is not None:
             continue
-        if variable.other is not None:
+        if variable.method in _EXTREMES:
             continue
-        if variable.standard_name in {name.name for name in target.standard_names}:
+        if variable.standard_name in _standard_names(target):
             matches.append(Match(variable=variable, rank=Rank.NAME, rule="standard_name"))
-            continue
-        for alias in target.aliases:
-            if variable.called == alias.name and variable.standard_name is None:
-                matches.append(
-                    Match(
-                        variable=variable,
-                        rank=Rank.ALIAS,
-                        rule=f"alias ({alias.source})",
-                        units=alias.units,
-                    )
+        elif variable.standard_name is None:
+            matches += [
+                Match(
+                    variable=variable,
+                    rank=Rank.ALIAS,
+                    rule=f"alias ({alias.source})",
+                    units=alias.units,
                 )
+                for alias in target.aliases
+                if alias.name == variable.called
+            ]
     return matches
 
 
@@ -339,113 +470,18 @@ def _methods(wanted: Variable) -> set[str]:
     return {name.cell_method for name in wanted.standard_names if name.cell_method is not None}
 
 
-def _contradiction(variable: Facts, wanted: Variable, schema: Schema) -> str | None:
-    """Why `variable` cannot be `wanted` whatever it is called, or None."""
-    if wanted.kind == "forcing":
-        if wanted.daylight and variable.partial != _DAYLIGHT:
-            return "not said to cover daylight hours only"
-        if not wanted.daylight and variable.partial is not None:
-            return variable.partial
-    about = f"{variable.text} {variable.comment}".lower()
-    for words in wanted.unless:
-        if words in about:
-            return f"{words!r} among its words"
-    methods = _methods(wanted)
-    if variable.method is not None:
-        allowed = methods | ({"mean", "sum"} if not methods & _EXTREMES else set())
-        if variable.method not in allowed:
-            return f"time: {variable.method}"
-    own = {name.name for name in wanted.standard_names}
-    if variable.standard_name is not None and variable.standard_name not in own:
-        # A long-term mean may have the standard name of the series that it is of.
-        variables = [v for v in (*schema.tokens, *schema.ingredients) if v.kind == wanted.kind]
-        known = {name.name for other in variables for name in other.standard_names}
-        known |= {name.name for target in schema.targets for name in target.standard_names}
-        if variable.standard_name in known:
-            return f"standard_name {variable.standard_name!r}"
-    return None
-
-
-def _by_standard_name(variable: Facts, wanted: Variable, schema: Schema) -> Match | None:
-    names = [name for name in wanted.standard_names if name.name == variable.standard_name]
-    if not names:
-        return None
-    methods = {name.cell_method for name in names}
-    if variable.method is not None and variable.method in methods:
-        return Match(
-            variable=variable,
-            rank=Rank.NAME_AND_METHOD,
-            rule=f"standard_name, time: {variable.method}",
-        )
-    if variable.method is None and (methods & {None, "mean", "sum"}):
-        if variable.called in _alias_names_of_siblings(wanted, schema):
-            return None
-        return Match(variable=variable, rank=Rank.NAME, rule="standard_name")
-    if variable.method is not None and None in methods:
-        return Match(variable=variable, rank=Rank.NAME, rule="standard_name")
-    return None
-
-
-def _alias_names_of_siblings(wanted: Variable, schema: Schema) -> set[str]:
-    """Names that belong to other tokens of the same kind and standard name, e.g. ``tasmax``."""
-    own = {name.name for name in wanted.standard_names}
-    return {
-        alias.name
-        for other in (*schema.tokens, *schema.ingredients)
-        if other.name != wanted.name
-        and other.kind == wanted.kind
-        and own & {name.name for name in other.standard_names}
-        for alias in other.aliases
-    }
-
-
-def _by_alias(
-    variable: Facts, wanted: Variable, schema: Schema, names: Collection[str]
-) -> Match | None:
-    claims = [
-        claim
-        for claim in schema.claims(variable.called, names)
-        if variable.has_time == (claim[0].kind == "forcing")
-        and (claim[0].name == wanted.name or _contradiction(variable, claim[0], schema) is None)
-    ]
-    if len({owner.name for owner, _, _ in claims}) > 1:
-        # Its source tells whose name it is, or else its units; otherwise the first has it.
-        units = variable.units
-        fitting = [c for c in claims if units is not None and same_kind(units, c[0].units)]
-        first = next(iter([c for c in claims if c[2]] or fitting or claims))[0]
-        claims = [claim for claim in claims if claim[0] is first]
-    own = [(alias, proven) for owner, alias, proven in claims if owner.name == wanted.name]
-    if not own:
-        return None
-    alias = min(own, key=lambda claim: not claim[1])[0]
-    documented = {(a.units, a.method) for a, proven in own if proven and (a.units or a.method)}
-    return Match(
-        variable=variable,
-        rank=Rank.TWIN if alias.twin else Rank.ALIAS,
-        rule=f"alias ({alias.source})",
-        # Two sources at once do not tell which of their units holds.
-        units=alias.units if len(documented) < 2 else None,
-        method=alias.method if len(documented) < 2 else None,
-    )
+def _standard_names(wanted: Variable | Target) -> set[str]:
+    return {name.name for name in wanted.standard_names}
 
 
 def is_named(variable: Facts, wanted: Variable) -> bool:
     """Whether the name or standard name of `variable` is one of `wanted`'s."""
-    return any(alias.name == variable.called for alias in wanted.aliases) or any(
-        name.name == variable.standard_name for name in wanted.standard_names
-    )
+    aliases = {alias.name for alias in wanted.aliases}
+    return variable.called in aliases or variable.standard_name in _standard_names(wanted)
 
 
 def misfit(variable: Facts, wanted: Variable, dims: tuple[str, ...] | None) -> str | None:
-    """Why `variable` cannot be `wanted` for its values and dimensions, or None.
-
-    Parameters
-    ----------
-    variable : Facts
-    wanted : Variable
-    dims : tuple of str or None
-        Dimensions of the forcings, if known.
-    """
+    """Why `variable` cannot be `wanted` for its values, and for `dims` of the forcings; or None."""
     if not variable.numeric:
         return "text, flags or dates, not numbers"
     if variable.has_time and wanted.kind == "static":
@@ -455,64 +491,3 @@ def misfit(variable: Facts, wanted: Variable, dims: tuple[str, ...] | None) -> s
     if dims is not None and not set(variable.dims) <= set(dims):
         return f"on ({', '.join(variable.dims)}): not the sites of the forcings"
     return None
-
-
-def near_miss(
-    variable: Facts, wanted: Variable, schema: Schema, dims: tuple[str, ...] | None
-) -> str | None:
-    """Why `variable`, which is named like `wanted`, is not it; None if it is named otherwise."""
-    if not is_named(variable, wanted) or variable.called in _alias_names_of_siblings(
-        wanted, schema
-    ):
-        return None
-    contradiction = _contradiction(variable, wanted, schema)
-    siblings = {
-        method
-        for other in (*schema.tokens, *schema.ingredients)
-        if other.name != wanted.name
-        and {n.name for n in other.standard_names} & {n.name for n in wanted.standard_names}
-        for method in _methods(other)
-    }
-    if contradiction is not None and variable.method in siblings:
-        return None  # a daily maximum is not a failed daily mean
-    return misfit(variable, wanted, dims) or contradiction
-
-
-def explain_unused(
-    variable: Facts,
-    *,
-    schema: Schema,
-    dims: tuple[str, ...] | None,
-    taken: Mapping[str, str],
-    names: Collection[str],
-) -> str:
-    """Say in a few words why `variable`, of a dataset of `names`, is not used."""
-    for target in schema.targets:
-        if variable.name in target.leaking:
-            return f"computed from {target.name}"
-        if match_target([variable], target):
-            return f"target {target.name}"
-        if variable.other and match_target([replace(variable, text="")], target):
-            return f"not {target.name}: {variable.other}"
-    if dims is not None and not set(variable.dims) <= set(dims):
-        return f"on {', '.join(variable.dims)}: not the sites of the forcings"
-    if not variable.numeric:
-        return "not a quantity"
-    if not variable.words & schema.words:
-        return "no token"
-    variables = (*schema.tokens, *schema.ingredients)
-    for wanted in schema.others:
-        if match_variable([variable], wanted, schema, names=names):
-            return wanted.long_name
-    for wanted in variables:
-        if match_variable([variable], wanted, schema, names=names):
-            if wanted.name in taken:
-                return f"{wanted.name} taken from {taken[wanted.name]}"
-            return f"{wanted.name} not needed, or has a problem"
-    for wanted in variables:
-        named = is_named(variable, wanted)
-        if named and variable.has_time == (wanted.kind == "forcing") and not wanted.daylight:
-            reason = _contradiction(variable, wanted, schema)
-            if reason is not None:
-                return f"not {wanted.name}: {reason}"
-    return "no token"

@@ -18,9 +18,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
-from xstefa.binding.matching import candidates, check_rename
+from xstefa.binding.matching import check_rename
 from xstefa.binding.plain import in_memory, noted
-from xstefa.binding.rules import Match, check_methods, describe, match_target
+from xstefa.binding.rules import Match, Rules, check_methods, describe, match_target
 from xstefa.binding.time_axis import (
     along_valid_time,
     check_days,
@@ -206,6 +206,7 @@ def _rules(
         name: fact.method or _OF_GRIB.get(str(ds[name].attrs.get("GRIB_stepType")))
         for name, fact in described.items()
     }
+    understood = Rules(schema=schema, names=described.keys(), renamed=renamed)
     rules: dict[str, _Rule] = {}
     known: set[str] = set()
     everything: tuple[Variable | Target, ...] = (
@@ -215,7 +216,7 @@ def _rules(
         matches = (
             match_target([fact for fact in facts if fact.name not in renamed], wanted)
             if isinstance(wanted, Target)
-            else candidates(facts, wanted, schema, renamed, described.keys())
+            else understood.candidates(facts, wanted)
         )
         for match in matches:
             name = match.variable.name
