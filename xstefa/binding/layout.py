@@ -110,26 +110,7 @@ class Layout:
         attrs : mapping, optional
             Attributes; the grid mapping is added.
 
-        Returns
-        -------
-        xarray.DataArray
-
-        Raises
-        ------
-        LayoutError
-            If `data` does not have the shape of the layout.
         """
-        sizes = {dim: self.coords.sizes[dim] for dim in self.dims if dim in self.coords.sizes}
-        shape = data.shape
-        if len(shape) != len(self.dims) or any(
-            size != sizes.get(dim, size) for dim, size in zip(self.dims, shape, strict=True)
-        ):
-            raise LayoutError(
-                "the data does not fit the layout",
-                variable=name,
-                found=f"shape {shape}",
-                expected=f"one axis for each of {self.dims} with sizes {sizes}",
-            )
         result = xr.DataArray(
             data, coords=self.coords, dims=self.dims, name=name, attrs=dict(attrs or {})
         )

@@ -6,7 +6,9 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from html import escape
+from importlib import resources
 
 import pandas as pd
 
@@ -160,7 +162,7 @@ class TokenTable:
         # The text inside <pre> is what shows where style sheets are stripped (untrusted notebooks),
         # as in xarray's own representation.
         return (
-            f"<div>{_STYLE}<pre class='xstefa-text'>{escape(repr(self))}</pre>"
+            f"<div>{_style()}<pre class='xstefa-text'>{escape(repr(self))}</pre>"
             f"<div class='xstefa-table' style='display:none'>{head}{body}{values}</div></div>"
         )
 
@@ -289,25 +291,8 @@ def _html_cell(text: str) -> str:
 # Text keeps the colour of its surroundings, which a notebook's theme chooses, on a tint of red that
 # is light on white and dark on black.
 _ALARM = "border-left: 4px solid #dc3b3b; background: #dc3b3b22; padding: 2px 8px; margin: 4px 0"
-_STYLE = """<style>
-.xstefa-text { display: none; }
-.xstefa-table { display: block !important; font-size: 13px; line-height: 1.5;
-  color: var(--jp-content-font-color0, inherit); max-width: 1000px; overflow-wrap: break-word;
-  overflow-x: auto; }
-.xstefa-unit { white-space: nowrap; }
-.xstefa-table .xstefa-head { padding: 4px 0; border-bottom: 1px solid #8884; }
-.xstefa-table summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
-.xstefa-table summary span { font-weight: 400; opacity: 0.75; }
-.xstefa-table .xstefa-alarm > details > summary, .xstefa-table td.xstefa-wrong {
-  color: #dc3b3b; font-weight: 600; }
-.xstefa-table table { border-collapse: collapse; margin: 0 0 4px; font-size: inherit;
-  color: inherit; }
-.xstefa-table details details { margin-left: 12px; }
-.xstefa-table th, .xstefa-table td { text-align: left; padding: 1px 12px 1px 0; white-space: normal;
-  background: none; border: none; vertical-align: top; max-width: none; }
-.xstefa-table th { font-weight: 400; opacity: 0.75; }
-.xstefa-table td:first-child { font-weight: 600; }
-.xstefa-table code { background: none; color: inherit; padding: 0; white-space: pre-wrap; }
-.xstefa-table p, .xstefa-table ul { margin: 0 0 4px; padding: 0 0 0 16px; }
-.xstefa-table p { padding: 0; opacity: 0.75; }
-</style>"""
+
+
+@cache
+def _style() -> str:
+    return f"<style>{resources.files(__package__).joinpath('table.css').read_text('utf-8')}</style>"

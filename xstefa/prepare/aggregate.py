@@ -14,10 +14,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
-from xstefa.binding.geometry import horizontal_dims
 from xstefa.binding.plain import noted
 from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning
-from xstefa.prepare.cells import REGULAR, Map, map_of
+from xstefa.prepare.cells import REGULAR, Map, axes_of, map_of
 
 if TYPE_CHECKING:
     import geopandas
@@ -47,15 +46,9 @@ def aggregate(
     """Average a map over polygons; see `StefaAccessor.aggregate`."""
     _need_extra()
     basins = _basins(polygons, by)
-    if horizontal_dims(ds, tuple(map(str, ds.dims))) is None:
-        raise LayoutError(
-            "only maps can be averaged over polygons",
-            variable="ds",
-            found=f"dimensions {', '.join(repr(str(dim)) for dim in ds.dims) or 'none'}",
-            expected="two horizontal dimensions with coordinates (y and x, or lat and lon)",
-            fix="for sites that are basins already, predict without aggregating",
-        )
+    axes_of(ds, what="ds", fix="for sites that are basins already, predict without aggregating")
     grid = map_of(ds, what="ds")
+    grid.check_regular(what="ds", fix="ds.interp(lat=..., lon=...) to a regular grid first")
     shares = _shares(grid, basins, drop=outside == "drop")
     basins, dropped = basins[shares.inside], basins.index[~shares.inside]
     fields, other, left_out = {}, {}, []
@@ -182,31 +175,19 @@ def _basins(polygons: Polygons, by: str | None) -> geopandas.GeoDataFrame:
 
 def _places(basins: geopandas.GeoDataFrame) -> dict[str, xr.Variable]:
     inside = basins.geometry.representative_point().to_crs("EPSG:4326")
-    return {
-        BASIN: xr.Variable(
-            BASIN,
-            np.asarray(basins.index.astype(str), dtype=str),
-            {"long_name": "basin", "cf_role": "timeseries_id"},
-        ),
-        "lat": xr.Variable(
-            BASIN,
-            inside.y.to_numpy(),
-            {
-                "standard_name": "latitude",
-                "units": "degrees_north",
-                "long_name": "latitude of a point in the basin",
-            },
-        ),
-        "lon": xr.Variable(
-            BASIN,
-            inside.x.to_numpy(),
-            {
-                "standard_name": "longitude",
-                "units": "degrees_east",
-                "long_name": "longitude of a point in the basin",
-            },
-        ),
-    }
+    names = np.asarray(basins.index.astype(str), dtype=str)
+    places = {BASIN: xr.Variable(BASIN, names, {"long_name": "basin", "cf_role": "timeseries_id"})}
+    for name, values, kind, units in (
+        ("lat", inside.y, "latitude", "degrees_north"),
+        ("lon", inside.x, "longitude", "degrees_east"),
+    ):
+        attrs = {
+            "standard_name": kind,
+            "units": units,
+            "long_name": f"{kind} of a point in the basin",
+        }
+        places[name] = xr.Variable(BASIN, values.to_numpy(), attrs)
+    return places
 
 
 def _sizes(basins: geopandas.GeoDataFrame, shares: _Shares) -> dict[str, xr.Variable]:
@@ -317,23 +298,8 @@ def _shares(grid: Map, basins: geopandas.GeoDataFrame, *, drop: bool) -> _Shares
 def _one_convention(
     grid: Map, shapes: geopandas.GeoSeries
 ) -> tuple[NDArray[np.float64], geopandas.GeoSeries]:
-    """Return western edges of the columns and polygons, both with the same longitudes.
-
-    Raises
-    ------
-    LayoutError
-        If the map is not regular.
-    """
-    rows, columns = grid.rows, grid.columns
-    for cells, dim in ((rows, grid.y), (columns, grid.x)):
-        if not cells.regular:
-            raise LayoutError(
-                "cells of different sizes, or with gaps between them",
-                variable=dim,
-                found=f"cells of {np.ptp(cells.low) / max(1, len(cells.low) - 1):.6g} on average",
-                expected=f"a regular grid (within {REGULAR:g} of a cell)",
-                fix="interpolate to a regular grid first: ds.interp(lat=..., lon=...)",
-            )
+    """Return western edges of the columns and polygons, both with the same longitudes."""
+    columns = grid.columns
     if columns.period is None:
         return columns.low, shapes
     # Polygons are in -180..180, and so is a map that stays in one piece when it is moved there.
@@ -341,17 +307,8 @@ def _one_convention(
     steps = np.diff(np.sort(west))
     if np.allclose(steps, (columns.high - columns.low)[0], rtol=REGULAR):
         return west, shapes
-    west_most = columns.low.min()
-    moved = [
-        shape if shape.bounds[2] > west_most else _translated(shape, 360.0) for shape in shapes
-    ]
-    return columns.low, type(shapes)(moved, index=shapes.index, crs=shapes.crs)
-
-
-def _translated(shape: object, by: float) -> object:
-    from shapely.affinity import translate
-
-    return translate(shape, xoff=by)
+    behind = shapes.bounds["maxx"] <= columns.low.min()
+    return columns.low, shapes.where(~behind, shapes.translate(xoff=360.0))
 
 
 # ---- means

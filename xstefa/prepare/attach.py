@@ -17,7 +17,7 @@ from xstefa.binding.geometry import find_coordinate, horizontal_dims
 from xstefa.binding.plain import noted
 from xstefa.errors import LayoutError, OptionError
 from xstefa.prepare.area_mean import area_mean
-from xstefa.prepare.cells import WGS84, Cells, Map, map_of
+from xstefa.prepare.cells import WGS84, Cells, Map, axes_of, map_of
 
 __all__ = ["Choice", "attach"]
 
@@ -101,15 +101,8 @@ def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset
                 fix="static.rename('elevation')",
             )
         static = static.to_dataset(promote_attrs=False)
-    axes = horizontal_dims(static, tuple(map(str, static.dims)))
-    if axes is None:
-        raise LayoutError(
-            "no map among the static layers",
-            variable=", ".join(map(str, static.data_vars)) or "static",
-            found=f"dimensions {', '.join(repr(str(dim)) for dim in static.dims) or 'none'}",
-            expected="two horizontal dimensions with coordinates (y and x, or lat and lon)",
-            fix="static = rioxarray.open_rasterio(path, masked=True), or name the axes: X and Y",
-        )
+    fix = "static = rioxarray.open_rasterio(path, masked=True), or name the axes: X and Y"
+    axes = axes_of(static, what="static", fix=fix)
     maps = {n: a for n, a in static.data_vars.items() if set(axes) <= set(map(str, a.dims))}
     cleaned = {}
     for name, array in maps.items():
@@ -184,17 +177,9 @@ def _same(one: CRS, other: CRS) -> bool:
 
 def _warped(layer: xr.DataArray, source: Map, target: Map) -> NDArray[np.float32]:
     """Return the area-weighted mean over cells of another projection, by GDAL."""
-    for grid, name in ((source, "static"), (target, "ds")):
-        for cells, dim in ((grid.rows, grid.y), (grid.columns, grid.x)):
-            if not cells.regular:
-                size = cells.high - cells.low
-                raise LayoutError(
-                    "maps of different projections need equal cells that touch",
-                    variable=dim,
-                    found=f"cells of {size.min():g} to {size.max():g} in {name}",
-                    expected="a regular grid",
-                    fix="bring both to one system first: static.rio.reproject('EPSG:4326')",
-                )
+    for grid, what in ((source, "static"), (target, "ds")):
+        fix = "bring both to one system first: static.rio.reproject('EPSG:4326')"
+        grid.check_regular(what=what, fix=fix)
     if source.columns.period is not None:
         # GDAL expects -180..180.
         centre = (layer[source.x] + 180) % 360 - 180

@@ -12,7 +12,7 @@ from pyproj import CRS
 from xstefa.binding.geometry import grid_crs, horizontal_dims, is_geographic
 from xstefa.errors import LayoutError
 
-__all__ = ["REGULAR", "WGS84", "Cells", "Map", "cell_edges", "map_of"]
+__all__ = ["REGULAR", "WGS84", "Cells", "Map", "axes_of", "cell_edges", "map_of"]
 
 WGS84 = CRS.from_epsg(4326)
 REGULAR = 1e-3  # of a cell that cells of a regular grid may be off
@@ -120,6 +120,20 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str, what: str 
     return Cells(low=low, high=high, period=360.0 if kind == "longitude" else None)
 
 
+def axes_of(ds: xr.Dataset, *, what: str, fix: str) -> tuple[str, str]:
+    """Dimensions (y, x) of a map, called `what` in messages; LayoutError if it is none."""
+    dims = tuple(map(str, ds.dims))
+    if (axes := horizontal_dims(ds, dims)) is None:
+        raise LayoutError(
+            "this is no map",
+            variable=what,
+            found=f"dimensions {', '.join(map(repr, dims)) or 'none'}",
+            expected="two horizontal dimensions with coordinates (y and x, or lat and lon)",
+            fix=fix,
+        )
+    return axes
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Map:
     """The grid of a dataset.
@@ -145,6 +159,19 @@ class Map:
             f"x {self.columns.low.min():g}..{self.columns.high.max():g}, "
             f"y {self.rows.low.min():g}..{self.rows.high.max():g} ({self.crs.name})"
         )
+
+    def check_regular(self, *, what: str, fix: str) -> None:
+        """Raise LayoutError if cells differ in size or do not touch."""
+        for cells, dim in ((self.rows, self.y), (self.columns, self.x)):
+            if not cells.regular:
+                size = cells.high - cells.low
+                raise LayoutError(
+                    "cells of different sizes, or with gaps between them",
+                    variable=dim,
+                    found=f"cells of {size.min():g} to {size.max():g} in {what}",
+                    expected=f"a regular grid (within {REGULAR:g} of a cell)",
+                    fix=fix,
+                )
 
 
 def map_of(ds: xr.Dataset, *, what: str) -> Map:
