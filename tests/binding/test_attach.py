@@ -13,7 +13,7 @@ from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
 from xstefa.prepare.area_mean import area_mean
 from xstefa.prepare.attach import attach
-from xstefa.prepare.cells import cell_edges
+from xstefa.prepare.cells import Cells, cell_edges
 
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
 EAST = {"standard_name": "longitude", "units": "degrees_east"}
@@ -106,6 +106,14 @@ def test_overlaps_are_exact_for_cells_of_any_size(edges, values):
             known = shares.sum()
             expected = shares @ array.values[row] / known if known > 0 else np.nan
             np.testing.assert_allclose(found[row, cell], expected, atol=1e-4)
+
+
+def test_gaps_between_cells_are_not_known():
+    cells = Cells(low=np.array([0.0, 3.0]), high=np.array([1.0, 4.0]))
+    over = Cells(low=np.array([0.0, 1.2]), high=np.array([3.5, 2.8]))
+    array = xr.DataArray([[1.0, 4.0], [1.0, 4.0]], dims=("y", "x"))
+    found = area_mean(array, y=cells, x=cells, over_y=cells, over_x=over, sphere=False)
+    np.testing.assert_allclose(found, [[2.0, np.nan], [2.0, np.nan]])
 
 
 def test_missing_values_do_not_count():

@@ -1,11 +1,13 @@
 """Exact area-weighted means of one rectangular grid over the cells of another.
 
-Both grids have axes in the same coordinates. A mean over a cell is an integral of a piecewise
-constant field: a difference of its running integral at the two edges, first along x, then along y.
-Nothing has to be regular: Gaussian latitudes, gaps between cells and refinement work the same.
+Both grids have axes in the same coordinates, so that the area that two cells share is a product of
+what they share along y and along x. Nothing has to be regular: Gaussian latitudes, gaps between
+cells and refinement work the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -28,9 +30,9 @@ def area_mean(
     Parameters
     ----------
     array : DataArray (y, x)
-        May be lazy: rows are read block by block.
+        May be lazy: rows are read block by block, of those that some cell of the result touches.
     y, x : Cells
-        Of `array`; neighbours touch.
+        Of `array`; gaps between them are not known.
     over_y, over_x : Cells
         Of the result.
     sphere : bool
@@ -41,24 +43,17 @@ def area_mean(
     float32 array (over_y, over_x)
         NaN where nothing is known.
     """
-    height, width = len(over_y.low), len(over_x.low)
-    total, known = np.zeros((2, height, width))
-    to_area = _sine if sphere else np.asarray
-    order = slice(None) if y.ascending else slice(None, None, -1)
-    low, high = y.low[order], y.high[order]
-    array = array[order]
-    # Only rows that some cell of the result touches are read.
-    touched = np.flatnonzero((high > over_y.low.min()) & (low < over_y.high.max()))
-    for start in range(touched[0] if touched.size else 0, touched[-1] + 1 if touched.size else 0,
-                       _ROWS):  # fmt: skip
-        rows = slice(start, min(start + _ROWS, touched[-1] + 1))
+    total, known = np.zeros((2, len(over_y.low), len(over_x.low)))
+    touched = np.flatnonzero((y.high > over_y.low.min()) & (y.low < over_y.high.max()))
+    for start in range(0, touched.size, _ROWS):
+        part = touched[start : start + _ROWS]
+        rows = slice(part[0], part[-1] + 1)
+        along_y = Cells(low=y.low[rows], high=y.high[rows])
         values = np.asarray(array[rows].values, dtype=np.float64)
         present = np.isfinite(values)
-        edges = to_area(np.append(low[rows], high[rows][-1]))
-        low_y, high_y = to_area(over_y.low), to_area(over_y.high)
         for field, result in ((np.where(present, values, 0.0), total), (present * 1.0, known)):
-            across = _integrals_x(field, x, over_x)
-            result += _integrals(across.T, edges, low_y, high_y).T
+            across = _sums(field, x, over_x, np.asarray)
+            result += _sums(across.T, along_y, over_y, _sine if sphere else np.asarray).T
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known > 0, total / known, np.nan).astype(np.float32)
 
@@ -67,32 +62,29 @@ def _sine(latitude: Floats) -> Floats:
     return np.sin(np.deg2rad(latitude))
 
 
-def _integrals_x(field: Floats, x: Cells, over: Cells) -> Floats:
-    """Integrals of (row, x) over the cells `over`, periodic where x is: (row, cell)."""
-    if not x.ascending:
-        field, x = field[:, ::-1], Cells(low=x.low[::-1], high=x.high[::-1], period=x.period)
-    edges = np.append(x.low, x.high[-1])
-    if x.period is None:
-        return _integrals(field, edges, over.low, over.high)
-    # Cells of the result are moved into the period that begins at the source's first edge; what
-    # reaches beyond its end continues at its beginning.
-    low = edges[0] + (over.low - edges[0]) % x.period
-    high = low + (over.high - over.low)
-    end = edges[0] + x.period
-    inside = _integrals(field, edges, low, np.minimum(high, end))
-    beyond = np.maximum(high, end) - x.period
-    return inside + _integrals(field, edges, np.full_like(beyond, edges[0]), beyond)
-
-
-def _integrals(field: Floats, edges: Floats, low: Floats, high: Floats) -> Floats:
-    """Integrals of a piecewise constant field (row, n) over intervals; 0 outside of `edges`."""
-    running = np.zeros((field.shape[0], field.shape[1] + 1))
-    np.cumsum(field * np.diff(edges), axis=1, out=running[:, 1:])
-
-    def at(point: Floats) -> Floats:
-        point = np.clip(point, edges[0], edges[-1])
-        cell = np.clip(np.searchsorted(edges, point, side="right") - 1, 0, len(edges) - 2)
-        share = (point - edges[cell]) / (edges[cell + 1] - edges[cell])
-        return running[:, cell] + share * (running[:, cell + 1] - running[:, cell])
-
-    return at(high) - at(low)
+def _sums(field: Floats, cells: Cells, over: Cells, measure: Callable[[Floats], Floats]) -> Floats:
+    """Sum a field (row, cell) over other cells, weighted by what they share: (row, over)."""
+    order = np.argsort(cells.low)
+    low, high = cells.low[order], cells.high[order]
+    away = [np.zeros_like(over.low)]
+    if cells.period is not None:
+        # Cells of the result are moved into the period that begins with the first cell; what
+        # reaches beyond its end continues at its beginning.
+        away = [np.floor((over.low - low[0]) / cells.period) * cells.period]
+        away += [away[0] + cells.period]
+    result = np.zeros((len(field), len(over.low)))
+    for by in away:
+        begin, end = over.low - by, over.high - by
+        first = np.searchsorted(high, begin, side="right")
+        count = np.searchsorted(low, end, side="left") - first
+        some = np.flatnonzero(count > 0)
+        if not some.size:
+            continue
+        count = count[some]
+        starts = np.cumsum(count) - count
+        cell = np.arange(count.sum()) + np.repeat(first[some] - starts, count)
+        into = np.repeat(some, count)
+        ends = np.minimum(high[cell], end[into]), np.maximum(low[cell], begin[into])
+        shared = measure(ends[0]) - measure(ends[1])
+        result[:, some] += np.add.reduceat(field[:, order[cell]] * shared, starts, axis=1)
+    return result

@@ -150,14 +150,6 @@ def _onto(
         across, up = np.meshgrid(ds[target.x].values, ds[target.y].values)
         return _nearest(layer, source, *_transformed(across, up, target.crs, source.crs))
     if _same(source.crs, target.crs):
-        if not source.rows.touch or not source.columns.touch:
-            raise LayoutError(
-                "the cells of the static layer do not touch",
-                variable=str(layer.name),
-                found=f"gaps between the cells along {source.y!r} or {source.x!r}",
-                expected="a map without gaps to average over",
-                fix="resampling='nearest'",
-            )
         return area_mean(
             layer,
             y=source.rows,

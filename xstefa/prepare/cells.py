@@ -42,12 +42,6 @@ class Cells:
         return bool(self.low.size < 2 or self.low[-1] > self.low[0])
 
     @property
-    def touch(self) -> bool:
-        """Whether each cell begins where its neighbour ends."""
-        low, high = np.sort(self.low), np.sort(self.high)
-        return bool(np.allclose(low[1:], high[:-1], rtol=0, atol=1e-6 * (high - low).min()))
-
-    @property
     def regular(self) -> bool:
         """Whether all cells touch and have the same size."""
         size = self.high - self.low
