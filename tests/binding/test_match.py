@@ -9,6 +9,7 @@ from xstefa.errors import (
     MissingTokenError,
     SchemaError,
     UnitsError,
+    XstefaError,
 )
 
 
@@ -236,8 +237,8 @@ def test_a_dataset_without_time_still_shows_its_statics(schema):
     ds = xr.Dataset({"elevation": ("site", [1.0], {"units": "m"})})
     understood = plan(ds, schema)
     assert understood.table.matched == ("elevation",)
-    assert understood.found is None
-    assert understood.problems
+    with pytest.raises(XstefaError, match="no time axis"):
+        _ = understood.layout
 
 
 @pytest.mark.parametrize(

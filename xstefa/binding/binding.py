@@ -92,8 +92,6 @@ class Binding:
         What keeps tokens from being used that are not needed: they count as not known.
     sources : mapping of str to TokenSource
         The recipe of each token that the dataset has.
-    found : Layout or None
-        None if the dataset has no usable time axis or no forcing.
     """
 
     dataset: xr.Dataset
@@ -103,18 +101,18 @@ class Binding:
     problems: tuple[XstefaError, ...]
     doubts: tuple[XstefaError, ...]
     sources: Mapping[str, TokenSource]
-    found: Layout | None
+    _layout: Layout | None
 
     @property
     def layout(self) -> Layout:
         """The sites and days; where there are none, the problems of the dataset are raised."""
-        if self.found is None:
+        if self._layout is None:
             raise_problems(self.problems)
             raise LayoutError(
                 "no forcing to read the layout from",
                 expected="at least one daily series that is a token of the schema",
             )
-        return self.found
+        return self._layout
 
     def require(self, *, strict: bool = False) -> Binding:
         """Raise what stops a prediction, warn of what it goes on without; return the binding.
@@ -266,7 +264,7 @@ class Binding:
         ranges : mapping of str to Range, optional
             What a model was trained on, by token.
         """
-        if (layout := self.found) is None:
+        if (layout := self._layout) is None:
             return self.table
         ds, sources = self.dataset, self.sources
         picks = layout.spread(ds, days=16)

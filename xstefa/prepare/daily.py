@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
-from xstefa.binding.matching import check_rename
+from xstefa.binding.explain import check_rename
 from xstefa.binding.plain import in_memory, noted
 from xstefa.binding.rules import Match, Rules, check_methods, describe, match_target
 from xstefa.binding.time_axis import (
