@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -23,7 +22,7 @@ from xstefa.binding.value_checks import (
     value_problems,
     without_extremes,
 )
-from xstefa.errors import LayoutError, UnitsError, XstefaError, XstefaWarning, raise_problems
+from xstefa.errors import LayoutError, UnitsError, XstefaError, XstefaWarning, raise_problems, warn
 from xstefa.model.ranges import Ranges
 from xstefa.schema import Needs, Schema, Target
 
@@ -129,7 +128,7 @@ class Binding:
         """
         raise_problems((*self.problems, *self.doubts) if strict else self.problems)
         if self.doubts:
-            warnings.warn(TokenWarning(self.doubts), stacklevel=4)
+            warn(TokenWarning(self.doubts))
         return self
 
     @cached_property
@@ -250,8 +249,7 @@ class Binding:
     @property
     def at_hand(self) -> bool:
         """Whether the values of all tokens are in memory, so that looking at some costs nothing."""
-        names = {name for source in self.sources.values() for name in source.variables}
-        return all(in_memory(self.dataset[name].variable) for name in names)
+        return all(in_memory(self.dataset, each.variables) for each in self.sources.values())
 
     def look(self, ranges: Ranges | None = None) -> TokenTable:
         """Return the table with coverage, ranges and problems of the values. Reads data.

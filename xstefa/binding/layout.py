@@ -70,24 +70,14 @@ class Layout:
         steps = self.coords.to_dataset().isel({self.time: part}, missing_dims="ignore")
         return replace(self, days=self.days[part], coords=steps.coords)
 
-    def spread(
-        self, ds: xr.Dataset, *, days: int, places: int = 64
-    ) -> dict[str, NDArray[np.int64]]:
-        """Return positions of a sample of a dataset, evenly spread along the layout's dimensions.
+    def spread(self, ds: xr.Dataset, *, days: int) -> dict[str, NDArray[np.int64]]:
+        """Return positions of at most so many days of (a part of) a dataset, evenly spread.
 
-        Parameters
-        ----------
-        ds : xarray.Dataset
-            The dataset, or a part of it.
-        days : int
-            How many days at most.
-        places : int
-            How many positions at most along each site dimension.
+        Along each site dimension there are at most 64.
         """
+        most = {self.time: days}
         return {
-            dim: np.unique(
-                np.linspace(0, ds.sizes[dim] - 1, days if dim == self.time else places).astype(int)
-            )
+            dim: np.unique(np.linspace(0, ds.sizes[dim] - 1, most.get(dim, 64)).astype(int))
             for dim in self.dims
             if ds.sizes.get(dim)
         }
@@ -109,7 +99,6 @@ class Layout:
             Name of the result.
         attrs : mapping, optional
             Attributes; the grid mapping is added.
-
         """
         result = xr.DataArray(
             data, coords=self.coords, dims=self.dims, name=name, attrs=dict(attrs or {})

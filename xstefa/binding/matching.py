@@ -292,7 +292,7 @@ class _Resolver:
         name = match.variable.name
         array = self.ds[name]
         days = np.arange(array.sizes[time])
-        if not in_memory(array.variable):
+        if not in_memory(self.ds, [name]):
             days = days[[0, len(days) // 2, -1]]
         values = values_of(array.isel({time: days}).transpose(time, ...), name)
         same = (values == values[0]) | ((values != values) & (values[0] != values[0]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,9 +98,10 @@ def noted(ds: xr.Dataset, line: str) -> str:
     return f"{line}\n{previous}" if previous else line
 
 
-def in_memory(variable: xr.Variable) -> bool:
-    """Whether the values are there: neither in a file nor in a graph."""
-    return bool(variable._in_memory) and variable.chunks is None
+def in_memory(ds: xr.Dataset, names: Iterable[str]) -> bool:
+    """Whether the values of variables are there: neither in a file nor in a graph."""
+    variables = [ds.variables[name] for name in names]
+    return all(each._in_memory and each.chunks is None for each in variables)
 
 
 def check_names(ds: xr.Dataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
@@ -15,7 +14,7 @@ from xstefa.binding.derive import without_range
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import values_of
 from xstefa.binding.sources import TOLERATED, Direct, TokenSource, leaves
-from xstefa.errors import MissingTokenError, RangeError, XstefaWarning
+from xstefa.errors import MissingTokenError, RangeError, XstefaWarning, warn
 from xstefa.schema import Needs
 
 __all__ = [
@@ -35,7 +34,7 @@ class ValuesWarning(XstefaWarning):
 
 def doubt(text: str) -> None:
     """Warn of values, in the name of whoever called xstefa."""
-    warnings.warn(text, ValuesWarning, stacklevel=6)
+    warn(ValuesWarning(text))
 
 
 def value_problems(

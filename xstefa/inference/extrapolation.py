@@ -80,8 +80,7 @@ def look_at_block(job: Job, forcing: Floats, static: Floats) -> None:
 
 
 def _at_hand(source: TokenSource, dataset: xr.Dataset) -> bool:
-    names = source.variables
-    return all(name in dataset and in_memory(dataset[name].variable) for name in names)
+    return {*source.variables} <= dataset.variables.keys() and in_memory(dataset, source.variables)
 
 
 def _attributes(values: Floats, variable: Variable, key: EngineKey) -> dict[str, str]:

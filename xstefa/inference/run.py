@@ -118,9 +118,7 @@ class Run:
         # What is at hand can be checked as a whole; each block checks what it reads.
         sources = {name: s for name, s in sources.items() if name in spec.tokens}
         read = [
-            source
-            for source in sources.values()
-            if at_once or all(in_memory(dataset[n].variable) for n in source.variables)
+            source for source in sources.values() if at_once or in_memory(dataset, source.variables)
         ]
         raise_problems(value_problems(dataset, read, layout=layout, every=True))
         if not at_once:

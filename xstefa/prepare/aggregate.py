@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.binding.plain import noted
-from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning
+from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning, warn
 from xstefa.prepare.cells import REGULAR, Map, axes_of, map_of
 
 if TYPE_CHECKING:
@@ -276,8 +275,7 @@ def _shares(grid: Map, basins: geopandas.GeoDataFrame, *, drop: bool) -> _Shares
                 fix="check the coordinate reference systems, polygons.crs"
                 + (", or leave these out: outside='drop'" if inside.any() else ""),
             )
-        text = f"these polygons lie outside of the map and were dropped: {names}"
-        warnings.warn(text, OutsideWarning, stacklevel=5)
+        warn(OutsideWarning(f"these polygons lie outside of the map and were dropped: {names}"))
     table, shapes, found = table[inside], shapes[inside], found[inside]
     counts = table["cell_id"].map(len).to_numpy()
     ids = np.concatenate(table["cell_id"].to_list()).astype(np.int64)

@@ -90,7 +90,7 @@ def daily(
         )
     days = _Days.of(ds, time, step)
     names = dict.fromkeys(rule.variable for rule in rules)
-    if accumulation is None or all(in_memory(ds.variables[name]) for name in names):
+    if accumulation is None or in_memory(ds, names):
         _check_merged(ds, names, days, accumulation=accumulation, renamed=renamed)
     amounts = [rule for rule in rules if rule.method == "sum"]
     if accumulation is not None:
