@@ -1,8 +1,8 @@
 """What a store is to hold and what it holds, in words that can be compared.
 
 The journal is a group beside the variables, where xarray does not look. Its attributes are the plan
-of the store, how far it is (preparing, writing, complete), and their own checksum. Its arrays hold,
-while the store is written, an entry for each block.
+of the store, how far it is (preparing, writing, complete), and their own checksum. While the store
+is written its arrays hold an entry for each block; of a complete store the attributes do.
 """
 
 from __future__ import annotations

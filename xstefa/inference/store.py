@@ -354,7 +354,18 @@ def _check(
     """
     plan, arrays = begun["plan"]["variables"], _lazy(dataset)
     there = describe(location, plan, streamed=arrays)
-    if lost := [name for name in plan if name not in there or None in there[name].values()]:
+    lost = [name for name in plan if None in there.get(name, {"": None}).values()]
+    kept = [name for name in plan if name not in lost]
+    if found := list(changes({n: there[n] for n in kept}, {n: plan[n] for n in kept})):
+        raise StoreError(
+            "the store was changed since it was begun",
+            variable=str(location),
+            found="; ".join(found),
+            expected="what its journal says: the same metadata and coordinates",
+            fix="restore what was changed, or delete the zarr.json of that variable: it is written "
+            "anew; or overwrite=True",
+        )
+    if lost:
         group = zarr.open_group(location, mode="a", zarr_format=3, use_consolidated=False)
         for name in set(lost) - set(arrays):
             del group[name]
@@ -364,29 +375,18 @@ def _check(
             raise
         except Exception as error:  # zarr's, of metadata that say neither group nor array
             raise damaged(location, lost[0], error) from error
-        there = describe(location, plan, streamed=arrays)
-    if found := list(changes(there, plan)):
-        raise StoreError(
-            "the store was changed since it was begun",
-            variable=str(location),
-            found="; ".join(found),
-            expected="what its journal says: the same metadata and coordinates",
-            fix="restore what was changed, or delete the zarr.json of that variable: it is written "
-            "anew; or overwrite=True",
-        )
     for path in ("", *plan):
         part = zarr.open(location, mode="r+", path=path, use_consolidated=False)
         part.attrs.put(dict(zarr.open(frame, mode="r", path=path).attrs))
-    recorded: dict[str, Entries | None] = dict.fromkeys(arrays)
-    if begun["state"] == "writing":
-        recorded = {name: _entries(location, name, a.numblocks) for name, a in arrays.items()}
-    intact = _intact(arrays, location, recorded, begun.get("checksums", {}))
+    complete = begun["state"] == "complete"
+    recorded = {name: _entries(location, name, begun, a.numblocks) for name, a in arrays.items()}
+    intact = _intact(arrays, location, recorded)
     _check_doubtful(begun["plan"]["content"], arrays, location, intact)
-    if begun["state"] == "complete" and all(entries.all() for entries in intact.values()):
+    if complete and all(entries.all() for entries in intact.values()):
         return False
     journal = _journal(location)
     for name, entries in intact.items():
-        if (before := recorded[name]) is None:
+        if complete or (before := recorded[name]) is None:
             _begin_entries(location, name, entries)
         else:
             for number in np.argwhere(before != entries):
@@ -395,8 +395,12 @@ def _check(
     return True
 
 
-def _entries(location: Location, name: str, shape: tuple[int, ...]) -> Entries | None:
+def _entries(
+    location: Location, name: str, begun: Mapping[str, Any], shape: tuple[int, ...]
+) -> Entries | None:
     """Read the journal of a variable, or return None if it is missing or damaged."""
+    if begun["state"] == "complete":
+        return np.array(begun["entries"][name], np.uint32).reshape(shape)
     try:
         part = open_part(location, f"{JOURNAL}/{name}")
         entries = np.asarray(part[...]) if isinstance(part, zarr.Array) else None
@@ -411,54 +415,33 @@ def _entries(location: Location, name: str, shape: tuple[int, ...]) -> Entries |
 
 
 def _intact(
-    arrays: Mapping[str, da.Array],
-    location: Location,
-    recorded: Mapping[str, Entries | None],
-    complete: Mapping[str, int],
+    arrays: Mapping[str, da.Array], location: Location, recorded: Mapping[str, Entries | None]
 ) -> dict[str, Entries]:
-    """Return the checksums of the blocks that are on disk as they were written, else 0.
-
-    Parameters
-    ----------
-    arrays : mapping of str to dask Array
-    location : str or Store
-    recorded : mapping of str to array of uint32, or None
-        The entries of the journal. Where there are none a block counts that can be read and holds
-        values,
-    complete : mapping of str to int
-        unless the checksum of all entries is known, and right.
-    """
+    """Return the checksums of the blocks that are on disk as the journal says, else 0."""
     call = _Call(location)
     tasks: dict[tuple[Any, ...], Any] = {
         (f"look-{call.token}", name, *number): (_look, (call, name), region)
         for name, array in arrays.items()
         for number, region in _regions(array)
-        if (entries := recorded[name]) is None or entries[number]
+        if (entries := recorded[name]) is not None and entries[number]
     }
     looks = compute_as_if_collection(da.Array, tasks, list(tasks)) if tasks else []
     intact = {name: np.zeros(array.numblocks, np.uint32) for name, array in arrays.items()}
-    empty = {name: np.zeros(array.numblocks, bool) for name, array in arrays.items()}
-    for (_, name, *number), (found, bare) in zip(tasks, looks, strict=True):
-        intact[name][tuple(number)], empty[name][tuple(number)] = found, bare
+    for (_, name, *number), found in zip(tasks, looks, strict=True):
+        intact[name][tuple(number)] = found
     for name, found in intact.items():
-        if (entries := recorded[name]) is not None:
-            found[found != entries] = 0
-        elif checksum(found) != complete.get(name):
-            found[empty[name]] = 0
+        found[found != recorded[name]] = 0
     return intact
 
 
-def _look(place: tuple[_Call, str], region: tuple[slice, ...]) -> tuple[int, bool]:
-    """Return the checksum of a block on disk, 0 if it cannot be read, and whether it is empty."""
-    target = _open(*place)
+def _look(place: tuple[_Call, str], region: tuple[slice, ...]) -> int:
+    """Return the checksum of a block on disk, 0 if it cannot be read."""
     try:
-        block = np.asarray(target[region])
+        return checksum(np.asarray(_open(*place)[region]))
     except OSError:
         raise
     except Exception:  # each codec has its own for bytes that it cannot read
-        return 0, False
-    empty = np.full_like(block, target.fill_value)
-    return checksum(block), np.array_equal(block, empty, equal_nan=block.dtype.kind == "f")
+        return 0
 
 
 def _check_doubtful(
@@ -549,7 +532,7 @@ def _open(call: _Call, path: str) -> Any:
 
 
 def _finish(location: Location) -> None:
-    """Declare the store complete; of the journal only its attributes stay."""
+    """Declare the store complete; the journal's entries become an attribute of it."""
     journal = _journal(location)
     if journal.attrs["state"] != "complete":
         entries = {name: np.asarray(array[...]) for name, array in sorted(journal.arrays())}
@@ -561,8 +544,8 @@ def _finish(location: Location) -> None:
                 expected="workers that write to the same store",
                 fix="a path that is the same folder on all machines, or a URL",
             )
-        sums = {name: checksum(each) for name, each in entries.items()}
-        _note(location, state="complete", checksums=sums)
+        written = {name: each.ravel().tolist() for name, each in entries.items()}
+        _note(location, state="complete", entries=written)
     for name in list(journal.array_keys()):
         del journal[name]
     if not getattr(journal.store, "supports_consolidated_metadata", True):
