@@ -25,7 +25,7 @@ import xstefa
 from xstefa.binding import bind
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.ranges import Range
-from xstefa.training.samples import attributes
+from xstefa.training.records import attributes
 
 WORLD = {
     "camels_fr_sample": "France",

@@ -331,8 +331,8 @@ class StefaAccessor:
         validation : Holdout, optional
             Training sites whose loss is watched instead of learned from.
         patience : int, optional
-            Stop early: after this many looks at the validation loss without a lower one. There are
-            40 looks in a full run. The weights of the lowest are kept.
+            Stop early: after this many validations without a lower loss. There are 40 in a full
+            run. The weights of the lowest are kept.
         steps : int, optional
         epochs : float, optional
             Length of the training; by default 25 epochs, but at least 500 steps. In an epoch as
@@ -359,7 +359,8 @@ class StefaAccessor:
         precision : {"fp32", "bf16"}, optional
             Arithmetic; default as set by `set_options`.
         memory : str or int
-            What a chunked dataset may take; a larger one streams, block by block.
+            What a chunked dataset may take; a larger one is written to disk, in the cache, for as
+            long as it is trained on.
         checkpoint : path-like or Checkpoint, optional
             File to save the state of training to, every ten minutes, and to go on from if it is
             there. A run that was killed and goes on gives the same weights as one that was not.

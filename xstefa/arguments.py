@@ -86,6 +86,19 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def check_fields(settings: object) -> None:
+    """Compare the fields of a dataclass with their annotations.
+
+    Raises
+    ------
+    OptionError
+        With the name of the field, what was found and what is expected.
+    """
+    for name, annotation in get_type_hints(type(settings), include_extras=True).items():
+        if not typed.fits(value := getattr(settings, name), annotation):
+            raise OptionError(variable=name, found=_shown(value), expected=words(annotation))
+
+
 def _with_annotations(
     given: Mapping[str, Any], rules: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
@@ -95,7 +108,7 @@ def _with_annotations(
         if get_origin(annotation) is not Unpack:
             yield name, value, annotation
             continue
-        known = get_type_hints(get_args(annotation)[0])
+        known = get_type_hints(get_args(annotation)[0], include_extras=True)
         for key, item in value.items():
             if key not in known:
                 raise OptionError(

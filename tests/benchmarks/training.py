@@ -23,7 +23,7 @@ from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
 from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
-from xstefa.training.objectives import Estimation
+from xstefa.training.losses import Estimation
 from xstefa.training.sampling import Batch
 from xstefa.windows import WindowPolicy
 

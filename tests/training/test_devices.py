@@ -17,7 +17,7 @@ from xstefa.model.masking import GroupMasking
 from xstefa.splits.holdout import RandomSites
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Runner
-from xstefa.training.objectives import Reconstruction
+from xstefa.training.losses import Reconstruction
 from xstefa.training.sampling import Batch
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.finetune import HeadRecipe
 from xstefa.training.perturbation import Perturbation
-from xstefa.training.samples import Record
+from xstefa.training.records import Record
 from xstefa.training.sampling import Feed, Windows
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def material(basins, foundation):
     binding = bind(basins, foundation.schema)
     record = Record.from_binding(binding, ids=list(basins.site.values), target="streamflow")
     record = record.standardised(foundation.spec.scaler)
-    windows = Windows.find([record], length=40, spin_up=10, stride=7)
+    windows = Windows.find([record], length=40, spin_up=10, strides=[7])
     product = Perturbation(foundation.spec.scaler.forcings, probability=0.5, seed=0)
     dropout = TokenDropout(
         foundation.schema, probability=0.3, groups=0.3, perturbation=product, seed=0
@@ -91,7 +91,7 @@ def test_found_again(material, own_cache, monkeypatch):
     network, windows, dropout = material
     how = {"precision": "bf16", "device": CPU}
     first = encode_windows(network, windows, dropout, **how)
-    monkeypatch.setattr(embeddings, "_encode", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr(network, "represent", lambda *args: pytest.fail("encoded again"))
     assert torch.equal(first, encode_windows(network, windows, dropout, **how))
     assert len(os.listdir(own_cache)) == 1
 
@@ -108,7 +108,8 @@ def test_anything_else_is_another_file(material, own_cache):
     record = windows.records[0]
     other = replace(record, forcing=record.forcing + np.float32(1e-6))
     assert encode(windows=replace(windows, records=[other])) == 3
-    assert encode(windows=windows.restricted([np.arange(8) < 4])) == 4
+    fewer = Windows.find(windows.records, length=40, spin_up=10, strides=[9])
+    assert encode(windows=fewer) == 4
     schema = xstefa.load_schema()
     assert encode(dropout=TokenDropout(schema, probability=0.3, seed=1)) == 5
     with torch.no_grad():
@@ -140,7 +141,7 @@ def test_interrupted_leaves_nothing(material, own_cache, monkeypatch):
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embeddings, "_encode", fail)
+    monkeypatch.setattr(network, "represent", fail)
     with pytest.raises(KeyboardInterrupt):
         encode_windows(network, windows, dropout, precision="fp32", device=CPU)
     assert os.listdir(own_cache) == []
@@ -149,7 +150,7 @@ def test_interrupted_leaves_nothing(material, own_cache, monkeypatch):
 def test_no_room(material, own_cache, monkeypatch):
     network, windows, dropout = material
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(embeddings.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(TrainingError, match="cache=False"):
         encode_windows(network, windows, dropout, precision="fp32", device=CPU)
 

@@ -23,7 +23,7 @@ from xstefa.splits.holdout import HashedSites, Period, RandomGroups, RandomSites
 from xstefa.training.devices import Runner
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.loop import Schedule, make_schedule
-from xstefa.training.samples import Record, fit_scaler
+from xstefa.training.records import Record, fit_scaler
 from xstefa.training.sampling import Feed, Windows
 from xstefa.windows import SegmentPolicy, WindowPolicy
 
@@ -91,9 +91,10 @@ def test_training_reads_what_prediction_reads(basins, foundation):
         for k in WINDOWS.over(binding.layout.days)
         if WINDOWS.start(k, first=record.first_day, last=record.first_day + 199) > record.first_day
     )
-    windows = Windows.find([record.standardised(model.spec.scaler)], length=40, spin_up=10)
-    rows = windows.starts[0]
-    pick = np.flatnonzero((rows[:, 0] == 2) & (rows[:, 1] == start - record.first_day))
+    windows = Windows.find(
+        [record.standardised(model.spec.scaler)], length=40, spin_up=10, strides=[1]
+    )
+    pick = np.flatnonzero(windows.places[0] == 2 * 200 + start - record.first_day)
     batch = Feed(windows, Runner())([pick])
     with torch.inference_mode():
         in_training = model.network()(batch.forcing, batch.static)[0].numpy()
@@ -108,7 +109,13 @@ def test_training_reads_what_prediction_reads(basins, foundation):
 def test_every_variant_by_name(name, basins, foundation):
     model = basins.stefa.finetune("streamflow", model=foundation, head=name, steps=1, batch_size=2)
     assert model.spec.architecture.heads[0].kind == VARIANTS[name].head
-    assert (model.network().encoder is None) == (VARIANTS[name].encoder == "none")
+    assert np.isfinite(model.spec.provenance["learning_curve"]["training"]).all()
+    encoder, use = model.network().encoder, VARIANTS[name].encoder
+    assert (encoder is None) == (use == "none")
+    if encoder is not None:
+        pretrained = foundation.network().encoder.state_dict()
+        same = all(torch.equal(v, pretrained[k]) for k, v in encoder.state_dict().items())
+        assert same == (use == "frozen")
 
 
 def test_target_as_input(basins, foundation):
@@ -269,13 +276,13 @@ def test_tokens_the_foundation_never_saw_stay_hidden(basins, foundation):
         ({"validation": [RandomSites(0.2)]}, "'validation'.*RandomSites"),
         ({"validation": Period("2001-03-01", "2001-04-01")}, "watched at sites"),
         ({"validation": RandomGroups(4)}, "watched at sites.*one fold"),
-        ({"validation": RandomSites(0.25), "patience": 0}, "'patience'.*at least 1"),
+        ({"validation": RandomSites(0.25), "patience": 0}, "'patience'.*above 0"),
         ({"head": ()}, "'head'.*one head or several"),
         ({"encoder": "thawed"}, "'encoder'.*frozen"),
-        ({"seed": -1}, "'seed'.*at least 0"),
+        ({"seed": -1}, "'seed'.*0 or more"),
         ({"memory": "1%"}, "'memory'.*4 GiB"),
-        ({"steps": 2.5}, "'steps'.*Expected int"),
-        ({"learning_rate": -1.0}, "'learning_rate'.*more than 0"),
+        ({"steps": 2.5}, "'steps'.*whole number"),
+        ({"learning_rate": -1.0}, "'learning_rate'.*above 0"),
         ({"schedule": Schedule(steps=2), "steps": 3}, "'steps'.*one of them"),
         ({"schedule": Schedule(steps=2), "seed": 1}, r"'seed'.*replace\(schedule, seed"),
     ],
@@ -395,12 +402,15 @@ def test_windows_of_a_fold_keep_their_numbers(basins, foundation):
         bind(basins, foundation.schema), ids=list(basins.site.values), target="streamflow"
     )
     record = record.standardised(fit_scaler(foundation.schema, [record]))
-    whole = Windows.find([record], length=40, spin_up=10, stride=7, seed=5)
+    whole = Windows.find([record], length=40, spin_up=10, strides=[7], seed=5)
     kept = np.arange(8) % 2 == 0
     part = whole.restricted([kept])
-    places = np.isin(whole.numbers[0], part.numbers[0])
-    np.testing.assert_array_equal(whole.starts[0][places], part.starts[0])
-    assert kept[part.starts[0][:, 0]].all()
+    assert kept[part.places[0][part.drawn[0]] // 200].all()
+    (picks,) = part.in_order(batch_size=len(part))
+    batch, every = Feed(part, Runner())(picks), Feed(whole, Runner())([part.drawn[0]])
+    assert torch.equal(batch.number, torch.from_numpy(part.drawn[0]))
+    assert torch.equal(batch.number, every.number)
+    torch.testing.assert_close(batch.target, every.target, equal_nan=True)
 
 
 def test_physics_says_what_it_needs(foundation) -> None:
@@ -453,8 +463,8 @@ def test_a_record_as_short_as_a_window_has_one(days):
         material, ids=[f"gauge {i}" for i in range(8)], target="streamflow"
     )
     for seed in range(5):
-        found = Windows.find([record], length=40, spin_up=10, stride=26, seed=seed)
-        assert sorted(found.starts[0][:, 0]) == list(range(8))
+        found = Windows.find([record], length=40, spin_up=10, strides=[26], seed=seed)
+        assert (found.places[0] // days).tolist() == list(range(8))
 
 
 def test_a_record_that_no_answer_would_follow_from_is_refused(foundation):

@@ -13,8 +13,7 @@ from xstefa.errors import TrainingError
 from xstefa.model.decoder import Reconstruction as Reconstructed
 from xstefa.model.masking import GroupMasking
 from xstefa.training.devices import Runner
-from xstefa.training.losses import masked_mse, weighted_mse
-from xstefa.training.objectives import Reconstruction
+from xstefa.training.losses import Reconstruction, masked_mse, weighted_mse
 from xstefa.training.sampling import Batch
 
 

@@ -15,21 +15,15 @@ from xstefa.arguments import checked
 from xstefa.evaluation.evaluate import score, training_roles
 from xstefa.inference.predict import predict
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import ModelLike, foundation_model
+from xstefa.model.registry import ModelLike
 from xstefa.progress import progress
 from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
 from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, find_twins
 from xstefa.splits.sites import Mask, Sites, only_sites
-from xstefa.training.finetune import (
-    TrainingOptions,
-    finetune_material,
-    needs_of,
-    windows_of,
-    with_target,
-)
-from xstefa.training.material import Material
-from xstefa.training.samples import Record, observations
+from xstefa.training.data import TrainingData
+from xstefa.training.finetune import HeadTask, TrainingOptions, train_heads
+from xstefa.training.records import Record, observations
 from xstefa.windows import Floats
 
 NEAR_DUPLICATE = 0.98
@@ -50,36 +44,23 @@ def cross_validate(
     **how: Unpack[TrainingOptions],
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
-    foundation = foundation_model(model, causal=True)
-    wanted = target if isinstance(target, Target) else foundation.schema.target(target)
-    schema = with_target(foundation.schema, wanted)
-    material = Material.read(
-        dataset,
-        name="data",
-        schema=schema,
-        target=wanted.name,
-        length=windows_of(how.get("recipe"), foundation).length,
-        rename=rename,
-        sites=sites,
-        needs=needs_of(how.get("recipe"), foundation),
-    )
-    layout = material.binding.layout
-    land = material.sites.select(material.present)
-    folds = as_holdout(holdout, name="holdout").numbered(land)
-    predicted = np.full((len(material.sites), len(layout.days)), np.nan, dtype=np.float32)
-    tested = np.full(len(material.sites), -1, dtype=np.int16)
-    similarity = np.full(len(material.sites), np.nan)
-    twin = np.full(len(material.sites), "", dtype=material.sites.ids.dtype)
+    task = HeadTask.of(target, model=model, recipe=how.get("recipe"))
+    foundation, wanted = task.foundation, task.target
+    (data,) = task.read(dataset, rename=rename, sites=sites)
+    layout = data.binding.layout
+    folds = as_holdout(holdout, name="holdout").numbered(data.land)
+    predicted = np.full((len(data.sites), len(layout.days)), np.nan, dtype=np.float32)
+    tested = np.full(len(data.sites), -1, dtype=np.int16)
+    similarity = np.full(len(data.sites), np.nan)
+    twin = np.full(len(data.sites), "", dtype=data.sites.ids.dtype)
     models = []
     with progress("cross-validating", total=len(folds), unit="folds") as bar:
         for number, fold in folds.items():
             fold.check()
-            trained, _ = finetune_material(
-                [material],
+            trained, _ = train_heads(
+                task,
+                [data],
                 [fold],
-                foundation=foundation,
-                schema=schema,
-                target=wanted,
                 holdout=holdout.fold(number),
                 name=f"{wanted.name}, {fold.name}",
                 keep_sites=True,
@@ -87,33 +68,33 @@ def cross_validate(
                 **how,
             )
             models.append(trained.content_hash)
-            out = material.present.copy()
+            out = data.present.copy()
             out[out] = fold.test_sites
-            answer = _predict(dataset, material.sites, out, trained, rename)
+            answer = _predict(dataset, data.sites, out, trained, rename)
             predicted[np.ix_(out, fold.test_days)] = answer[:, fold.test_days]
             tested[out] = number
             if not fold.train_sites[fold.test_sites].any():
-                similarity[out], twin[out] = _duplicates(material.record, fold)
+                similarity[out], twin[out] = _duplicates(data.record, fold)
             bar.update()
-    observed = observations(material.binding, wanted.name).load()
-    found = _labeled(predicted, material, wanted)
+    observed = observations(data.binding, wanted.name).load()
+    found = _labeled(predicted, data, wanted)
     result = score(found, observed, scores=scores, dim=layout.time)
     result["predicted"], result["observed"] = found, observed
-    result["fold"] = material.sites.labeled(
+    result["fold"] = data.sites.labeled(
         tested,
         long_name="number of the fold, the last if several, that tested the site",
         units="1",
     )
-    result["twin_similarity"] = material.sites.labeled(
+    result["twin_similarity"] = data.sites.labeled(
         similarity,
         long_name="correlation with the training site most like it, the lower of precipitation "
         "and target",
         units="1",
     )
-    result["twin"] = material.sites.labeled(
+    result["twin"] = data.sites.labeled(
         twin, long_name=f"that training site, from {NEAR_DUPLICATE} on"
     )
-    result["pretraining"] = training_roles(foundation, material.sites)
+    result["pretraining"] = training_roles(foundation, data.sites)
     _report(result, tuple(folds.values()))
     return result.assign_attrs(
         title=f"cross-validation of {wanted.name}",
@@ -153,8 +134,8 @@ def _duplicates(record: Record, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     return found.similarity, np.where(found.above(NEAR_DUPLICATE), names, "")
 
 
-def _labeled(values: Floats, material: Material, target: Target) -> xr.DataArray:
-    layout, sites = material.binding.layout, material.sites
+def _labeled(values: Floats, data: TrainingData, target: Target) -> xr.DataArray:
+    layout, sites = data.binding.layout, data.sites
     array = xr.DataArray(
         values.reshape(*sites.shape, len(layout.days)), dims=(*layout.site_dims, layout.time)
     )

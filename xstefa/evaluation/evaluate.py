@@ -17,7 +17,7 @@ from xstefa.model.registry import ModelLike
 from xstefa.options import as_list
 from xstefa.splits.leakage import ROLES, roles
 from xstefa.splits.sites import Sites
-from xstefa.training.samples import observations
+from xstefa.training.records import observations
 
 
 @checked

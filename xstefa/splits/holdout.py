@@ -58,6 +58,12 @@ class Fold:
     train_days: Mask
     test_days: Mask
 
+    @classmethod
+    def of_sites(cls, name: str, out: Mask, sites: Sites) -> Fold:
+        """Hold sites out, on all days."""
+        always = np.ones(len(sites.days), dtype=bool)
+        return cls(name=name, train_sites=~out, test_sites=out, train_days=always, test_days=always)
+
     def check(self) -> Fold:
         """Return the fold itself.
 
@@ -182,7 +188,7 @@ class RandomGroups(Holdout):
             )
         group = _order(sites.ids, f"groups-{self.seed}") % self.groups
         return {
-            k: _over_sites(f"group {k + 1} of {self.groups}", group == k, sites).check()
+            k: Fold.of_sites(f"group {k + 1} of {self.groups}", group == k, sites).check()
             for k in range(self.groups)
         }
 
@@ -206,7 +212,7 @@ class RandomSites(Holdout):
         _check_fraction(self.fraction)
         count = min(max(1, round(self.fraction * len(sites))), len(sites) - 1)
         out = _order(sites.ids, f"sites-{self.seed}") < count
-        return {0: _over_sites(f"{count} random sites", out, sites).check()}
+        return {0: Fold.of_sites(f"{count} random sites", out, sites).check()}
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,7 @@ class HashedSites(Holdout):
 
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold, which tests nothing if the hash holds out none of the sites."""
-        return {0: _over_sites(f"held out by {self.salt}", self.named(sites.ids), sites)}
+        return {0: Fold.of_sites(f"held out by {self.salt}", self.named(sites.ids), sites)}
 
     def named(self, ids: Iterable[str]) -> Mask:
         """Mark them by the hash."""
@@ -258,7 +264,7 @@ class NamedSites(Holdout):
 
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold, which tests nothing if none of the sites is named."""
-        return {0: _over_sites("named sites", self.named(sites.ids), sites)}
+        return {0: Fold.of_sites("named sites", self.named(sites.ids), sites)}
 
     def named(self, ids: Iterable[str]) -> Mask:
         """Mark them."""
@@ -310,7 +316,7 @@ class Regions(Holdout):
             )
         tests = [("+".join(group), np.isin(found, group)) for group in groups]
         return {
-            number: _over_sites(f"{self.by} {name}", out, sites).check()
+            number: Fold.of_sites(f"{self.by} {name}", out, sites).check()
             for number, (name, out) in enumerate(tests)
             if out.any()
         }
@@ -423,7 +429,7 @@ class AllTests(Holdout):
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into one fold, which tests nothing if none of the holdouts does."""
         tested = [fold.test_sites for holdout in self.holdouts for fold in holdout.folds(sites)]
-        fold = _over_sites("all tests", np.any(tested, axis=0), sites)
+        fold = Fold.of_sites("all tests", np.any(tested, axis=0), sites)
         # Together they may leave no site to learn from.
         return {0: fold if fold.train_sites.any() else fold.check()}
 
@@ -524,11 +530,6 @@ def _order(ids: NDArray[np.str_], salt: str) -> NDArray[np.int64]:
     """Return each site's place in a random order that depends on the identifiers alone."""
     ranked = sorted(range(len(ids)), key=lambda i: (_hash(salt, str(ids[i])), str(ids[i])))
     return np.argsort(ranked)
-
-
-def _over_sites(name: str, out: Mask, sites: Sites) -> Fold:
-    always = np.ones(len(sites.days), dtype=bool)
-    return Fold(name=name, train_sites=~out, test_sites=out, train_days=always, test_days=always)
 
 
 def _over_days(name: str, out: Mask, sites: Sites, gap: int) -> Fold:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,18 +102,3 @@ def as_checkpoint(checkpoint: str | os.PathLike[str] | Checkpoint | None) -> Che
     if checkpoint is None or isinstance(checkpoint, Checkpoint):
         return checkpoint
     return Checkpoint(path=Path(checkpoint))
-
-
-class Timer:
-    """Says when the next save is due."""
-
-    def __init__(self, minutes: float) -> None:
-        self._seconds = 60 * minutes
-        self._last = time.monotonic()
-
-    def due(self) -> bool:
-        """Return whether the time has passed; if so it starts anew."""
-        if time.monotonic() - self._last < self._seconds:
-            return False
-        self._last = time.monotonic()
-        return True

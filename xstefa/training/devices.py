@@ -89,108 +89,88 @@ class Runner:
             distributed.barrier()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Devices:
-    """What to train on.
+def launch(function: Callable[[Runner], T], *, device: str | None, count: int) -> T:
+    """Run a function on one device or several.
+
+    Several devices get a process each, started afresh unless torchrun has started them already.
+    Scripts that train so need ``if __name__ == "__main__":``.
 
     Parameters
     ----------
-    device : str
-        Torch device; with several of them its kind, ``"cpu"`` or ``"cuda"``.
+    function : callable
+        From a `Runner` to something that can be pickled; what the first process returns is
+        returned.
+    device : str, optional
+        Torch device, by default a GPU if there is one; with several of them its kind, ``"cpu"`` or
+        ``"cuda"``.
     count : int
         Devices of that kind; on CPUs processes.
+
+    Raises
+    ------
+    OptionError
+        If there are no such devices, or torchrun started another number of processes.
     """
-
-    device: str = "cpu"
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_gpu(device)
+    if count == 1:
+        with _undisturbed(device):
+            return function(Runner(device=torch.device(device)))
+    if ":" in device:
+        raise OptionError(
+            variable="device",
+            found=f"{device!r} with devices={count}",
+            expected=f"the kind alone, {device.partition(':')[0]!r}",
+            fix="choose which with CUDA_VISIBLE_DEVICES",
+        )
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        world = int(os.environ["WORLD_SIZE"])
+        if world != count:
             raise OptionError(
                 variable="devices",
-                found=str(self.count),
-                expected="a whole number of at least 1",
-                fix="devices=1",
+                found=f"devices={count} in one of {world} processes of torchrun",
+                expected="one device for each process",
+                fix=f"devices={world}",
             )
-        require_gpu(self.device)
-        if self.count > 1 and ":" in self.device:
-            raise OptionError(
-                variable="device",
-                found=f"{self.device!r} with devices={self.count}",
-                expected=f"the kind alone, {self.device.partition(':')[0]!r}",
-                fix="choose which with CUDA_VISIBLE_DEVICES",
-            )
-
-    def launch(self, function: Callable[[Runner], T]) -> T:
-        """Run a function on the devices.
-
-        Several devices get a process each, started afresh unless torchrun has started them already.
-        Scripts that train so need ``if __name__ == "__main__":``.
-
-        Parameters
-        ----------
-        function : callable
-            From a `Runner` to something that can be pickled; what the first process returns is
-            returned.
-
-        Raises
-        ------
-        OptionError
-            If torchrun started another number of processes.
-        """
-        if self.count == 1:
-            with _undisturbed(self.device):
-                return function(Runner(device=torch.device(self.device)))
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            world = int(os.environ["WORLD_SIZE"])
-            if world != self.count:
-                raise OptionError(
-                    variable="devices",
-                    found=f"devices={self.count} in one of {world} processes of torchrun",
-                    expected="one device for each process",
-                    fix=f"devices={world}",
-                )
-            if not distributed.is_initialized():
-                distributed.init_process_group(self._backend, timeout=TIMEOUT)
-            runner = self._runner(int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
-            return runner.broadcast(_run(runner, function, get_options()))
-        with TemporaryDirectory() as folder:
-            arguments = (self, function, get_options(), Path(folder))
-            spawn(_process, args=arguments, nprocs=self.count)
-            found: T = pickle.loads((Path(folder) / "result").read_bytes())
-            return found
-
-    @property
-    def _backend(self) -> str:
-        return "nccl" if self.device == "cuda" else "gloo"
-
-    def _runner(self, rank: int, local: int) -> Runner:
-        device = torch.device(self.device)
-        if self.device == "cuda":
-            device = torch.device(self.device, local)
-            torch.cuda.set_device(device)
-        return Runner(device=device, rank=rank, world=self.count)
+        rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+        runner = _join(device, rank=rank, world=world, local=local)
+        return runner.broadcast(_run(runner, function, get_options()))
+    with TemporaryDirectory() as folder:
+        spawn(_process, args=(device, count, function, get_options(), Path(folder)), nprocs=count)
+        found: T = pickle.loads((Path(folder) / "result").read_bytes())
+        return found
 
 
-def default_device() -> str:
-    """Return ``"cuda"`` if there is a GPU, else ``"cpu"``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _join(device: str, *, rank: int, world: int, local: int, where: str | None = None) -> Runner:
+    """Join the processes that train together, unless that is done."""
+    if not distributed.is_initialized():
+        distributed.init_process_group(
+            "nccl" if device == "cuda" else "gloo",
+            init_method=where,
+            rank=rank,
+            world_size=world,
+            timeout=TIMEOUT,
+        )
+    own = torch.device(device)
+    if device == "cuda":
+        own = torch.device(device, local)
+        torch.cuda.set_device(own)
+    return Runner(device=own, rank=rank, world=world)
 
 
 def _process(
-    rank: int, devices: Devices, function: Callable[[Runner], T], options: Options, folder: Path
+    rank: int,
+    device: str,
+    count: int,
+    function: Callable[[Runner], T],
+    options: Options,
+    folder: Path,
 ) -> None:
     """Run in a process that was started for it; the first one writes the result to a file."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // devices.count))
-    distributed.init_process_group(
-        devices._backend,
-        init_method=(folder / "rendezvous").as_uri(),
-        rank=rank,
-        world_size=devices.count,
-        timeout=TIMEOUT,
-    )
-    runner = devices._runner(rank, rank)
+        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    where = (folder / "rendezvous").as_uri()
+    runner = _join(device, rank=rank, world=count, local=rank, where=where)
     result = _run(runner, function, options)
     if runner.is_first:
         (folder / "result").write_bytes(pickle.dumps(result))

@@ -1,4 +1,4 @@
-"""What a frozen encoder says of the training windows, computed once and kept on disk.
+"""Cache of a frozen encoder's embeddings of the training windows, computed once.
 
 Files are named by what they hold: encoder weights, inputs, windows and precision. The same training
 run again, another head, another fold of a cross-validation find them. They lie in the folder
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xstefa.errors import TrainingError
 from xstefa.model.arithmetic import autocast
 from xstefa.model.network import StefaLand
 from xstefa.options import get_options
 from xstefa.progress import progress
 from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
+from xstefa.training.records import check_room
 from xstefa.training.sampling import Feed, Windows
 
-FORMAT = 1
+FORMAT = 2
 ENCODED_AT_ONCE = 64
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -66,46 +66,38 @@ def encode_windows(
         If there is not enough room for the file.
     """
     assert network.encoder is not None
-    shape = (len(windows), windows.length, network.encoder.width)
+    count = sum(map(len, windows.places))
+    shape = (count, windows.length, network.encoder.width)
     dtype = DTYPES[precision]
     key = _key(network, windows, dropout, precision, batch_size)
     path = get_options().cache_path() / "embeddings" / f"{key}.bin"
     if not path.exists():
         size = int(np.prod(shape)) * dtype.itemsize
-        _check_room(path, size, windows)
+        check_room(
+            path.parent,
+            size,
+            what=f"the embeddings of {count} windows",
+            fix="choose a larger stride, xstefa.set_options(cache_dir=...), or cache=False",
+        )
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             unfinished = Path(folder) / path.name
             encoded = _mapped(unfinished, shape, dtype, mode="w+")
-            _encode(network, windows, dropout, encoded, precision, device, batch_size)
+            every = replace(windows, drawn=[np.arange(len(place)) for place in windows.places])
+            feed = Feed(every, Runner(device=device))
+            total = sum(-(-len(place) // batch_size) for place in windows.places)
+            bar = progress("encoding windows", total=total, unit="batches")
+            network.eval()
+            with bar, torch.inference_mode(), autocast(device, precision):
+                for picks in every.in_order(batch_size=batch_size):
+                    batch = feed(picks)
+                    days = network.represent(*dropout(batch))
+                    assert days is not None
+                    encoded[batch.number.cpu()] = days.to("cpu", encoded.dtype)
+                    bar.update()
             del encoded
             os.replace(unfinished, path)
     # Copy on write: nothing here writes, but torch has no read-only tensors.
     return _mapped(path, shape, dtype, mode="c")
-
-
-def _encode(
-    network: StefaLand,
-    windows: Windows,
-    dropout: TokenDropout,
-    encoded: Tensor,
-    precision: str,
-    device: torch.device,
-    batch_size: int,
-) -> None:
-    network.eval()
-    feed = Feed(windows, Runner(device=device))
-    bar = progress(
-        "encoding windows",
-        total=sum(-(-len(starts) // batch_size) for starts in windows.starts),
-        unit="batches",
-    )
-    with bar, torch.inference_mode(), autocast(device, precision):
-        for picks in windows.in_order(batch_size=batch_size):
-            batch = feed(picks)
-            days = network.represent(*dropout(batch))
-            assert days is not None
-            encoded[batch.number.cpu()] = days.to("cpu", encoded.dtype)
-            bar.update()
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: torch.dtype, *, mode: _Mode) -> Tensor:
@@ -125,23 +117,8 @@ def _key(
     for name, value in tensors.items():
         content.update(f"{name} {tuple(value.shape)}".encode())
         content.update(value.detach().cpu().contiguous().numpy().data)
-    for record, starts, numbers in zip(
-        windows.records, windows.starts, windows.numbers, strict=True
-    ):
+    for record, places in zip(windows.records, windows.places, strict=True):
         content.update(f"{record.forcing.shape} {record.static.shape}".encode())
-        for values in (record.forcing, record.static, starts, numbers):
+        for values in (record.forcing, record.static, places):
             content.update(np.ascontiguousarray(values).data)
     return content.hexdigest()
-
-
-def _check_room(path: Path, size: int, windows: Windows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    if size > 0.9 * free:
-        raise TrainingError(
-            "no room for what the frozen encoder says of each window",
-            variable="cache_dir",
-            found=f"{size / 2**30:.1f} GiB for {len(windows)} windows, {free / 2**30:.1f} GiB free",
-            expected="room for all of them in the cache folder",
-            fix="choose a larger stride, xstefa.set_options(cache_dir=...), or cache=False",
-        )

@@ -1,115 +1,43 @@
-"""Fine-tuning on labeled datasets: read, split, choose a head, train, describe."""
+"""Fine-tuning: match, read, split, choose a head, window and standardise, fit, save."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial, reduce
+from typing import TypedDict, Unpack
 
 import numpy as np
 
 from xstefa.arguments import checked
-from xstefa.errors import ModelError, OptionError, TrainingError, did_you_mean
+from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
-from xstefa.model.checkpoint import Model
-from xstefa.model.registry import ModelLike, foundation_model
+from xstefa.model.checkpoint import Model, ModelSpec
+from xstefa.model.ranges import join_ranges
+from xstefa.model.registry import ModelLike
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import resolve_options
-from xstefa.schema import Needs, Schema, Target
+from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
-from xstefa.training.devices import Devices, default_device
-from xstefa.training.heads import train_head
-from xstefa.training.loop import History, Schedule, looks, make_schedule
-from xstefa.training.material import Datasets, Material, fold_all, read_all, share_list
+from xstefa.training.data import (
+    Datasets,
+    TrainingData,
+    fold_all,
+    provenance,
+    share_list,
+)
+from xstefa.training.devices import launch
+from xstefa.training.heads import HeadRecipe, HeadTask, HeadTraining
+from xstefa.training.loop import History, Schedule, make_schedule
+from xstefa.training.records import Record
 from xstefa.training.runs import versions
-from xstefa.training.samples import Record, Split
-from xstefa.training.streaming import Stream
-from xstefa.typed import fits
-from xstefa.windows import Floats, WindowPolicy
+from xstefa.typed import Count, Natural, Positive
+from xstefa.windows import Days, Floats
 
-__all__ = [
-    "HeadRecipe",
-    "TrainingOptions",
-    "finetune",
-    "finetune_material",
-    "train_head",
-    "variance_weights",
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadRecipe:
-    """How a head learns, beyond how long and how fast.
-
-    Attributes
-    ----------
-    loss : {"nse", "mse"}, optional
-        Squared errors weighted by ``1 / (std + scale)**2`` of each site's observations, so that
-        every site counts (Kratzert et al. 2019), or by ``1 / scale**2``, so that every day counts.
-        By default "nse", but "mse" for fractions, whose sites vary alike.
-    scale : float
-        In the unit of the target.
-    centred : float
-        Share of the loss that forgives a constant error; see `weighted_mse`.
-    token_dropout : float
-        Probability with which each token that can be done without is hidden from a window, so that
-        the head also serves datasets with fewer tokens.
-    group_dropout : float
-        Probability with which a window is made one of a poorer dataset, which has precipitation and
-        temperature only, say, or no attributes; see `xstefa.training.dropout.TokenDropout`.
-    perturbation : float
-        Probability with which the weather of a window is changed as products of it differ; see
-        `xstefa.training.perturbation.Perturbation`.
-    needs : tuple of tuple of str, optional
-        Groups of forcings, of each of which a dataset has to have one: with ``(("precipitation",),
-        ("temperature_mean", "potential_evapotranspiration"))`` rain and either of the others are
-        enough. By default as the model that is fine-tuned, precipitation and temperature, and for
-        the head "hbv" all three.
-    windows : WindowPolicy, optional
-        Windows that the head learns on, and how it reads records in prediction: a `SegmentPolicy`
-        with an encoder that looks back only. By default those of the model that is fine-tuned.
-    stride : int, optional
-        Days between the windows of a site; by default as in prediction.
-    cache : bool
-        Let a frozen encoder read each window once, and keep what it says on disk.
-    encoding : {"fp32", "bf16"}, optional
-        Precision of the encoder and of what is kept, with `cache`; by default that of the schedule.
-    """
-
-    loss: Literal["nse", "mse"] | None = None
-    scale: float = 0.1
-    centred: float = 0.0
-    token_dropout: float = 0.0
-    group_dropout: float = 0.0
-    perturbation: float = 0.0
-    needs: Needs | None = None
-    windows: WindowPolicy | None = None
-    stride: int | None = None
-    cache: bool = True
-    encoding: Literal["fp32", "bf16"] | None = None
-
-    def __post_init__(self) -> None:
-        for name, holds, expected in (
-            ("loss", self.loss in (None, "nse", "mse"), '"nse", "mse" or None'),
-            ("scale", self.scale > 0, "more than 0, in the unit of the target"),
-            ("centred", 0 <= self.centred <= 1, "a share between 0 and 1"),
-            ("token_dropout", 0 <= self.token_dropout < 1, "a probability below 1"),
-            ("group_dropout", 0 <= self.group_dropout <= 1, "a probability"),
-            ("perturbation", 0 <= self.perturbation <= 1, "a probability"),
-            (
-                "needs",
-                fits(self.needs, Needs | None) and self.needs != (),
-                "groups of names, (('precipitation',), ...)",
-            ),
-            ("stride", self.stride is None or self.stride >= 1, "a number of days, or None"),
-            ("encoding", self.encoding in (None, "fp32", "bf16"), '"fp32", "bf16" or None'),
-        ):
-            if not holds:
-                raise OptionError(variable=name, found=repr(getattr(self, name)), expected=expected)
+__all__ = ["HeadRecipe", "HeadTask", "TrainingOptions", "finetune", "train_heads"]
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -118,16 +46,16 @@ class TrainingOptions(TypedDict, total=False):
     head: str | HeadSize | tuple[HeadSize, ...] | None
     encoder: EncoderUse | None
     validation: Holdout | None
-    patience: int | None
-    steps: int | None
-    epochs: float | None
-    batch_size: int
-    learning_rate: float
-    seed: int
+    patience: Count | None
+    steps: Count | None
+    epochs: Positive | None
+    batch_size: Count
+    learning_rate: Positive
+    seed: Natural
     schedule: Schedule | None
     recipe: HeadRecipe | None
     device: str | None
-    devices: int
+    devices: Count
     precision: str | None
 
 
@@ -157,25 +85,12 @@ def finetune(
     support : {"grid", "point", "any"}, optional
         Spatial support that the model is for; by default that of the datasets.
     """
-    foundation = foundation_model(model, causal=True)
-    found = target if isinstance(target, Target) else foundation.schema.target(target)
-    schema = with_target(foundation.schema, found)
-    material = read_all(
-        datasets,
-        schema=schema,
-        target=found.name,
-        length=windows_of(how.get("recipe"), foundation).length,
-        rename=rename,
-        sites=sites,
-        needs=needs_of(how.get("recipe"), foundation),
-        memory=memory,
-    )
-    trained, _ = finetune_material(
-        material,
-        fold_all(material, holdout),
-        foundation=foundation,
-        schema=schema,
-        target=found,
+    task = HeadTask.of(target, model=model, recipe=how.get("recipe"))
+    data = task.read(datasets, rename=rename, sites=sites, memory=memory)
+    trained, _ = train_heads(
+        task,
+        data,
+        fold_all(data, holdout),
         holdout=holdout,
         shares=shares,
         support=support,
@@ -186,13 +101,11 @@ def finetune(
     return trained
 
 
-def finetune_material(
-    material: Sequence[Material],
+def train_heads(
+    task: HeadTask,
+    data: Sequence[TrainingData],
     folds: Sequence[Fold],
     *,
-    foundation: Model,
-    schema: Schema,
-    target: Target,
     holdout: Holdout | None = None,
     shares: Mapping[str, float] | None = None,
     support: str | None = None,
@@ -218,34 +131,20 @@ def finetune_material(
 
     Parameters
     ----------
+    recipe : HeadRecipe, optional
+        That of `task`.
     keep_sites : bool
-        Let the frozen encoder read the windows of all sites, also those that this fold does not
-        learn from, so that all folds share what it says.
+        Keep the embeddings of all sites, also of those that this fold does not learn from, so that
+        all folds share them.
     """
-    recipe = recipe or HeadRecipe()
+    recipe, foundation, target, windows = task.recipe, task.foundation, task.target, task.windows
     options = resolve_options(device=device, precision=precision)
-    windows = windows_of(recipe, foundation)
-    described: dict[str, Any] = {}
-    splits: list[Split] = []
-    records: list[Record] = []
-    streams: list[Stream | None] = []
-    for part, fold in zip(material, folds, strict=True):
-        split = part.split(fold, validation)
-        streams.append(part.streamed(fold, split))
-        described[part.name] = part.describe(split, streams[-1])
-        splits.append(split if keep_sites else split.used())
-        records.append(part.record if keep_sites else part.record.select(split.in_use))
-    known = [
-        record if split.days is None else record.observed_on(split.days)
-        for record, split in zip(records, splits, strict=True)
-    ]
-    training = [r.select(split.train) for r, split in zip(known, splits, strict=True)]
-    days = [0 if r.target is None else int(np.isfinite(r.target).sum()) for r in training]
+    data = [part.on(fold, validation) for part, fold in zip(data, folds, strict=True)]
     schedule = make_schedule(
         schedule,
         steps=steps,
         epochs=epochs,
-        days=sum(days),
+        days=sum(part.survey[0] for part in data),
         length=windows.length - windows.spin_up,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -253,7 +152,7 @@ def finetune_material(
         seed=seed,
     )
     require_bfloat16(options.device, schedule.precision, recipe.encoding)
-    for part, record, count, stream in zip(material, training, days, streams, strict=True):
+    for part in data:
         if (length := int(np.ptp(part.binding.layout.days)) + 1) < windows.least:
             raise TrainingError(
                 f"the record of {part.name!r} is too short: no day of it would have an answer",
@@ -262,44 +161,28 @@ def finetune_material(
                 expected=f"at least {windows.least}, most of the spin-up of {windows.spin_up} days",
                 fix="recipe=HeadRecipe(windows=...) with a shorter spin-up, or a longer record",
             )
-        if not count and stream is None:
+        if not part.survey[0]:
             raise TrainingError(
                 f"nothing to learn from in {part.name!r}",
                 variable=target.name,
-                found=f"no day with an observation at {len(record.ids)} training sites",
+                found=f"no day with an observation at {part.split.train.sum()} training sites",
                 expected="observations at sites and on days that are not held out",
                 fix="see that the variable has values there, or hold out less",
             )
-    variant = choose_head(head, foundation=foundation, target=target, records=training)
-    use = encoder or variant.encoder
-    if use not in get_args(EncoderUse):
-        raise OptionError(
-            variable="encoder",
-            found=repr(use),
-            expected=" or ".join(map(repr, get_args(EncoderUse))),
-        )
-    supports = {part.binding.layout.support for part in material}
-    return train_head(
-        records,
+    sizes, use = choose_head(
+        head,
         foundation=foundation,
-        schema=schema,
-        encoder=use,
-        head=variant.sizes,
-        target=target.name,
+        target=target,
+        observed=(part.sample().learned for part in data),
+    )
+    use = encoder or use
+    supports = {part.binding.layout.support for part in data}
+    spec = task.spec(
+        name=name or f"{target.name}-{sizes[0].kind}",
         support=support or (supports.pop() if len(supports) == 1 else "any"),
-        windows=windows,
-        schedule=schedule,
-        shares=share_list(shares, material, days),
-        weights=[site_weights(record, recipe=recipe, head=variant.sizes[0]) for record in known],
-        token_dropout=recipe.token_dropout,
-        group_dropout=recipe.group_dropout,
-        perturbation=recipe.perturbation,
-        needs=recipe.needs,
-        centred=recipe.centred,
-        stride=recipe.stride or windows.length - windows.spin_up - windows.blend,
-        cache=recipe.cache,
-        encoding=recipe.encoding,
-        name=name or f"{target.name}-{variant.sizes[0].kind}",
+        encoder=use,
+        sizes=sizes,
+        ranges=reduce(join_ranges, (part.survey[1] for part in data)),
         provenance={
             "task": "fine-tuning",
             "foundation": {
@@ -308,75 +191,48 @@ def finetune_material(
                 "provenance": dict(foundation.spec.provenance),
             },
             "encoder": use,
-            "datasets": described,
-            "held_out": None if holdout is None else holdout.to_dict(),
+            **provenance(data, holdout),
             "schedule": asdict(schedule),
             "recipe": asdict(recipe),
             "versions": versions(),
         },
-        splits=splits,
-        validation=looks(validation, patience, schedule),
-        checkpoint=as_checkpoint(checkpoint),
-        devices=Devices(device=options.device or default_device(), count=devices),
-        warm_start=variant.warm_start,
-        streams=streams,
-        weigh=partial(site_weights, recipe=recipe, head=variant.sizes[0]),
     )
+    kept = [part.split.in_use | keep_sites for part in data]
+    records = []
+    for part, sites in zip(data, kept, strict=True):
+        prepare = partial(_prepared, spec=spec, days=part.split.days, recipe=recipe, head=sizes[0])
+        records.append(part.prepared(prepare, sites))
+    cached = recipe.cache and use == "frozen" and not any(r.on_disk for r in records)
+    training = HeadTraining(
+        records=records,
+        splits=[part.split.of(sites) for part, sites in zip(data, kept, strict=True)],
+        strides=[recipe.stride or windows.length - windows.spin_up - windows.blend] * len(data),
+        shares=share_list(shares, data),
+        spec=spec,
+        schedule=schedule,
+        patience=patience,
+        checkpoint=as_checkpoint(checkpoint),
+        foundation=foundation,
+        encoder=use,
+        how=recipe,
+        encoding=(recipe.encoding or schedule.precision) if cached else None,
+        warm_start=head is None,
+    )
+    return launch(training, device=options.device, count=devices)
 
 
-def windows_of(recipe: HeadRecipe | None, foundation: Model) -> WindowPolicy:
-    """Return the windows that a head learns on.
-
-    Raises
-    ------
-    OptionError
-        If the encoder reads windows of another kind.
-    """
-    if recipe is None or recipe.windows is None:
-        return foundation.spec.windows
-    if recipe.windows.causal != foundation.spec.windows.causal:
-        raise OptionError(
-            variable="windows",
-            found=repr(recipe.windows),
-            expected="a SegmentPolicy, for a model that looks back only"
-            if foundation.spec.windows.causal
-            else "a WindowPolicy, for a model that reads windows as a whole",
-            fix="leave it out for those of the model",
-        )
-    return recipe.windows
-
-
-def needs_of(recipe: HeadRecipe | None, foundation: Model) -> Needs:
-    """Return what training data have to have.
-
-    Raises
-    ------
-    OptionError
-        If the recipe names what is no forcing.
-    """
-    if recipe is None or recipe.needs is None:
-        return foundation.spec.needs
-    schema = foundation.schema
-    if not schema.allows(recipe.needs, schema.forcing_names):
-        names = [name for group in recipe.needs for name in group]
-        wrong = [name for name in names if name not in schema.forcing_names]
-        raise OptionError(
-            "a model needs groups of forcings",
-            variable="needs",
-            found=", ".join(map(repr, wrong)) or "a group of none",
-            expected=f"some of {', '.join(schema.forcing_names)}",
-            fix=did_you_mean(wrong[0] if wrong else "", schema.forcing_names) or "leave it out",
-        )
-    return recipe.needs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChosenHead:
-    """Heads with their sizes, and what becomes of the encoder."""
-
-    sizes: tuple[HeadSize, ...]
-    encoder: EncoderUse
-    warm_start: bool = False
+def _prepared(
+    record: Record, *, spec: ModelSpec, days: Days | None, recipe: HeadRecipe, head: HeadSize
+) -> Record:
+    """Return a record as the network reads it in prediction, with the weight of its sites."""
+    schema = spec.schema
+    hidden = {*schema.forcing_names, *schema.static_names} - set(spec.tokens)
+    ready = record.without(hidden, schema)
+    if not spec.windows.causal:  # what bridges a gap knows its far end
+        ready = ready.bridged()
+    observed = record.observed_on(days)
+    weight = site_weights(observed, recipe=recipe, head=head)
+    return replace(ready.standardised(spec.scaler), weight=weight)
 
 
 def choose_head(
@@ -384,17 +240,19 @@ def choose_head(
     *,
     foundation: Model,
     target: Target,
-    records: Sequence[Record],
-) -> ChosenHead:
-    """Return the head of a name; its link and scale follow from the target's range and spread.
+    observed: Iterable[Floats],
+) -> tuple[tuple[HeadSize, ...], EncoderUse]:
+    """Return heads, and what becomes of the encoder.
+
+    Link and scale of a head follow from the target's range and spread.
 
     Parameters
     ----------
     head : str, HeadSize, tuple of HeadSize or None
         A name of `xstefa.model.variants.VARIANTS`; sizes of a head or several; or None for the
         heads that the model has.
-    records : sequence of Record
-        Training sites.
+    observed : iterable of ndarray
+        Target at training sites.
 
     Raises
     ------
@@ -413,11 +271,7 @@ def choose_head(
                 expected=f"a model of {target.name}",
                 fix='head="resconn" for a new head',
             )
-        return ChosenHead(
-            sizes=own,
-            encoder="none" if foundation.spec.architecture.encoder is None else "frozen",
-            warm_start=True,
-        )
+        return own, "none" if foundation.spec.architecture.encoder is None else "frozen"
     if not isinstance(head, str):
         sizes = head if isinstance(head, tuple) else (head,)
         if not sizes:
@@ -427,8 +281,7 @@ def choose_head(
                 expected="sizes of one head or several",
                 fix='head="resconn"',
             )
-        alone = all(size.kind == "lstm" for size in sizes)
-        return ChosenHead(sizes=sizes, encoder="none" if alone else "frozen")
+        return sizes, "none" if all(size.kind == "lstm" for size in sizes) else "frozen"
     if head not in VARIANTS:
         raise OptionError(
             variable="head",
@@ -443,35 +296,20 @@ def choose_head(
     elif (low, high) == (0, 1):
         size = HeadSize(kind=variant.head, link="logistic")
     else:
-        targets = [record.target for record in records if record.target is not None]
-        values = np.concatenate([target[np.isfinite(target)] for target in targets])
+        values = np.concatenate([part[np.isfinite(part)] for part in observed])
         size = HeadSize(
             kind=variant.head,
             link="softplus" if low == 0 else "identity",
             scale=float(values.std()) or 1.0,
             offset=0.0 if low == 0 else float(values.mean()),
         )
-    return ChosenHead(sizes=(size,), encoder=variant.encoder)
+    return (size,), variant.encoder
 
 
 def site_weights(record: Record, *, recipe: HeadRecipe, head: HeadSize) -> Floats:
     """Return the loss weight of each site, shape (site,)."""
-    loss = recipe.loss or ("mse" if head.link == "logistic" else "nse")
-    if loss == "nse":
-        return variance_weights(record, floor=recipe.scale)
-    return np.full(len(record.ids), 1 / recipe.scale**2, dtype=np.float32)
-
-
-def variance_weights(record: Record, *, floor: float = 0.1) -> Floats:
-    """Return ``1 / (std + floor)**2`` of each site's observations, scaled to their own unit."""
-    assert record.target is not None
-    counted = np.isfinite(record.target).sum(axis=1) > 1
     std = np.zeros(len(record.ids), dtype=np.float32)
-    std[counted] = np.nanstd(record.target[counted], axis=1)
-    return (1 / (std + floor) ** 2).astype(np.float32)
-
-
-def with_target(schema: Schema, target: Target) -> Schema:
-    """Return the schema with a target of this name, replaced or added."""
-    others = tuple(known for known in schema.targets if known.name != target.name)
-    return replace(schema, targets=(*others, target)) if target not in schema.targets else schema
+    if (recipe.loss or ("mse" if head.link == "logistic" else "nse")) == "nse":
+        counted = np.isfinite(record.learned).sum(axis=1) > 1
+        std[counted] = np.nanstd(record.learned[counted], axis=1)
+    return (1 / (std + recipe.scale) ** 2).astype(np.float32)

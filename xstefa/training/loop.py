@@ -7,25 +7,31 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xstefa.arguments import check_fields
 from xstefa.errors import OptionError, TrainingError
 from xstefa.model.arithmetic import autocast
+from xstefa.options import Precision
 from xstefa.progress import progress
-from xstefa.training.checkpoints import Checkpoint, Timer
+from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Runner
-from xstefa.training.objectives import Objective
+from xstefa.training.losses import Objective
 from xstefa.training.sampling import Feed, Sampler, Windows
+from xstefa.typed import Count, Natural, Positive, Rule, Share
 
 # Several processes have to agree on when to save; asking each step would hold them up.
 STEPS_BETWEEN_AGREEMENTS = 50
 CURVE_POINTS = 500
+VALIDATIONS = 40
 
-_NUMBER = (int, float, np.integer, np.floating)
+USUAL_EPOCHS = 25
+LEAST_STEPS = 500
+
+Decay = Annotated[float, Rule("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,37 +59,18 @@ class Schedule:
         If a number makes no sense.
     """
 
-    steps: int
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    steps: Count
+    batch_size: Count = 64
+    learning_rate: Positive = 1e-3
     weight_decay: float = 0.0
-    warm_up: float = 0.05
-    clip: float = 1.0
-    average: float = 0.0
-    precision: str = "fp32"
-    seed: int = 0
+    warm_up: Share = 0.05
+    clip: Positive = 1.0
+    average: Decay = 0.0
+    precision: Precision = "fp32"
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "clip"):
-            value = getattr(self, name)
-            if not (isinstance(value, _NUMBER) and value > 0):
-                raise OptionError(variable=name, found=repr(value), expected="more than 0")
-        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not (isinstance(value, _NUMBER) and value >= least and value % 1 == 0):
-                raise OptionError(
-                    variable=name,
-                    found=repr(value),
-                    expected=f"a whole number of at least {least}",
-                )
-        if not (isinstance(self.average, _NUMBER) and 0 <= self.average < 1):
-            raise OptionError(
-                variable="average", found=repr(self.average), expected="at least 0 and below 1"
-            )
-        if not isinstance(self.precision, str) or self.precision not in ("fp32", "bf16"):
-            raise OptionError(
-                variable="precision", found=repr(self.precision), expected='"fp32" or "bf16"'
-            )
+        check_fields(self)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -103,10 +90,8 @@ def make_schedule(
     length: int,
     batch_size: int,
     learning_rate: float,
-    precision: str,
+    precision: Precision,
     seed: int,
-    usual_epochs: float = 25,
-    least_steps: int = 500,
 ) -> Schedule:
     """Return a schedule: as given, from steps, or from epochs and the amount of data.
 
@@ -116,8 +101,8 @@ def make_schedule(
         It has its own steps and seed.
     steps : int, optional
     epochs : float, optional
-        In an epoch as many days are seen as there are known ones. Without both, `usual_epochs`, but
-        at least `least_steps` steps.
+        In an epoch as many days are seen as there are known ones. Without both, `USUAL_EPOCHS`, but
+        at least `LEAST_STEPS` steps.
     days : int
         Known site-days.
     length : int
@@ -126,36 +111,23 @@ def make_schedule(
     Raises
     ------
     OptionError
-        If one thing is said twice, or a number makes no sense.
+        If one thing is said twice.
     """
-    if given is not None:
-        twice = {"steps": steps, "epochs": epochs, "seed": seed or None}
-        for name, value in twice.items():
-            if value is not None:
-                raise OptionError(
-                    variable=name,
-                    found=f"{name}={value} and schedule=",
-                    expected="one of them",
-                    fix=f"dataclasses.replace(schedule, {name}=...)"
-                    if name != "epochs"
-                    else "leave epochs= out",
-                )
-        return given
-    if steps is not None and epochs is not None:
+    others = {"steps": steps, "epochs": epochs, "seed": seed or None, "schedule": given}
+    said = [name for name, value in others.items() if value is not None]
+    if (given is not None and len(said) > 1) or {"steps", "epochs"} <= set(said):
         raise OptionError(
-            variable="steps",
-            found=f"steps={steps} and epochs={epochs}",
+            variable=said[0],
+            found=" and ".join(f"{name}=" for name in (said[0], said[-1])),
             expected="one of them",
-            fix="leave the other out",
+            fix="leave one out; of a schedule, schedule=dataclasses.replace(schedule, "
+            f"{said[0] if said[0] != 'epochs' else 'steps'}=...)",
         )
+    if given is not None:
+        return given
     if steps is None:
-        wanted = usual_epochs if epochs is None else epochs
-        if not (isinstance(wanted, _NUMBER) and 0 < wanted < math.inf):
-            raise OptionError(variable="epochs", found=repr(epochs), expected="more than 0")
-        per_step = length * batch_size if isinstance(batch_size, _NUMBER) and batch_size > 0 else 1
-        steps = math.ceil(wanted * days / per_step)
-        if epochs is None:
-            steps = max(least_steps, steps)
+        steps = math.ceil((epochs or USUAL_EPOCHS) * days / (length * batch_size))
+        steps = steps if epochs else max(LEAST_STEPS, steps)
     return Schedule(
         steps=steps,
         batch_size=batch_size,
@@ -165,56 +137,9 @@ def make_schedule(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """When the loss at sites outside training is looked at, and what follows from it.
-
-    Parameters
-    ----------
-    interval : int
-        Steps between looks.
-    patience : int, optional
-        Training stops after this many looks in a row without a lower loss, and keeps the weights of
-        the lowest. By default the loss is only recorded.
-    """
-
-    interval: int = 100
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.patience is not None and self.patience < 1:
-            raise OptionError(
-                variable="patience",
-                found=str(self.patience),
-                expected="at least 1 look without a lower loss, or None",
-            )
-
-
-def looks(
-    holdout: object | None, patience: int | None, schedule: Schedule, *, count: int = 40
-) -> Validation | None:
-    """Return when to look at validation sites: `count` times in a full run.
-
-    Raises
-    ------
-    OptionError
-        If training is to stop early and there are no validation sites.
-    """
-    if holdout is not None:
-        return Validation(interval=max(1, schedule.steps // count), patience=patience)
-    if patience is not None:
-        raise OptionError(
-            variable="patience",
-            found=f"patience={patience} without validation sites",
-            expected="sites whose loss says when to stop",
-            fix="validation=RandomSites(0.1)",
-        )
-    return None
-
-
 @dataclass(slots=True, kw_only=True)
 class History:
-    """What a run looked like.
+    """Training history.
 
     Attributes
     ----------
@@ -250,33 +175,25 @@ class History:
             "best_step": self.best_step,
         }
 
-    def out_of_patience(self, validation: Validation) -> bool:
-        """Whether the last looks brought nothing."""
-        if validation.patience is None or len(self.validation) <= validation.patience:
-            return False
+    def out_of_patience(self, patience: int) -> bool:
+        """Whether none of the last `patience` validations had a lower loss than those before."""
         values = [loss for _, loss in self.validation]
-        return min(values[-validation.patience :]) >= min(values[: -validation.patience])
-
-
-class Supply(Protocol):
-    """Training windows, of which some or all are in memory at a step."""
-
-    def at(self, step: int) -> Windows:
-        """Return the windows in memory at a step; the same object until they change."""
+        return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
 
 
 def fit(
     objective: Objective,
-    supply: Supply,
+    windows: Windows,
     *,
+    shares: Sequence[float],
     schedule: Schedule,
     runner: Runner,
     description: str,
     encoded: Tensor | None = None,
-    validation: Validation | None = None,
-    validation_windows: Windows | None = None,
+    watched: Windows | None = None,
+    patience: int | None = None,
     checkpoint: Checkpoint | None = None,
-    recipe: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any],
 ) -> History:
     """Minimise an objective over windows.
 
@@ -284,18 +201,23 @@ def fit(
     ----------
     objective : Objective
         Its parameters that require a gradient are trained, in place.
-    supply : Supply
-        Where windows are drawn from.
+    windows : Windows
+    shares : sequence of float
+        How often each record is drawn from.
     schedule : Schedule
     runner : Runner
+    description : str
+        What progress is reported of.
     encoded : Tensor, optional
-        What the frozen encoder says of each window.
-    validation : Validation, optional
-    validation_windows : Windows, optional
-        Goes with `validation`.
+        Embeddings of each window by the frozen encoder.
+    watched : Windows, optional
+        Those of validation sites, whose loss is computed `VALIDATIONS` times.
+    patience : int, optional
+        Training stops after so many validations in a row without a lower loss, and keeps the
+        weights of the lowest. By default the loss is only recorded.
     checkpoint : Checkpoint, optional
         A file to save to, and to go on from.
-    recipe : mapping, optional
+    recipe : mapping
         JSON-able description of everything that determines the result; a checkpoint of another
         recipe is refused.
 
@@ -311,35 +233,30 @@ def fit(
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
-    sampler = Sampler(batch_size=schedule.batch_size, seed=schedule.seed)
+    sampler = Sampler(windows, shares=shares, batch_size=schedule.batch_size, seed=schedule.seed)
     run = _Run(
         objective=objective,
         optimizer=optimizer,
         sampler=sampler,
         runner=runner,
-        recipe={**(recipe or {}), "schedule": asdict(schedule), "processes": runner.world},
+        recipe={**recipe, "schedule": asdict(schedule), "processes": runner.world},
     )
-    if checkpoint is not None and (saved := checkpoint.load(run.recipe)) is not None:
-        run.restore(*saved)
-    timer = None if checkpoint is None else Timer(checkpoint.minutes)
-    started = time.monotonic() - run.history.seconds
-
-    windows = supply.at(run.step)
+    if checkpoint is not None and (state := checkpoint.load(run.recipe)) is not None:
+        run.restore(*state)
+    saved = time.monotonic()
+    started = saved - run.history.seconds
+    between = 1 if runner.world == 1 else STEPS_BETWEEN_AGREEMENTS
+    interval = max(1, schedule.steps // VALIDATIONS)
     feed = Feed(windows, runner, encoded=encoded)
-    look = None
-    if validation is not None and validation_windows is not None:
-        look = Feed(validation_windows, runner, encoded=encoded)
+    validation = None if watched is None else Feed(watched, runner, encoded=encoded)
     objective.train()
     bar = progress(description, initial=run.step, total=schedule.steps, unit="steps")
     with bar:
         while run.step < schedule.steps and not run.stopped:
-            if supply.at(run.step) is not windows:
-                windows = supply.at(run.step)
-                feed = Feed(windows, runner, encoded=encoded)
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(run.step)
             with autocast(runner.device, schedule.precision):
-                value = module(feed(sampler.draw(windows)))
+                value = module(feed(sampler.draw()))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             _clip(parameters, schedule, run.step)
@@ -349,12 +266,15 @@ def fit(
             run.history.losses.append(float(runner.mean(value.detach())))
             bar.set_postfix(loss=f"{run.history.losses[-1]:.3f}", refresh=False)
             bar.update()
-            if validation is not None and look is not None and run.step % validation.interval == 0:
+            if validation is not None and run.step % interval == 0:
                 with run.averaged():
-                    run.validate(_loss(objective, look, runner, schedule), validation)
-            if checkpoint is not None and timer is not None and _due(timer, runner, run.step):
-                run.history.seconds = time.monotonic() - started
-                run.save(checkpoint)
+                    run.validated(_loss(objective, validation, runner, schedule), patience)
+            if checkpoint is not None and run.step % between == 0:
+                now = time.monotonic()
+                if runner.broadcast(now - saved >= 60 * checkpoint.minutes):
+                    run.history.seconds = now - started
+                    run.save(checkpoint)
+                    saved = time.monotonic()
     run.history.seconds = time.monotonic() - started
     if checkpoint is not None:
         run.save(checkpoint)
@@ -363,44 +283,36 @@ def fit(
     return run.history
 
 
+@dataclass(kw_only=True)
 class _Run:
     """The state of a run: what is saved and restored."""
 
-    def __init__(
-        self,
-        *,
-        objective: Objective,
-        optimizer: torch.optim.Optimizer,
-        sampler: Sampler,
-        runner: Runner,
-        recipe: Mapping[str, Any],
-    ) -> None:
-        self.objective = objective
-        self.optimizer = optimizer
-        self.sampler = sampler
-        self.runner = runner
-        self.recipe = recipe
-        self.history = History()
-        self.step = 0
-        self.stopped = False
-        self.best: dict[str, Tensor] = {}
-        self.average: dict[str, Tensor] = {}
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    sampler: Sampler
+    runner: Runner
+    recipe: Mapping[str, Any]
+    history: History = field(default_factory=History)
+    step: int = 0
+    stopped: bool = False
+    best: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
 
-    def validate(self, loss: float, validation: Validation) -> None:
+    def validated(self, loss: float, patience: int | None) -> None:
         """Note a validation loss; keep the weights if none was lower; stop if patience is over."""
         history = self.history
         lowest = min((value for _, value in history.validation), default=math.inf)
         history.validation.append((self.step, loss))
-        if validation.patience is None:
+        if patience is None:
             return
         if loss < lowest:
             history.best_step = self.step
             self.best = {n: p.detach().clone() for n, p in self.trained.items()}
-        self.stopped = history.out_of_patience(validation)
+        self.stopped = history.out_of_patience(patience)
 
     def average_in(self, decay: float) -> None:
         """Let the mean of the weights follow them; the first ones are soon forgotten."""
@@ -513,10 +425,3 @@ def _loss(objective: Objective, feed: Feed, runner: Runner, schedule: Schedule) 
             rows += batch.size
     objective.train()
     return float(runner.mean(total)) / rows
-
-
-def _due(timer: Timer, runner: Runner, step: int) -> bool:
-    """Whether it is time to save; all processes get the same answer."""
-    if runner.world == 1:
-        return timer.due()
-    return step % STEPS_BETWEEN_AGREEMENTS == 0 and bool(runner.broadcast(timer.due()))

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from xstefa.errors import TrainingError
 from xstefa.splits.sites import Mask
-from xstefa.training.devices import Runner
-from xstefa.training.samples import Record, Split
-from xstefa.windows import Floats
+from xstefa.training.devices import CPU, Runner
+from xstefa.training.records import Record
 
 Picks = Sequence[NDArray[np.int64]]
+
+# Site-days that are looked at at a time for what is known of them.
+AT_ONCE = 10**7
 
 
 class Batch(NamedTuple):
@@ -34,7 +36,7 @@ class Batch(NamedTuple):
     weight : Tensor, shape (B,), or None
         Loss weight of each row's site.
     days : Tensor, shape (B, T, d), or None
-        What a frozen encoder says, if it was asked before training.
+        Embeddings of a frozen encoder, if they are in the cache.
     size : int
         Rows of the step over all processes.
     """
@@ -55,30 +57,27 @@ class Windows:
     Attributes
     ----------
     records : sequence of Record
-    starts : sequence of ndarray of int32, shape (window, 2)
-        Site and first column of every window of every record.
-    numbers : sequence of ndarray of int64, shape (window,)
-        A number for each window, which it keeps when others are left out.
+    places : sequence of ndarray of int64, shape (window,)
+        Of each record: number of a window's site times the record's days, plus its first column.
+    drawn : sequence of ndarray of int64
+        Which of the `places` are drawn from.
     length : int
         Days a window has.
     spin_up : int
         Days at its start that do not count.
     least_known : float
-        Share of the days after the spin-up on which the target (without one: precipitation) is
-        known.
-    site_weights : sequence of ndarray, shape (site,), or None
-    shares : sequence of float, or None
-        How often each record is drawn from; by default as often as it has windows.
+        Share of the days after the spin-up on which `Record.learned` is known.
+    counted : sequence of ndarray of bool, shape (day,), or None
+        Days of each record whose target counts; by default all.
     """
 
     records: Sequence[Record]
-    starts: Sequence[NDArray[np.int32]]
-    numbers: Sequence[NDArray[np.int64]]
+    places: Sequence[NDArray[np.int64]]
+    drawn: Sequence[NDArray[np.int64]]
     length: int
     spin_up: int
     least_known: float
-    site_weights: Sequence[Floats] | None = None
-    shares: Sequence[float] | None = None
+    counted: Sequence[Mask | None]
 
     @classmethod
     def find(
@@ -88,20 +87,15 @@ class Windows:
         length: int,
         spin_up: int,
         least_known: float = 0.1,
-        stride: int = 1,
+        strides: Sequence[int],
         seed: int = 0,
-        site_weights: Sequence[Floats] | None = None,
-        shares: Sequence[float] | None = None,
-        each: bool = True,
     ) -> Self:
         """List the admissible windows.
 
         Parameters
         ----------
-        stride : int
-            Days between the starts of a site's windows, from a random first day.
-        each : bool
-            Whether every record has to have a window, or one of them.
+        strides : sequence of int
+            Days between the starts of a site's windows, from a random first day; of each record.
 
         Raises
         ------
@@ -109,97 +103,69 @@ class Windows:
             If a record has none.
         """
         random = np.random.default_rng(seed)
-        starts = []
-        for record in records:
-            known = _known(record, length=length, spin_up=spin_up, least=least_known)
-            rows = np.argwhere(known).astype(np.int32)
-            if each and not len(rows):
-                raise _no_window(record, length, least_known)
+        places = []
+        for record, stride in zip(records, strides, strict=True):
+            sites, days = record.learned.shape
+            columns = days - length + 1
             # Within the record, however short it is.
-            first = random.integers(max(1, min(stride, known.shape[1])), size=len(record.ids))
-            starts.append(rows[(rows[:, 1] - first[rows[:, 0]]) % stride == 0])
-        offsets = np.cumsum([0, *(len(rows) for rows in starts)])
-        if not offsets[-1]:
-            raise _no_window(records[0], length, least_known)
+            first = random.integers(max(1, min(stride, columns)), size=sites)
+            every = [np.arange(f, columns, stride) + i * days for i, f in enumerate(first)]
+            place = np.concatenate([np.empty(0, dtype=np.int64), *every])
+            places.append(place[_enough(record, place, None, length, spin_up, least_known)])
+            if not len(places[-1]):
+                raise _no_window(record, length, least_known)
         return cls(
             records=records,
-            starts=tuple(starts),
-            numbers=tuple(
-                np.arange(begin, begin + len(rows))
-                for begin, rows in zip(offsets[:-1], starts, strict=True)
-            ),
+            places=places,
+            drawn=[np.arange(len(place)) for place in places],
             length=length,
             spin_up=spin_up,
             least_known=least_known,
-            site_weights=site_weights,
-            shares=shares,
+            counted=[None] * len(records),
         )
 
-    def restricted(self, sites: Sequence[Mask], records: Sequence[Record] | None = None) -> Self:
-        """Keep the windows of some sites.
+    def restricted(
+        self, sites: Sequence[Mask], counted: Sequence[Mask | None] | None = None
+    ) -> Self:
+        """Draw from the windows of some sites only.
 
         Parameters
         ----------
         sites : sequence of ndarray of bool, shape (site,)
             For each record, which sites are kept.
-        records : sequence of Record, optional
-            The same records with part of the target forgotten; windows in which too little is left
-            are left out.
+        counted : sequence of ndarray of bool, shape (day,), or None
+            Days whose target counts; windows in which too few are known are left out.
 
         Raises
         ------
         TrainingError
             If no window of a record is left.
         """
-        starts, numbers = [], []
-        for i, (rows, number, kept) in enumerate(
-            zip(self.starts, self.numbers, sites, strict=True)
+        counted = counted or self.counted
+        drawn = []
+        for record, place, chosen, kept, days in zip(
+            self.records, self.places, self.drawn, sites, counted, strict=True
         ):
-            left = kept[rows[:, 0]]
-            if records is not None:
-                known = _known(
-                    records[i], length=self.length, spin_up=self.spin_up, least=self.least_known
-                )
-                left &= known[rows[:, 0], rows[:, 1]]
+            left = kept[place[chosen] // record.learned.shape[1]]
+            if days is not None:
+                how = self.length, self.spin_up, self.least_known
+                left &= _enough(record, place[chosen], days, *how)
             if not left.any() and kept.any():
-                raise _no_window(self.records[i], self.length, self.least_known)
-            starts.append(rows[left])
-            numbers.append(number[left])
-        return replace(
-            self,
-            records=self.records if records is None else records,
-            starts=tuple(starts),
-            numbers=tuple(numbers),
-        )
+                raise _no_window(record, self.length, self.least_known)
+            drawn.append(chosen[left])
+        return replace(self, drawn=drawn, counted=counted)
 
     def __len__(self) -> int:
-        return sum(len(starts) for starts in self.starts)
-
-    def at(self, step: int) -> Windows:
-        """Return the windows in memory at a step: all of them, at every step."""
-        return self
+        return sum(map(len, self.drawn))
 
     def in_order(self, *, batch_size: int) -> Iterator[Picks]:
         """Go through all windows once."""
         empty = np.empty(0, dtype=np.int64)
-        for record, starts in enumerate(self.starts):
-            for begin in range(0, len(starts), batch_size):
-                picks = [empty] * len(self.starts)
-                picks[record] = np.arange(begin, min(begin + batch_size, len(starts)))
+        for record, chosen in enumerate(self.drawn):
+            for begin in range(0, len(chosen), batch_size):
+                picks = [empty] * len(self.drawn)
+                picks[record] = np.arange(begin, min(begin + batch_size, len(chosen)))
                 yield picks
-
-
-def validation_windows(
-    windows: Windows, splits: Sequence[Split], records: Sequence[Record]
-) -> Windows | None:
-    """Return the windows of the sites whose loss is watched, if there are any.
-
-    Held-out days must be forgotten in `records`: what is watched decides when training stops.
-    """
-    watched = [
-        np.zeros_like(split.train) if split.validate is None else split.validate for split in splits
-    ]
-    return windows.restricted(watched, records) if any(kept.any() for kept in watched) else None
 
 
 class Sampler:
@@ -207,23 +173,28 @@ class Sampler:
 
     Parameters
     ----------
+    windows : Windows
+    shares : sequence of float
+        How often each record is drawn from.
     batch_size : int
     seed : int
     """
 
-    def __init__(self, *, batch_size: int, seed: int) -> None:
-        self.batch_size = batch_size
+    def __init__(
+        self, windows: Windows, *, shares: Sequence[float], batch_size: int, seed: int
+    ) -> None:
+        self._counts = [len(chosen) for chosen in windows.drawn]
+        weights = np.asarray(shares, dtype=float) * (np.array(self._counts) > 0)
+        self._shares = weights / weights.sum()
+        self._batch_size = batch_size
         self._random = np.random.default_rng(seed)
 
-    def draw(self, windows: Windows) -> Picks:
-        """Draw the windows of a step: for each record, their places among its windows."""
-        counts_of_windows = np.array([len(starts) for starts in windows.starts], dtype=float)
-        shares = counts_of_windows if windows.shares is None else np.asarray(windows.shares, float)
-        shares = shares * (counts_of_windows > 0)
-        counts = self._random.multinomial(self.batch_size, shares / shares.sum())
+    def draw(self) -> Picks:
+        """Draw the windows of a step: for each record, their places among those drawn from."""
+        parts = self._random.multinomial(self._batch_size, self._shares)
         return [
-            self._random.integers(max(len(starts), 1), size=count)
-            for starts, count in zip(windows.starts, counts, strict=True)
+            self._random.integers(max(count, 1), size=part)
+            for count, part in zip(self._counts, parts, strict=True)
         ]
 
     def state(self) -> Mapping[str, Any]:
@@ -239,7 +210,7 @@ class Feed:
     """Makes batches of windows on a device.
 
     Records that fit are held there as one tensor each and indexed there; what does not fit stays in
-    the computer's memory, and its windows are sent step by step.
+    the computer's memory or on its disk, and its windows are sent step by step.
 
     Parameters
     ----------
@@ -247,44 +218,46 @@ class Feed:
     runner : Runner
         Says on which device which rows of a step are made.
     encoded : Tensor, shape (number of window, T, d), optional
-        What the frozen encoder says of each window, by `Batch.number`.
+        Embeddings of each window, by `Batch.number`.
     """
 
     def __init__(self, windows: Windows, runner: Runner, *, encoded: Tensor | None = None) -> None:
         self.windows = windows
         self._runner = runner
         self._encoded = encoded
-        weights: Sequence[Floats | None] = windows.site_weights or [None] * len(windows.records)
         self._records = [
-            _Held.of(record, weight, runner.device)
-            for record, weight in zip(windows.records, weights, strict=True)
+            _Held.of(record, counted, runner.device)
+            for record, counted in zip(windows.records, windows.counted, strict=True)
         ]
 
     def __call__(self, picks: Picks) -> Batch:
         """Return the batch of some windows."""
+        windows, device = self.windows, self._runner.device
         parts: list[tuple[Tensor | None, ...]] = []
-        numbers, before = [], 0
-        for i, (held, chosen) in enumerate(zip(self._records, picks, strict=True)):
+        numbers, before, offset = [], 0, 0
+        for held, places, drawn, chosen in zip(
+            self._records, windows.places, windows.drawn, picks, strict=True
+        ):
             # Rows are counted over all records; this process takes every world-th of them.
-            first = (self._runner.rank - before) % self._runner.world
+            rank, world = self._runner.rank, self._runner.world
+            own = drawn[chosen[(rank - before) % world :: world]]
+            numbers.append(torch.from_numpy(own + offset))
+            parts.append(held.gather(places[own], windows.length))
             before += len(chosen)
-            chosen = chosen[first :: self._runner.world]
-            numbers.append(torch.from_numpy(self.windows.numbers[i][chosen]))
-            parts.append(held.gather(self.windows.starts[i][chosen], self.windows.length))
+            offset += len(places)
         number = torch.cat(numbers)
         forcing, static, target, weight = (
-            None if any(t is None for t in column) else torch.cat(column).to(self._runner.device)
+            None if any(t is None for t in column) else torch.cat(column).to(device)
             for column in zip(*parts, strict=True)
         )
         assert forcing is not None and static is not None
-        days = None if self._encoded is None else self._encoded[number].to(self._runner.device)
         return Batch(
-            number=number.to(self._runner.device),
+            number=number.to(device),
             forcing=forcing,
             static=static,
             target=target,
             weight=weight,
-            days=days,
+            days=None if self._encoded is None else self._encoded[number].to(device),
             size=before,
         )
 
@@ -297,48 +270,68 @@ class _Held:
     static: Tensor
     target: Tensor | None
     weight: Tensor | None
+    counted: Tensor | None
 
     @classmethod
-    def of(cls, record: Record, weight: Floats | None, device: torch.device) -> _Held:
-        if not _fits(record, device):
-            device = torch.device("cpu")
+    def of(cls, record: Record, counted: Mask | None, device: torch.device) -> _Held:
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            needed = record.forcing.nbytes + (0 if record.target is None else record.target.nbytes)
+            if needed >= free / 2:  # half of what is free is for the network
+                device = CPU
 
-        def held(values: Floats | None) -> Tensor | None:
+        def held(values: NDArray[Any] | None) -> Tensor | None:
             return None if values is None else torch.from_numpy(values).to(device)
 
         forcing, static = held(record.forcing), held(record.static)
         assert forcing is not None and static is not None
-        return cls(forcing=forcing, static=static, target=held(record.target), weight=held(weight))
+        return cls(
+            forcing=forcing,
+            static=static,
+            target=held(record.target),
+            weight=held(record.weight),
+            counted=held(counted),
+        )
 
-    def gather(self, rows: NDArray[np.int32], length: int) -> tuple[Tensor | None, ...]:
-        """Return forcing, static, target and weight of windows given by site and first column."""
-        where = torch.from_numpy(rows.astype(np.int64)).to(self.forcing.device)
-        site, first = where[:, 0], where[:, 1]
-        day = first[:, None] + torch.arange(length, device=where.device)
+    def gather(self, places: NDArray[np.int64], length: int) -> tuple[Tensor | None, ...]:
+        """Return forcing, static, target and weight of windows."""
+        where = torch.from_numpy(places).to(self.forcing.device)
+        days = self.forcing.shape[1]
+        site = where.div(days, rounding_mode="floor")
+        day = (where % days)[:, None] + torch.arange(length, device=where.device)
+        target = None if self.target is None else self.target[site[:, None], day]
+        if target is not None and self.counted is not None:
+            target = target.masked_fill(~self.counted[day], torch.nan)
         return (
             self.forcing[site[:, None], day],
             self.static[site],
-            None if self.target is None else self.target[site[:, None], day],
+            target,
             None if self.weight is None else self.weight[site],
         )
 
 
-def _fits(record: Record, device: torch.device) -> bool:
-    """Whether a record may take its place on a GPU: half of what is free is for the network."""
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    needed = record.forcing.nbytes + (0 if record.target is None else record.target.nbytes)
-    return needed < free / 2
-
-
-def _known(record: Record, *, length: int, spin_up: int, least: float) -> Mask:
-    """Return for each site and first column whether enough is known in the window."""
-    values = record.forcing[..., 0] if record.target is None else record.target
-    known = np.cumsum(np.isfinite(values), axis=1, dtype=np.int32)
-    known = np.pad(known, ((0, 0), (1, 0)))
-    after = known[:, length:] - known[:, spin_up : known.shape[1] - length + spin_up]
-    return np.asarray(after >= least * (length - spin_up))
+def _enough(
+    record: Record,
+    places: NDArray[np.int64],
+    counted: Mask | None,
+    length: int,
+    spin_up: int,
+    least: float,
+) -> Mask:
+    """Return of which windows, in the order of sites, enough is known on the days that count."""
+    sites, days = record.learned.shape
+    enough = np.zeros(len(places), dtype=bool)
+    rows = max(1, AT_ONCE // days)
+    for begin in range(0, sites, rows):
+        known = np.isfinite(record.learned[begin : begin + rows])
+        if counted is not None:
+            known &= counted
+        sums = np.pad(np.cumsum(known, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+        part = slice(*np.searchsorted(places, (begin * days, (begin + rows) * days)))
+        site, column = np.divmod(places[part] - begin * days, days)
+        after = sums[site, column + length] - sums[site, column + spin_up]
+        enough[part] = after >= least * (length - spin_up)
+    return enough
 
 
 def _no_window(record: Record, length: int, least: float) -> TrainingError:

@@ -1,11 +1,15 @@
-"""Training data, read from datasets through the same binding as prediction."""
+"""Training data as dense arrays, read from datasets through the same binding as prediction."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -15,14 +19,18 @@ from xstefa.binding import Binding
 from xstefa.binding.derive import hide_false_extremes
 from xstefa.errors import TrainingError
 from xstefa.model.scaler import Scaler
+from xstefa.options import get_options
 from xstefa.schema import Schema
 from xstefa.splits.sites import Mask
 from xstefa.windows import Days, Floats, bridge
 
+DAILY = ("forcing", "target")
+BY_SITE = ("ids", "static", "weight", *DAILY)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """The sites of one dataset as dense arrays on an unbroken day axis.
+    """Sites of one dataset on an unbroken day axis.
 
     Attributes
     ----------
@@ -33,6 +41,8 @@ class Record:
     static : ndarray of float32, shape (site, S)
     target : ndarray of float32, shape (site, day), or None
         Canonical units; NaN where missing.
+    weight : ndarray of float32, shape (site,), or None
+        Weight of each site in the loss.
     """
 
     ids: NDArray[np.str_]
@@ -40,13 +50,14 @@ class Record:
     forcing: Floats
     static: Floats
     target: Floats | None = None
+    weight: Floats | None = None
 
     @classmethod
     def from_binding(
         cls,
         binding: Binding,
         *,
-        ids: Sequence[str],
+        ids: Sequence[str] | NDArray[np.str_],
         target: str | None = None,
         block: Mapping[str, slice] | None = None,
     ) -> Self:
@@ -82,6 +93,24 @@ class Record:
             target=observed,
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Files are opened by name in another process.
+        content = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name, values in content.items():
+            if isinstance(values, np.memmap):
+                content[name] = partial(_mapped, Path(str(values.filename)), values.shape)
+        return _unpickled, (content,)
+
+    @property
+    def learned(self) -> Floats:
+        """What is learned from: the target, or, without one, precipitation; shape (site, day)."""
+        return self.forcing[..., 0] if self.target is None else self.target
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it is larger than memory."""
+        return isinstance(self.forcing, np.memmap)
+
     def known_at(self, needs: Sequence[Sequence[int]]) -> Mask:
         """Return at which sites one forcing (column) of each group is known on some day."""
         groups = [np.isfinite(self.forcing[..., group]).any(axis=(1, 2)) for group in needs]
@@ -92,42 +121,43 @@ class Record:
         return self if sites.all() else self.select_rows(np.flatnonzero(sites))
 
     def select_rows(self, rows: NDArray[np.int64]) -> Self:
-        """Take some sites, in the order given."""
-        return replace(
-            self,
-            ids=self.ids[rows],
-            forcing=self.forcing[rows],
-            static=self.static[rows],
-            target=None if self.target is None else self.target[rows],
-        )
+        """Take some sites, in the order given, into memory."""
+        arrays = {name: getattr(self, name) for name in BY_SITE}
+        taken: dict[str, Any] = {k: None if v is None else v[rows] for k, v in arrays.items()}
+        return replace(self, **taken)
 
-    def observed_on(self, days: Days) -> Self:
-        """Forget what is learned on all but the given days, counted from 1970-01-01.
+    def observed_on(self, days: Days | None) -> Self:
+        """Forget what is learned on all but the given days, counted from 1970-01-01, if any are.
 
         That is the target, or, without one, the forcings.
         """
-        kept = np.zeros(self.forcing.shape[1], dtype=bool)
-        kept[days - self.first_day] = True
+        if days is None:
+            return self
+        kept = self.columns(days)
         if self.target is None:
             return replace(self, forcing=np.where(kept[:, None], self.forcing, np.float32(np.nan)))
         return replace(self, target=np.where(kept, self.target, np.float32(np.nan)))
+
+    def columns(self, days: Days) -> Mask:
+        """Mark the columns of some days, shape (day,)."""
+        kept = np.zeros(self.forcing.shape[1], dtype=bool)
+        kept[days - self.first_day] = True
+        return kept
 
     def at_least(self, length: int) -> Self:
         """Put missing days before a record shorter than `length`, as prediction does."""
         short = length - self.forcing.shape[1]
         if short <= 0:
             return self
-
-        def filled(values: Floats) -> Floats:
-            before = [(0, 0), (short, 0), (0, 0)][: values.ndim]
-            return np.pad(values, before, constant_values=np.nan)
-
-        return replace(
-            self,
-            first_day=self.first_day - short,
-            forcing=filled(self.forcing),
-            target=None if self.target is None else filled(self.target),
-        )
+        daily = {name: getattr(self, name) for name in DAILY}
+        padded = {
+            name: np.pad(
+                values, [(0, 0), (short, 0), (0, 0)][: values.ndim], constant_values=np.nan
+            )
+            for name, values in daily.items()
+            if values is not None
+        }
+        return replace(self, first_day=self.first_day - short, **padded)
 
     def without(self, tokens: Collection[str], schema: Schema) -> Self:
         """Forget some tokens, as if the dataset did not have them."""
@@ -151,14 +181,95 @@ class Record:
             static[..., i] = moments.standardise(self.static[..., i])
         return replace(self, forcing=forcing, static=static)
 
-    def digest(self) -> str:
-        """Return the SHA-256 of names, days and values."""
-        content = hashlib.sha256(repr((self.first_day, self.ids.tolist())).encode())
+    def add_to(self, add: Callable[[Any], object]) -> None:
+        """Add names, days and values to a hash."""
+        add(repr((self.first_day, self.ids.tolist())).encode())
         for values in (self.forcing, self.static, self.target):
             if values is not None:
-                content.update(repr(values.shape).encode())
-                content.update(np.ascontiguousarray(values).data)
-        return content.hexdigest()
+                add(repr(values.shape).encode())
+                add(np.ascontiguousarray(values).data)
+
+
+def written(parts: Iterable[tuple[slice | NDArray[np.int64], Record]], count: int) -> Record:
+    """Gather parts of a record on disk.
+
+    Its files are in the folder ``records`` of the cache for as long as the record is in use.
+
+    Parameters
+    ----------
+    parts : iterable of (rows, Record)
+        With the sites that each has of the whole.
+    count : int
+        Sites of the whole.
+
+    Raises
+    ------
+    TrainingError
+        If there is not enough room.
+    """
+    whole: Record | None = None
+    for rows, part in parts:
+        whole = _room(part, count) if whole is None else whole
+        for name in BY_SITE:
+            if (values := getattr(part, name)) is not None:
+                getattr(whole, name)[rows] = values
+    assert whole is not None
+    return whole
+
+
+def _room(part: Record, count: int) -> Record:
+    """Make the arrays of a record like a part of it."""
+    shapes = {
+        name: (count, *values.shape[1:])
+        for name in BY_SITE
+        if (values := getattr(part, name)) is not None
+    }
+    size = 4 * sum(int(np.prod(shape)) for name, shape in shapes.items() if name in DAILY)
+    parent = get_options().cache_path() / "records"
+    check_room(
+        parent,
+        size,
+        what=f"the days of {count} sites, larger than memory",
+        fix="xstefa.set_options(cache_dir=...), or a larger memory=",
+    )
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    arrays: dict[str, Any] = {
+        name: _mapped(folder / name, shape, mode="w+")
+        if name in DAILY
+        else np.empty(shape, dtype=getattr(part, name).dtype)
+        for name, shape in shapes.items()
+    }
+    whole = replace(part, **arrays)
+    weakref.finalize(whole.forcing, shutil.rmtree, folder, ignore_errors=True)
+    return whole
+
+
+def _mapped(path: Path, shape: tuple[int, ...], mode: Any = "c") -> Floats:
+    return np.memmap(path, dtype=np.float32, mode=mode, shape=shape)
+
+
+def _unpickled(content: Mapping[str, Any]) -> Record:
+    return Record(**{k: v() if isinstance(v, partial) else v for k, v in content.items()})
+
+
+def check_room(folder: Path, size: int, *, what: str, fix: str) -> None:
+    """Make a folder of the cache, and refuse to fill the disk.
+
+    Raises
+    ------
+    TrainingError
+        If `size` bytes are more than nine tenths of what is free.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size > 0.9 * free:
+        raise TrainingError(
+            f"no room on disk for {what}",
+            variable="cache_dir",
+            found=f"{size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free in {folder}",
+            expected="room for all of it in the cache folder",
+            fix=fix,
+        )
 
 
 def attributes(binding: Binding, count: int, block: Mapping[str, slice] | None = None) -> Floats:
@@ -186,57 +297,6 @@ def _dense(
     return values.reshape(-1, len(layout.days)) if daily else values.ravel()
 
 
-def joined(records: Sequence[Record]) -> Record:
-    """Join records on the same days into one."""
-    first = records[0]
-    targets = [record.target for record in records if record.target is not None]
-    return replace(
-        first,
-        ids=np.concatenate([record.ids for record in records]),
-        forcing=np.concatenate([record.forcing for record in records]),
-        static=np.concatenate([record.static for record in records]),
-        target=np.concatenate(targets) if targets else None,
-    )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
-    """What becomes of the sites and days of a record.
-
-    Attributes
-    ----------
-    train : ndarray of bool, shape (site,)
-        Sites that are learned from.
-    validate : ndarray of bool, shape (site,), optional
-        Sites whose loss is watched.
-    days : ndarray of int64, optional
-        Days whose observations count, from 1970-01-01; by default all.
-    """
-
-    train: Mask
-    validate: Mask | None = None
-    days: Days | None = None
-
-    @classmethod
-    def all_of(cls, record: Record) -> Self:
-        """Learn from everything."""
-        return cls(train=np.ones(len(record.ids), dtype=bool))
-
-    @property
-    def in_use(self) -> Mask:
-        """Sites that train or validate, shape (site,)."""
-        return self.train if self.validate is None else self.train | self.validate
-
-    def used(self) -> Self:
-        """Return the split of the record reduced to the sites in use."""
-        kept = self.in_use
-        return replace(
-            self,
-            train=self.train[kept],
-            validate=None if self.validate is None else self.validate[kept],
-        )
-
-
 def observations(binding: Binding, target: str) -> xr.DataArray:
     """Return the observations of a target.
 
@@ -254,15 +314,6 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
             fix="add the observations, under one of these names or with their standard_name",
         )
     return array
-
-
-def known_tokens(schema: Schema, records: Sequence[Record]) -> tuple[str, ...]:
-    """Return the tokens that any site of any record provides."""
-    forcing = [np.isfinite(r.forcing).any(axis=(0, 1)) for r in records]
-    static = [np.isfinite(r.static).any(axis=0) for r in records]
-    known = np.concatenate([np.any(forcing, axis=0), np.any(static, axis=0)])
-    names = (*schema.forcing_names, *schema.static_names)
-    return tuple(name for name, have in zip(names, known, strict=True) if have)
 
 
 def fit_scaler(schema: Schema, records: Sequence[Record]) -> Scaler:

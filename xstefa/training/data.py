@@ -1,0 +1,431 @@
+"""Datasets to learn from: matched, read, split, guarded."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Any, Self, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.utils import parse_bytes
+from numpy.typing import NDArray
+
+from xstefa.binding import Binding, bind
+from xstefa.errors import OptionError, TrainingError
+from xstefa.model.ranges import Range, join_ranges, ranges_of
+from xstefa.schema import Needs, Schema
+from xstefa.splits.holdout import Fold, Holdout, as_holdout
+from xstefa.splits.leakage import LeakageWarning, refuse_leaks
+from xstefa.splits.sites import Mask, Sites
+from xstefa.training.records import Record, written
+from xstefa.windows import Days
+
+Datasets: TypeAlias = xr.Dataset | Mapping[str, xr.Dataset]
+
+# Longer lists of sites (cells of a large grid) are told by their number and hash only.
+MOST_NAMED_SITES = 20_000
+
+# Copies of some sites that are in memory at a time, of a dataset that is larger.
+COPIES = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """What becomes of the sites and days of a record.
+
+    Attributes
+    ----------
+    train : ndarray of bool, shape (site,)
+        Sites that are learned from.
+    validate : ndarray of bool, shape (site,)
+        Sites whose loss is watched.
+    days : ndarray of int64, optional
+        Days whose observations count, from 1970-01-01; by default all.
+    """
+
+    train: Mask
+    validate: Mask
+    days: Days | None = None
+
+    @property
+    def in_use(self) -> Mask:
+        """Sites that train or validate, shape (site,)."""
+        return self.train | self.validate
+
+    def of(self, sites: Mask) -> Self:
+        """Return the split of the record reduced to some sites."""
+        return replace(self, train=self.train[sites], validate=self.validate[sites])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """What one dataset gives to learn from.
+
+    Attributes
+    ----------
+    name : str
+    binding : Binding
+    sites : Sites
+        All sites of the dataset.
+    present : ndarray of bool, shape (site,)
+        Sites at which what a model needs is known: on a grid, the land.
+    record : Record
+        Canonical units. In memory it has the sites that are present, on disk all.
+    digest : str
+        SHA-256 of names, days and values.
+    split : Split
+        What is learned from.
+    at_once : int, optional
+        Sites that fit in memory at a time; by default all.
+    stride : int
+        Days between windows, if there is one for each day: their list has to fit in memory, too.
+    """
+
+    name: str
+    binding: Binding
+    sites: Sites
+    present: Mask
+    record: Record
+    digest: str
+    split: Split
+    at_once: int | None = None
+    stride: int = 1
+
+    @classmethod
+    def read(
+        cls,
+        dataset: xr.Dataset,
+        *,
+        name: str,
+        schema: Schema,
+        target: str | None,
+        length: int,
+        rename: Mapping[str, str] | None,
+        sites: str | None,
+        needs: Needs | None = None,
+        memory: int | None = None,
+    ) -> TrainingData:
+        """Match a dataset and read it into memory, or, if it is too large, onto the disk.
+
+        Parameters
+        ----------
+        length : int
+            Days of a window; a shorter record is preceded by missing days.
+        sites : str, optional
+            Variable that names the sites.
+        needs : tuple of tuple of str, optional
+            What the dataset has to have; by default what the schema requires.
+        memory : int, optional
+            Bytes that a chunked dataset may take; by default any number.
+        """
+        refuse_leaks(dataset, schema, target=target, rename=rename)
+        binding = bind(dataset, schema, rename=rename, needs=needs)
+        binding.check_ranges()
+        found = Sites.of(dataset, binding.layout, name=sites)
+        columns, content = schema.columns(binding.needs), hashlib.sha256()
+        present, at_once, stride = np.zeros(len(found), dtype=bool), None, 1
+
+        def read(block: Mapping[str, slice] | None = None) -> tuple[NDArray[np.int64], Record]:
+            places = np.arange(len(found)).reshape(found.shape)
+            rows = places[tuple((block or {}).values())].ravel()
+            part = Record.from_binding(binding, ids=found.ids[rows], target=target, block=block)
+            present[rows] = part.known_at(columns)
+            part = part.at_least(length)
+            part.select(present[rows]).add_to(content.update)
+            return rows, part
+
+        size = _size(binding)
+        chunked = any(isinstance(array.data, da.Array) for array in binding.forcing.values())
+        if memory is None or not chunked or size <= memory:
+            record = read()[1].select(present)
+        else:
+            at_once, stride = max(1, len(found) * memory // (COPIES * size)), -(-size // memory)
+            record = written(map(read, _blocks(binding, at_once)), len(found))
+        everywhere = np.ones(int(present.sum()), dtype=bool)
+        return cls(
+            name=name,
+            binding=binding,
+            sites=found,
+            present=present,
+            record=record,
+            digest=content.hexdigest(),
+            split=Split(train=everywhere, validate=~everywhere),
+            at_once=at_once,
+            stride=stride,
+        )
+
+    @property
+    def land(self) -> Sites:
+        """Sites that are present: what folds are made of."""
+        return self.sites.select(self.present)
+
+    def parts(self, chosen: Mask) -> Iterator[Record]:
+        """Yield chosen sites of those present, so many at a time as fit in memory; at least once.
+
+        Parameters
+        ----------
+        chosen : ndarray of bool, shape (site present,)
+        """
+        if self.at_once is None:
+            yield self.record.select(chosen)
+            return
+        rows = np.flatnonzero(self.present)[chosen]
+        for begin in range(0, max(len(rows), 1), self.at_once):
+            yield self.record.select_rows(rows[begin : begin + self.at_once])
+
+    def prepared(self, prepare: Callable[[Record], Record], sites: Mask) -> Record:
+        """Return the record of some sites as the network reads it, where the record lies."""
+        parts = map(prepare, self.parts(sites))
+        if self.at_once is None:
+            return next(parts)
+        count = int(sites.sum())
+        begins = range(0, max(count, 1), self.at_once)
+        slices = (slice(begin, begin + self.at_once) for begin in begins)
+        return written(zip(slices, parts, strict=True), count)
+
+    def sample(self) -> Record:
+        """Return the training sites, or of too many for memory some that are spread evenly."""
+        chosen = self.split.train
+        if self.at_once is not None and (count := int(chosen.sum())) > self.at_once:
+            some = np.flatnonzero(chosen)[np.linspace(0, count - 1, self.at_once).astype(int)]
+            chosen = np.isin(np.arange(len(chosen)), some)
+        return next(self.parts(chosen)).observed_on(self.split.days)
+
+    @cached_property
+    def survey(self) -> tuple[int, dict[str, Range]]:
+        """Site-days that are learned from, and the range of each token at training sites."""
+        days, found = 0, dict[str, Range]()
+        for part in self.parts(self.split.train):
+            part = part.observed_on(self.split.days)
+            days += int(np.isfinite(part.learned).sum())
+            ranges = ranges_of(self.binding.schema, part.forcing, part.static)
+            found = join_ranges(found, ranges)
+        return days, found
+
+    def fold(self, holdout: Holdout | None) -> Fold:
+        """Split by a holdout that makes one fold; without one, all trains.
+
+        Raises
+        ------
+        TrainingError
+            If the holdout makes several.
+        """
+        land = self.land
+        if holdout is None:
+            return Fold.of_sites("", np.zeros(len(land), dtype=bool), land)
+        folds = as_holdout(holdout, name="holdout").folds(land)
+        if len(folds) != 1:
+            raise TrainingError(
+                "one model can leave out one fold only",
+                variable="holdout",
+                found=f"{len(folds)} folds of {holdout!r}",
+                expected="a holdout with one fold",
+                fix="use cross_validate, or one fold: holdout.fold(0)",
+            )
+        return folds[0]
+
+    def names(self, chosen: Mask) -> set[str]:
+        """Return the names of chosen sites of a fold; none if the dataset does not name them."""
+        land = self.land
+        return set(land.ids[chosen].tolist()) if land.named else set()
+
+    def on(self, fold: Fold, validation: Holdout | None) -> Self:
+        """Learn from what a fold trains on; validation sites come from these."""
+        train, validate = fold.train_sites, np.zeros_like(fold.train_sites)
+        if validation is not None:
+            found = as_holdout(validation, name="validation").folds(self.land.select(train))
+            if len(found) != 1 or not found[0].train_days.all():
+                raise TrainingError(
+                    "the loss is watched at sites, on the days of training",
+                    variable="validation",
+                    found=repr(validation),
+                    expected="a holdout of sites with one fold",
+                    fix="validation=RandomSites(0.1)",
+                )
+            validate[train] = found[0].check().test_sites
+        days = None if fold.train_days.all() else self.binding.layout.days[fold.train_days]
+        return replace(self, split=Split(train=train & ~validate, validate=validate, days=days))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what goes into the provenance: hash of the data, names of the sites."""
+        ids, split = self.land.ids, self.split
+        trained = ids[split.train]
+        content: dict[str, Any] = {"sha256": self.digest, "sites": len(trained)}
+        if len(trained) <= MOST_NAMED_SITES:
+            content["trained"] = trained.tolist()
+            if split.validate.any():
+                content["validated"] = ids[split.validate].tolist()
+        if split.days is not None:
+            content["days"] = len(split.days)
+        return content
+
+
+def _size(binding: Binding) -> int:
+    """Return the bytes of a record of all sites."""
+    layout, schema = binding.layout, binding.schema
+    days = int(layout.days[-1] - layout.days[0]) + 1
+    sites = prod(_site_sizes(binding).values())
+    return 4 * sites * (days * (len(schema.forcings) + 1) + len(schema.statics))
+
+
+def _site_sizes(binding: Binding) -> dict[str, int]:
+    layout, template = binding.layout, binding.template
+    sizes = dict(template.sizes) | dict(layout.coords.sizes)
+    return {dim: sizes.get(dim, 1) for dim in layout.site_dims}
+
+
+def _blocks(binding: Binding, affordable: int) -> Iterator[dict[str, slice]]:
+    """Yield blocks of so many sites at most, along the chunks of the dataset."""
+    edges = []
+    for dim, size in _site_sizes(binding).items():
+        chunk = max(binding.template.chunksizes.get(dim, (size,)))
+        step = min(chunk, affordable)
+        affordable = max(1, affordable // step)
+        edges.append(
+            [(dim, slice(begin, min(begin + step, size))) for begin in range(0, size, step)]
+        )
+    yield from map(dict, product(*edges))
+
+
+def read_all(
+    datasets: Datasets,
+    *,
+    schema: Schema,
+    target: str | None,
+    length: int,
+    rename: Mapping[str, str] | None,
+    sites: str | Mapping[str, str] | None,
+    needs: Needs | None = None,
+    memory: str | int | None = None,
+) -> list[TrainingData]:
+    """Read one or several datasets, see `TrainingData.read`.
+
+    Parameters
+    ----------
+    datasets : Dataset or mapping of str to Dataset
+    rename : mapping of str to str, optional
+        Applies to the datasets that have the variables.
+    sites : str or mapping of str to str, optional
+        Variable that names the sites, or one for each dataset.
+    memory : str or int, optional
+        Bytes, or text such as ``"8 GiB"``, that a chunked dataset may take; larger ones
+        are written to disk.
+
+    Raises
+    ------
+    TrainingError
+        If there is no dataset, or none has a variable of `rename`.
+    """
+    named = {"data": datasets} if isinstance(datasets, xr.Dataset) else datasets
+    if not isinstance(named, Mapping) or not named:
+        raise TrainingError(
+            variable="datasets",
+            found=f"{type(datasets).__name__} of length {len(datasets)}",
+            expected="a Dataset, or a mapping with at least one dataset",
+            fix='{"basins": ds, "towers": another}',
+        )
+    for variable in rename or {}:
+        if not any(variable in dataset.variables for dataset in named.values()):
+            raise TrainingError(
+                "rename names a variable that no dataset has",
+                variable=variable,
+                found=", ".join(named),
+                expected="a variable of one of them",
+                fix="rename={variable of the dataset: token}",
+            )
+    return [
+        TrainingData.read(
+            dataset,
+            name=name,
+            schema=schema,
+            target=target,
+            length=length,
+            rename={k: v for k, v in (rename or {}).items() if k in dataset.variables},
+            sites=sites.get(name) if isinstance(sites, Mapping) else sites,
+            needs=needs,
+            memory=None if memory is None else _bytes(memory),
+        )
+        for name, dataset in named.items()
+    ]
+
+
+def _bytes(memory: str | float) -> int:
+    try:
+        return parse_bytes(memory)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            variable="memory",
+            found=repr(memory),
+            expected="bytes, as a number or as text such as '4 GiB'",
+            fix="memory='4 GiB'",
+        ) from error
+
+
+def fold_all(data: Sequence[TrainingData], holdout: Holdout | None) -> list[Fold]:
+    """Split each dataset by a holdout that makes one fold; warn of names that no dataset has.
+
+    Raises
+    ------
+    TrainingError
+        If a site is tested in one dataset and learned from in another.
+    """
+    folds = [part.fold(holdout) for part in data]
+    named = frozenset() if holdout is None else holdout.named_alone()
+    absent = sorted(named.difference(*(part.sites.ids.tolist() for part in data)))
+    if absent:
+        found = ", ".join(map(repr, data[0].sites.ids[:3].tolist()))
+        warnings.warn(
+            f"{len(absent)} of {len(named)} sites that are to be held out by name are in no "
+            f"dataset ({', '.join(map(repr, absent[:3]))}): they hold out nothing. Sites are named "
+            f"{found}, ...",
+            LeakageWarning,
+            stacklevel=5,
+        )
+    for part, fold in zip(data, folds, strict=True):
+        tested = part.names(fold.test_sites & ~fold.train_sites)
+        for other, its in zip(data, folds, strict=True):
+            both = tested & other.names(its.train_sites)
+            if both:
+                raise TrainingError(
+                    "the same site is held out of one dataset and learned from in another",
+                    variable=min(both),
+                    found=f"{len(both)} such sites of {part.name!r} in {other.name!r}",
+                    expected="each site on one side",
+                    fix="hold out by a hash of the name, HashedSites(), or rename different sites "
+                    "that share a name",
+                )
+    return folds
+
+
+def share_list(shares: Mapping[str, float] | None, data: Sequence[TrainingData]) -> list[float]:
+    """Return how often each dataset is drawn from; by default as often as it has known days.
+
+    Raises
+    ------
+    TrainingError
+        If `shares` names other datasets than there are.
+    """
+    shares = {part.name: part.survey[0] for part in data} if shares is None else shares
+    names = [part.name for part in data]
+    if set(shares) != set(names):
+        raise TrainingError(
+            variable="shares",
+            found=f"shares of {', '.join(shares)}",
+            expected=f"one for each dataset: {', '.join(names)}",
+        )
+    return [float(shares[name]) for name in names]
+
+
+def provenance(data: Sequence[TrainingData], holdout: Holdout | None) -> dict[str, Any]:
+    """Return what a model says of its training data."""
+    return {
+        "datasets": {part.name: part.describe() for part in data},
+        "held_out": None if holdout is None else holdout.to_dict(),
+    }
