@@ -44,7 +44,6 @@ from xstefa.arguments import checked
 from xstefa.cf import as_cf, describing
 from xstefa.errors import StoreError, XstefaError
 from xstefa.inference import identity
-from xstefa.inference.claim import claimed
 from xstefa.inference.journal import (
     JOURNAL,
     Location,
@@ -57,6 +56,7 @@ from xstefa.inference.journal import (
     read_journal,
     sealed,
 )
+from xstefa.inference.writer_lock import claimed
 from xstefa.progress import counting, progress
 
 __all__ = ["to_zarr"]
