@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from xstefa.errors import StoreError
-from xstefa.inference import identity
+from xstefa.inference import fingerprint
 
 __all__ = [
     "JOURNAL",
@@ -213,7 +213,7 @@ def read_journal(
         found = [
             f"the input or a setting that {name!r} was predicted with ({difference})"
             for name, content in plan["content"].items()
-            if (difference := identity.differences(before["content"][name], content))
+            if (difference := fingerprint.differences(before["content"][name], content))
         ]
     if found:
         raise other_prediction(location, found)

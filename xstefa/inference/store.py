@@ -43,7 +43,7 @@ from zarr.storage import LocalStore, MemoryStore
 from xstefa.arguments import checked
 from xstefa.cf import as_cf, describing
 from xstefa.errors import StoreError, XstefaError
-from xstefa.inference import identity
+from xstefa.inference import fingerprint
 from xstefa.inference.journal import (
     JOURNAL,
     Location,
@@ -294,7 +294,7 @@ def _plan(dataset: xr.Dataset, location: Location, frame: MemoryStore) -> dict[s
         _write_frame(dataset, frame)
     plan = {
         "variables": describe(frame, list(map(str, dataset.variables)), streamed=arrays),
-        "content": identity.identify(arrays),
+        "content": fingerprint.identify(arrays),
     }
     return cast("dict[str, Any]", json.loads(json.dumps(plan, sort_keys=True)))
 
@@ -454,7 +454,7 @@ def _check_doubtful(
     call = _Call(location)
     now, there = {}, {}
     for name, array in arrays.items():
-        if identity.is_certain(content[name]):
+        if fingerprint.is_certain(content[name]):
             continue
         regions = dict(_regions(array))
         done = [number for number in regions if intact[name][number]]
