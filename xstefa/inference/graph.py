@@ -73,6 +73,22 @@ class Job:
     operands: tuple[Chunked, ...]
     checked: bool
 
+    def part(self, region: Mapping[str, slice], chunks: list[object]) -> xr.Dataset:
+        """Return a region of the dataset; what lies in files is read when it is asked for.
+
+        Parameters
+        ----------
+        region : mapping of str to slice
+        chunks : list
+            For each of the operands the chunks that the region touches.
+        """
+        part = {dim: where for dim, where in region.items() if dim in self.dataset.dims}
+        computed = {
+            each.name: each.cut(found, region)
+            for each, found in zip(self.operands, chunks, strict=True)
+        }
+        return self.dataset.isel(part).assign(computed)
+
     def __repr__(self) -> str:
         # Dask prints arguments when a task fails.
         return (
@@ -187,7 +203,7 @@ def _token(
     The first part is the same in any process. The second is dask's name of the input, which need
     not be.
     """
-    if not is_lazy(dataset[name] for name in needed):
+    if job.checked:
         return uuid4().hex  # runs at once; hashing the data would only take time
     variables = [dataset[name].variable for name in needed]
     settings = tokenize(
@@ -251,21 +267,9 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
 def sample_block(
     job: Job, region: Mapping[str, slice], chunks: list[object]
 ) -> dict[str, list[float]]:
-    """Read the values of all variables in a region, as they are.
-
-    Parameters
-    ----------
-    job : Job
-    region : mapping of str to slice
-        Which part of the dataset.
-    chunks : list
-        For each of the job's operands the chunks that the region touches.
-    """
-    ds = job.dataset.drop_vars(job.layout.time)
-    found = dict(ds.isel({dim: part for dim, part in region.items() if dim in ds.dims}).variables)
-    for each, parts in zip(job.operands, chunks, strict=True):
-        found[each.name] = each.cut(parts, region)
-    return {str(name): found[name].values.ravel().tolist() for name in found}
+    """Read the values of all variables in a region, as they are; see `Job.part`."""
+    part = job.part(region, chunks).drop_vars(job.layout.time)
+    return {str(name): part.variables[name].values.ravel().tolist() for name in part.variables}
 
 
 def _reach(start: int, stop: int, *, policy: WindowPolicy, record: Days) -> tuple[int, int]:
@@ -290,11 +294,7 @@ def _stack(
     """
     spec, layout = job.key.model.spec, job.layout
     sites, time = layout.site_dims, layout.time
-    block = job.dataset.isel({d: part for d, part in region.items() if d in job.dataset.dims})
-    computed = {
-        each.name: each.cut(parts, region) for each, parts in zip(job.operands, chunks, strict=True)
-    }
-    block = block.assign(computed)
+    block = job.part(region, chunks)
     loaded = set(block.dims)
     days = region[time].stop - region[time].start
     count = math.prod(shape)
