@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,18 @@ def test_rooms_depend_downwards(room):
     above = "|".join((*ROOMS[ROOMS.index(room) + 1 :], "accessor", "cli", "demo"))
     upwards = re.compile(rf"^\s*(?:from|import) xstefa\.(?:{above})\b", re.MULTILINE)
     assert not [path.name for path, text in sources.items() if upwards.search(text)]
+
+
+def test_files_import_one_another_in_no_circle():
+    paths = {path.relative_to(ROOT).with_suffix(""): path for path in ROOT.glob("xstefa/**/*.py")}
+    named = {".".join(p.parts).removesuffix(".__init__"): path for p, path in paths.items()}
+    graph = {
+        name: {
+            inner if (inner := f"{node.module}.{alias.name}") in named else node.module
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ImportFrom) and node.module in named
+            for alias in node.names
+        }
+        for name, path in named.items()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) == len(named)

@@ -3,7 +3,8 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
-from xstefa.binding.rules import describe, match_target
+from xstefa.binding.facts import describe
+from xstefa.binding.rules import match_target
 from xstefa.errors import (
     AmbiguousMatchError,
     MissingTokenError,

@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from xstefa.binding.climate import unlikely
+from xstefa.binding.facts import describe
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import in_memory
-from xstefa.binding.rules import Match, best, describe, match_target
+from xstefa.binding.rules import Match, best, match_target
 from xstefa.binding.sources import Direct, TokenSource
 from xstefa.binding.table import TokenTable
 from xstefa.binding.units import Conversion, same_kind

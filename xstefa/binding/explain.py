@@ -8,8 +8,9 @@ from itertools import product
 import xarray as xr
 
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS
+from xstefa.binding.facts import Facts
 from xstefa.binding.geometry import axis_of
-from xstefa.binding.rules import Facts, Rules, misfit
+from xstefa.binding.rules import Rules, misfit
 from xstefa.errors import LayoutError, MissingTokenError, OptionError, SchemaError, XstefaError
 from xstefa.schema import Schema, Variable
 

@@ -12,15 +12,14 @@ import xarray as xr
 from xstefa.binding.binding import Binding
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
 from xstefa.binding.explain import check_rename, misfits, missing, quantities_along
+from xstefa.binding.facts import Facts, describe
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, latitude_of
 from xstefa.binding.layout import Layout, make_layout, merged_maps
 from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.rules import (
-    Facts,
     Match,
     Rules,
     best,
-    describe,
     is_named,
 )
 from xstefa.binding.sources import Coordinate, Derived, Direct, Source, TokenSource

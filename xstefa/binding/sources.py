@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.derive import Derivation
-from xstefa.binding.rules import Match, check_methods
+from xstefa.binding.facts import check_methods
+from xstefa.binding.rules import Match
 from xstefa.binding.units import Conversion, check_sum, conversion, is_amount
 from xstefa.errors import RangeError, UnitsError
 from xstefa.schema import Target, Variable
@@ -244,7 +245,7 @@ class Coordinate:
 
     realise: Callable[[xr.Dataset], xr.DataArray]
     inputs: tuple[str, ...] = ()
-    variables: tuple[str, ...] = ()
+    variables: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.binding.explain import check_rename
+from xstefa.binding.facts import check_methods, describe
 from xstefa.binding.plain import in_memory, noted
-from xstefa.binding.rules import Match, Rules, check_methods, describe, match_target
+from xstefa.binding.rules import Match, Rules, match_target
 from xstefa.binding.time_axis import (
     along_valid_time,
     check_days,

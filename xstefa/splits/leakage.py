@@ -12,7 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding import plan
-from xstefa.binding.rules import describe, match_target
+from xstefa.binding.facts import describe
+from xstefa.binding.rules import match_target
 from xstefa.errors import TrainingError, XstefaWarning
 from xstefa.schema import Schema
 from xstefa.splits.holdout import Holdout, held_out
