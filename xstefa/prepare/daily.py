@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.binding.explain import check_rename
-from xstefa.binding.facts import check_methods, describe
+from xstefa.binding.facts import Facts, check_methods, describe
 from xstefa.binding.plain import in_memory, noted
 from xstefa.binding.rules import Match, Rules, match_target
 from xstefa.binding.time_axis import (
@@ -93,18 +93,12 @@ def daily(
     names = dict.fromkeys(rule.variable for rule in rules)
     if accumulation is None or in_memory(ds, names):
         _check_merged(ds, names, days, accumulation=accumulation, renamed=renamed)
-    amounts = [rule for rule in rules if rule.method == "sum"]
+    amounts = {rule.variable: rule.said_sum for rule in rules if rule.method == "sum"}
     if accumulation is not None:
-        restarts = dict.fromkeys([r.variable for r in amounts], stated(accumulation, step=step))
+        restarts = dict.fromkeys(amounts, stated(accumulation, step=step))
     else:
-        restarts = restarts_of(
-            ds,
-            [rule.variable for rule in amounts],
-            time=time,
-            ends=days.ends,
-            step=step,
-            sums=[rule.variable for rule in amounts if rule.said_sum],
-        )
+        sums = [name for name, said in amounts.items() if said]
+        restarts = restarts_of(ds, [*amounts], time=time, ends=days.ends, step=step, sums=sums)
     rules = [replace(rule, restarts=restarts.get(rule.variable)) for rule in rules]
     made = {rule.result: _reduce(ds, rule, days) for rule in rules}
     untouched = {str(name): array for name, array in ds.data_vars.items() if time not in array.dims}
@@ -203,10 +197,6 @@ def _rules(
         for fact in described.values()
         if fact.has_time and fact.name in ds.data_vars
     ]
-    methods = {
-        name: fact.method or _OF_GRIB.get(str(ds[name].attrs.get("GRIB_stepType")))
-        for name, fact in described.items()
-    }
     understood = Rules(schema=schema, names=described.keys(), renamed=renamed)
     rules: dict[str, _Rule] = {}
     known: set[str] = set()
@@ -223,14 +213,8 @@ def _rules(
             name = match.variable.name
             known.add(wanted.name)
             if name not in rules:
-                rules[name] = rule = replace(
-                    _rule(match, wanted, methods[name]),
-                    said_sum=described[name].method == "sum",
-                )
-                units = match.variable.units
-                if rule.said_sum and rule.method != "sum" and units is not None:
-                    check_sum(units, variable=name, interval=step)
-                check_methods(described[name])
+                grib = _OF_GRIB.get(str(ds[name].attrs.get("GRIB_stepType")))
+                rules[name] = _rule(match, wanted, described[name], grib=grib, step=step)
     made = list(rules.values())
     for rule in list(made):
         if rule.standard_name == "air_temperature" and rule.method == "mean":
@@ -253,20 +237,26 @@ _EXTREMES: tuple[tuple[str, str, Method], ...] = (
 _OF_GRIB = {"instant": "point", "avg": "mean", "accum": "sum", "max": "maximum", "min": "minimum"}
 
 
-def _rule(match: Match, wanted: Variable | Target, stated: str | None) -> _Rule:
-    name = match.variable.name
-    units = match.stated_units
+def _rule(
+    match: Match, wanted: Variable | Target, fact: Facts, *, grib: str | None, step: int
+) -> _Rule:
+    """Return the rule of a variable; UnitsError if what it says of itself contradicts it."""
+    units, said_sum = match.stated_units, fact.method == "sum"
     extremes = {n.cell_method for n in wanted.standard_names} & {"maximum", "minimum"}
     method: Method = "mean"
     if extremes:
         method = "maximum" if "maximum" in extremes else "minimum"
     elif units is not None and is_amount(units, wanted.units):
         method = "sum"
+    if said_sum and method != "sum" and fact.units is not None:
+        check_sum(fact.units, variable=fact.name, interval=step)
+    check_methods(fact)
     return _Rule(
-        variable=name,
-        result=name,
+        variable=fact.name,
+        result=fact.name,
         method=method,
-        interval=method != "mean" or (stated or match.method) in ("mean", "sum"),
+        interval=method != "mean" or (fact.method or grib or match.method) in ("mean", "sum"),
+        said_sum=said_sum,
         standard_name=wanted.standard_names[0].name if wanted.standard_names else None,
     )
 
