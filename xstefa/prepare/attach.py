@@ -41,14 +41,14 @@ def attach(
         )
     source = map_of(layers, what="static")
     axes = horizontal_dims(ds, tuple(map(str, ds.dims)))
-    if axes is None:
-        dims, values = _at_sites(ds, layers, source, resampling)
-        attached = {name: (dims, data) for name, data in values.items()}
+    over = map_of(ds, what="ds") if axes is not None else None
+    if over is not None and resampling == "average":
+        dims: tuple[str, ...] = (over.y, over.x)
+        attached = {str(name): _average(layers[name], source, over) for name in layers}
     else:
-        target = map_of(ds, what="ds")
-        fields = {str(name): _onto(layers[name], source, target, ds, resampling) for name in layers}
-        attached = {name: ((target.y, target.x), data) for name, data in fields.items()}
-    if all(bool(np.isnan(data).all()) for _, data in attached.values()):
+        dims, x, y = _places(ds, over, source.crs, resampling)
+        attached = {str(name): _nearest(layers[name], source, x, y) for name in layers}
+    if all(bool(np.isnan(data).all()) for data in attached.values()):
         raise LayoutError(
             "the static layers do not cover the dataset",
             variable=str(next(iter(attached))),
@@ -58,7 +58,7 @@ def attach(
         )
     new = {}
     mapping = _grid_mapping_reference(ds, axes)
-    for name, (dims, data) in attached.items():
+    for name, data in attached.items():
         attrs = {k: v for k, v in layers[name].attrs.items() if k not in _OF_THE_SOURCE}
         if resampling == "average" and axes is not None:
             attrs["cell_methods"] = "area: mean"
@@ -140,25 +140,21 @@ def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset
     )
 
 
-# ---- onto maps
+# ---- averages over the cells of a map
 
 
-def _onto(
-    layer: xr.DataArray, source: Map, target: Map, ds: xr.Dataset, resampling: Choice
-) -> NDArray[np.float32]:
-    if resampling == "nearest":
-        across, up = np.meshgrid(ds[target.x].values, ds[target.y].values)
-        return _nearest(layer, source, *_transformed(across, up, target.crs, source.crs))
-    if _same(source.crs, target.crs):
-        return area_mean(
-            layer,
-            y=source.rows,
-            x=source.columns,
-            over_y=target.rows,
-            over_x=target.columns,
-            sphere=source.columns.period is not None,
-        )
-    return _warped(layer, source, target)
+def _average(layer: xr.DataArray, source: Map, target: Map) -> NDArray[np.float32]:
+    """Return the area-weighted mean over cells: exact in one system, else by GDAL."""
+    if not _same(source.crs, target.crs):
+        return _warped(layer, source, target)
+    return area_mean(
+        layer,
+        y=source.rows,
+        x=source.columns,
+        over_y=target.rows,
+        over_x=target.columns,
+        sphere=source.columns.period is not None,
+    )
 
 
 def _same(one: CRS, other: CRS) -> bool:
@@ -196,15 +192,17 @@ def _warped(layer: xr.DataArray, source: Map, target: Map) -> NDArray[np.float32
     return warped if columns.ascending else warped[:, ::-1]
 
 
-# ---- at points
+# ---- values at places
 
 
-def _at_sites(
-    ds: xr.Dataset, layers: xr.Dataset, source: Map, resampling: Choice
-) -> tuple[tuple[str, ...], dict[str, NDArray[np.float32]]]:
-    """Values of the cells that contain the sites (stations, or cells of a curvilinear grid)."""
+def _places(
+    ds: xr.Dataset, over: Map | None, crs: CRS, resampling: Choice
+) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the dimensions of the sites, cells or stations, and their x and y in another CRS."""
     dims = tuple(map(str, ds.dims))
-    names = [find_coordinate(ds, kind, dims) for kind in ("latitude", "longitude")]
+    names = [find_coordinate(ds, "latitude", dims), find_coordinate(ds, "longitude", dims)]
+    if over is not None:
+        names = [over.y, over.x]
     if None in names:
         raise LayoutError(
             "the sites of the dataset have no place",
@@ -213,26 +211,20 @@ def _at_sites(
             expected="latitude and longitude of each site, or the coordinates of a map",
             fix="ds = ds.assign_coords(lat=(site, [...]), lon=(site, [...]))",
         )
-    latitude, longitude = xr.broadcast(*(ds[name] for name in names))
-    if latitude.ndim > 1 and resampling == "average":
+    y, x = xr.broadcast(*(ds[name] for name in names))
+    if over is None and y.ndim > 1 and resampling == "average":
         raise LayoutError(
             "cells of a curvilinear grid have no edges to average between",
-            variable=str(latitude.name),
-            found=f"latitudes over ({', '.join(map(str, latitude.dims))})",
+            variable=str(y.name),
+            found=f"latitudes over ({', '.join(map(str, y.dims))})",
             expected="a grid with one coordinate for each dimension",
             fix="resampling='nearest', or give the projection's own y and x, and its CRS",
         )
-    x, y = _transformed(longitude.values, latitude.values, WGS84, source.crs)
-    dims = tuple(map(str, latitude.dims))
-    return dims, {str(name): _nearest(layers[name], source, x, y) for name in layers}
-
-
-def _transformed(
-    x: NDArray[np.float64], y: NDArray[np.float64], crs: CRS, to: CRS
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if _same(crs, to):
-        return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    return Transformer.from_crs(crs, to, always_xy=True).transform(x, y)
+    at = x.values.astype(float), y.values.astype(float)
+    own = WGS84 if over is None else over.crs
+    if not _same(own, crs):
+        at = Transformer.from_crs(own, crs, always_xy=True).transform(*at)
+    return tuple(map(str, y.dims)), *at
 
 
 def _nearest(
