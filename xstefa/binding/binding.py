@@ -103,6 +103,9 @@ class Binding:
     sources: Mapping[str, TokenSource]
     _layout: Layout | None
 
+    def __repr__(self) -> str:
+        return repr(self.table)
+
     @property
     def layout(self) -> Layout:
         """The sites and days; where there are none, the problems of the dataset are raised."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -23,16 +23,20 @@ __all__ = [
     "support",
 ]
 
-_X = {
-    "lon", "longitude", "x", "xc", "rlon", "projection_x_coordinate", "west_east", "easting",
-    "ni", "i",
+Axis: TypeAlias = Literal["X", "Y"]
+
+# Which of cf_xarray's criteria make a horizontal axis, and which names where no attribute tells.
+_KINDS: dict[Axis, tuple[str, str]] = {"X": ("X", "longitude"), "Y": ("Y", "latitude")}
+_NAMES: dict[Axis, set[str]] = {
+    "X": {
+        "lon", "longitude", "x", "xc", "rlon", "projection_x_coordinate", "west_east", "easting",
+        "ni", "i",
+    },
+    "Y": {
+        "lat", "latitude", "y", "yc", "rlat", "projection_y_coordinate", "south_north", "northing",
+        "nj", "j",
+    },
 }  # fmt: skip
-_Y = {
-    "lat", "latitude", "y", "yc", "rlat", "projection_y_coordinate", "south_north", "northing",
-    "nj", "j",
-}  # fmt: skip
-_X_STANDARD = {"longitude", "grid_longitude", "projection_x_coordinate"}
-_Y_STANDARD = {"latitude", "grid_latitude", "projection_y_coordinate"}
 
 # Names of the coordinates of sites where no attribute tells, as in the tables of CAMELS.
 _PLACES = {
@@ -40,23 +44,14 @@ _PLACES = {
     "longitude": ("lon", "longitude", "gauge_lon", "long_centroid", "nav_lon"),
 }
 
-# Degrees east and north in all the spellings of CF 4.1 and 4.2.
-_EAST = {"degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"}
-_NORTH = {"degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"}
 
-
-def axis_of(name: str, attrs: dict[str, object]) -> Literal["X", "Y"] | None:
+def axis_of(name: str, attrs: dict[str, object]) -> Axis | None:
     """Horizontal axis that a one-dimensional coordinate or dimension is, or None."""
-    tests = (
-        (attrs.get("axis") == "X", attrs.get("axis") == "Y"),
-        (attrs.get("standard_name") in _X_STANDARD, attrs.get("standard_name") in _Y_STANDARD),
-        (attrs.get("units") in _EAST, attrs.get("units") in _NORTH),
-        (name.lower() in _X, name.lower() in _Y),
-    )
-    for is_x, is_y in tests:
-        if is_x or is_y:
-            return "X" if is_x else "Y"
-    return None
+    for key in ("axis", "standard_name", "units"):
+        for axis, kinds in _KINDS.items():
+            if any(attrs.get(key) in coordinate_criteria[kind].get(key, ()) for kind in kinds):
+                return axis
+    return next((axis for axis, names in _NAMES.items() if name.lower() in names), None)
 
 
 def _attrs(ds: xr.Dataset, name: str) -> dict[str, object]:
@@ -145,12 +140,9 @@ def is_geographic(ds: xr.Dataset, *, y: str, x: str, by_crs: bool = False) -> bo
         The coordinate reference system is known to be geographic: then axes of any name are,
         unless they say that they are those of a rotated grid.
     """
-    for dim, (name, units, words) in {
-        y: ("latitude", _NORTH, ("lat", "latitude")),
-        x: ("longitude", _EAST, ("lon", "longitude")),
-    }.items():
-        attrs = _attrs(ds, dim)
-        stated = attrs.get("standard_name")
+    for dim, name in ((y, "latitude"), (x, "longitude")):
+        attrs, words = _attrs(ds, dim), (name, name[:3])
+        stated, units = attrs.get("standard_name"), coordinate_criteria[name]["units"]
         if stated is not None and stated != name:
             return False
         if not (by_crs or stated or attrs.get("units") in units or dim.lower() in words):
