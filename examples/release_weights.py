@@ -180,6 +180,17 @@ def evaporation(data: Path, model: Model) -> str:
     )
 
 
+def trained(out: Path, task: str, kind: str = "stefaland") -> list[str]:
+    """Return the names of a task's models."""
+    return [path.stem for path in sorted(out.glob(f"{kind}-{task}*.safetensors"))]
+
+
+def joined(out: Path, names: list[str], name: str) -> Model:
+    """Return the model, or the ensemble of several."""
+    models = [load_model(out / f"{each}.safetensors") for each in names]
+    return models[0] if len(models) == 1 else ensemble(models, name=name)
+
+
 def minutes(out: Path, name: str) -> float:
     """Return how long a stage took, as its log says."""
     seconds: float = json.loads((out / f"{name}.json").read_text())["seconds"]
@@ -235,13 +246,9 @@ def main(data, out, folder, test, tasks):
             release_foundation(out, folder)
             continue
         trial = TRIALS[task]
-        names = [
-            path.stem
-            for family in (task, *trial.joined)
-            for path in sorted(out.glob(f"stefaland-{family}*.safetensors"))
-        ]
-        trained = [load_model(out / f"{name}.safetensors") for name in names]
-        model = trained[0] if len(trained) == 1 else ensemble(trained, name=task)
+        names = [name for family in (task, *trial.joined) for name in trained(out, family)]
+        model = joined(out, names, task)
+        baseline = trained(out, task, "lstm")
         source = opened(data, trial.source)
         sites = held_out_sites(source, trial.source).sel(time=trial.period)
         judged = {
@@ -253,8 +260,8 @@ def main(data, out, folder, test, tasks):
             )
             for label, found in {
                 "StefaLand (this model)": model,
-                **({f"its part {names[0]}": trained[0]} if len(trained) > 1 else {}),
-                "LSTM": load_model(out / f"lstm-{task}.safetensors"),
+                **({"its own part": joined(out, trained(out, task), task)} if trial.joined else {}),
+                "LSTM": joined(out, baseline, task),
             }.items()
         }
         card = TEMPLATE.read_text().format(
@@ -273,7 +280,7 @@ def main(data, out, folder, test, tasks):
             ),
             minutes=", ".join(f"{minutes(out, name):.0f}" for name in names),
             pretraining=f"{minutes(out, 'stefaland-pretrain'):.0f}",
-            lstm=f"{minutes(out, f'lstm-{task}'):.0f}",
+            lstm=", ".join(f"{minutes(out, name):.0f}" for name in baseline),
             tokens=", ".join(model.spec.tokens),
             failures=trial.failures,
             note=trial.note,
