@@ -18,8 +18,8 @@ from dask.base import tokenize
 
 from xstefa.errors import RangeError
 from xstefa.inference import graph
+from xstefa.inference.file_reads import read_inside
 from xstefa.inference.graph import ChunksWarning
-from xstefa.inference.reading import read_inside
 
 
 class Unreadable:

@@ -179,8 +179,8 @@ def test_only_what_is_missing_is_computed(plan, tmp_path, undisturbed, kill_afte
         monkeypatch.undo()
     monkeypatch.setattr(graph, "BLOCK_BYTES", 30_000)
     ran = []
-    stack = graph._stack
-    monkeypatch.setattr(graph, "_stack", lambda *args: ran.append(1) or stack(*args))
+    stack = graph.read_block
+    monkeypatch.setattr(graph, "read_block", lambda *args: ran.append(1) or stack(*args))
     prediction = plan(coverage=False)
     xstefa.to_zarr(prediction, out, resume=True)
     assert len(ran) == prediction.data.npartitions - 6

@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xstefa.inference.reading import storage_chunks
+from xstefa.inference.file_reads import storage_chunks
 from xstefa.inference.tiling import Stored, advice, plan_blocks
 from xstefa.windows import WindowPolicy
 

@@ -27,7 +27,7 @@ from xstefa.binding.value_checks import doubt, doubt_part, value_problems
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems, warn
 from xstefa.inference.engine import Answer, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_block
-from xstefa.inference.reading import Chunked, read_inside, storage_chunks
+from xstefa.inference.file_reads import Chunked, read_inside, storage_chunks
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.model.architecture import ROWS
 from xstefa.windows import Days, Floats, WindowPolicy
@@ -250,7 +250,7 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
 
     sites = layout.site_dims
     shape = tuple(out[d].stop - out[d].start for d in sites)
-    forcing, static, present = _stack(job, reading, shape, chunks)
+    forcing, static, present = read_block(job, reading, shape, chunks)
     look_at_block(job, forcing, static)
     values, coverage = get_engine(job.key).answer(
         job.answer, forcing, static, days=record[reach], record=record, out=record[days]
@@ -279,7 +279,7 @@ def _reach(start: int, stop: int, *, policy: WindowPolicy, record: Days) -> tupl
     return int(begin), int(end)
 
 
-def _stack(
+def read_block(
     job: Job, region: Mapping[str, slice], shape: tuple[int, ...], chunks: list[object]
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Read the tokens of a block.
