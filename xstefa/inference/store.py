@@ -420,7 +420,7 @@ def _intact(
     """Return the checksums of the blocks that are on disk as the journal says, else 0."""
     call = _Call(location)
     tasks: dict[tuple[Any, ...], Any] = {
-        (f"look-{call.token}", name, *number): (_look, (call, name), region)
+        (f"look-{call.token}", name, *number): (_look, (call, name), region, int(entries[number]))
         for name, array in arrays.items()
         for number, region in _regions(array)
         if (entries := recorded[name]) is not None and entries[number]
@@ -429,19 +429,18 @@ def _intact(
     intact = {name: np.zeros(array.numblocks, np.uint32) for name, array in arrays.items()}
     for (_, name, *number), found in zip(tasks, looks, strict=True):
         intact[name][tuple(number)] = found
-    for name, found in intact.items():
-        found[found != recorded[name]] = 0
     return intact
 
 
-def _look(place: tuple[_Call, str], region: tuple[slice, ...]) -> int:
-    """Return the checksum of a block on disk, 0 if it cannot be read."""
+def _look(place: tuple[_Call, str], region: tuple[slice, ...], entry: int) -> int:
+    """Return the entry of a block, or 0 if it is not on disk, not as it says or not readable."""
     try:
-        return checksum(np.asarray(_open(*place)[region]))
+        found = checksum(np.asarray(_open(*place)[region]))
     except OSError:
         raise
     except Exception:  # each codec has its own for bytes that it cannot read
-        return 0
+        found = 0
+    return entry if found == entry else 0
 
 
 def _check_doubtful(
