@@ -367,11 +367,7 @@ class Engine:
             where = np.stack([positions[column][1] for column in chosen[:, 1]])
             gathered = forcing[sites[:, None], where]
             gathered[~inside] = np.nan
-            attributes = static[sites]
-            for i, moments in enumerate(scaler.forcings.values()):
-                gathered[..., i] = moments.standardise(gathered[..., i])
-            for i, moments in enumerate(scaler.statics.values()):
-                attributes[..., i] = moments.standardise(attributes[..., i])
+            gathered, attributes = scaler.standardise(gathered, static[sites])
             # Kernels of a GPU differ with the number of rows, so there it is always the same; a
             # causal network takes care of the rows itself.
             filled = -(-len(chosen) // ROWS) * ROWS if self.device == "cpu" else size

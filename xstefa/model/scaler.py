@@ -81,3 +81,12 @@ class Scaler:
                 for i, v in enumerate(schema.statics)
             },
         )
+
+    def standardise(self, forcing: Array, static: Array) -> tuple[Array, Array]:
+        """Return forcings (..., C) and site attributes (..., S) as a network reads them."""
+        found = np.empty_like(forcing), np.empty_like(static)
+        kinds = (forcing, self.forcings), (static, self.statics)
+        for scaled, (values, moments) in zip(found, kinds, strict=True):
+            for i, each in enumerate(moments.values()):
+                scaled[..., i] = each.standardise(values[..., i])
+        return found

@@ -174,11 +174,7 @@ class Record:
 
     def standardised(self, scaler: Scaler) -> Self:
         """Return the record as a network reads it; the target stays in its unit."""
-        forcing, static = np.empty_like(self.forcing), np.empty_like(self.static)
-        for i, moments in enumerate(scaler.forcings.values()):
-            forcing[..., i] = moments.standardise(self.forcing[..., i])
-        for i, moments in enumerate(scaler.statics.values()):
-            static[..., i] = moments.standardise(self.static[..., i])
+        forcing, static = scaler.standardise(self.forcing, self.static)
         return replace(self, forcing=forcing, static=static)
 
     def add_to(self, add: Callable[[Any], object]) -> None:
