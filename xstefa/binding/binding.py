@@ -230,7 +230,7 @@ class Binding:
         # m3 s-1 over km2: 86400 s d-1 × 1000 mm m-1 / 1e6 m2 km-2
         depth = discharge * np.float32(86.4) / self.static["catchment_area"].reset_coords(drop=True)
         same = Conversion(found=wanted.units, used=wanted.units)
-        return Direct(wanted=wanted, match=match, conversion=same).possible(depth)
+        return Direct(wanted=wanted, match=match, conversion=same).within_limits(depth)
 
     def check_ranges(self, *, days: int = 16) -> None:
         """Raise if the values cannot be in the units that they are labelled with. Reads data.

@@ -104,7 +104,7 @@ class Direct:
 
     def realise(self, ds: xr.Dataset) -> xr.DataArray:
         """Return the array in canonical units; RangeError if a single value is impossible."""
-        found = self.possible(self.read(ds))
+        found = self.within_limits(self.read(ds))
         if self.otherwise is None or (found.chunks is None and bool(found.notnull().all())):
             return found
         return found.fillna(self.otherwise.realise(ds))
@@ -117,7 +117,7 @@ class Direct:
             array = array.isel({fact.repeated: 0}, drop=True)
         return self.conversion(fact.storage(array))
 
-    def possible(self, array: xr.DataArray) -> xr.DataArray:
+    def within_limits(self, array: xr.DataArray) -> xr.DataArray:
         """Return an array in canonical units; RangeError if a single value is impossible.
 
         Of tokens what is a little outside the range is at its edge; observations stay as they are.
@@ -155,7 +155,7 @@ class Direct:
             )
         except UnitsError:
             return None
-        return other.scale * used.undone(values) + other.offset
+        return other.scale * used.inverse(values) + other.offset
 
     def _within(self, values: NDArray[Any]) -> NDArray[Any]:
         if not values.size:
@@ -199,18 +199,18 @@ class Direct:
         low, high = wanted.valid_range
         # No other unit makes a negative amount possible, nor a number that marks what is missing.
         hopeless = low == 0 and bool((wrong < 0).all()) and not used.offset
-        hopeless = hopeless or _is_mark(used.undone(wrong)) or self._fits(known, tolerated)
+        hopeless = hopeless or _is_mark(used.inverse(wrong)) or self._fits(known, tolerated)
         likely = [
             units
             for units in (() if hopeless else _CONFUSED.get(wanted.units, ()))
             if (other := self.as_if(units, known)) is not None and self._fits(other, tolerated)
         ]
-        example = used.undone(float(wrong[0]))
+        example = used.inverse(float(wrong[0]))
         above = bool(wrong[0] > high)
         refused = self._limits[above]
         # What is only noise outside of the range stays, where it is not what is complained of.
         far = bool((wrong >= refused if above else wrong <= refused).any())
-        bound = used.undone(refused if far else wanted.valid_range[above])
+        bound = used.inverse(refused if far else wanted.valid_range[above])
         inside = f"{'<' if above else '>'}{'' if far else '='} {bound:.6g}"
         label = used.found or used.used
         return RangeError(

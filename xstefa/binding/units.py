@@ -82,7 +82,7 @@ class Conversion:
             result = result + np.float32(self.offset)
         return result
 
-    def undone(self, values: Any) -> Any:
+    def inverse(self, values: Any) -> Any:
         """Return numbers in the used units as they were found."""
         return (values - self.offset) / self.scale
 
