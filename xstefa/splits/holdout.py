@@ -179,13 +179,8 @@ class RandomGroups(Holdout):
 
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into `groups` folds."""
-        if not 2 <= self.groups <= len(sites):
-            raise TrainingError(
-                variable="groups",
-                found=f"{self.groups} groups of {len(sites)} sites",
-                expected=f"between 2 and {len(sites)}",
-                fix=f"RandomGroups({min(10, len(sites))})" if len(sites) > 1 else "TimeBlocks(2)",
-            )
+        fix = f"RandomGroups({min(10, len(sites))})" if len(sites) > 1 else "TimeBlocks(2)"
+        _check_number("groups", self.groups, "sites", 2, len(sites), fix=fix)
         group = _order(sites.ids, f"groups-{self.seed}") % self.groups
         return {
             k: Fold.of_sites(f"group {k + 1} of {self.groups}", group == k, sites).check()
@@ -361,12 +356,7 @@ class TimeBlocks(Holdout):
 
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into `blocks` folds."""
-        if not 2 <= self.blocks <= len(sites.days):
-            raise TrainingError(
-                variable="blocks",
-                found=f"{self.blocks} blocks of {len(sites.days)} days",
-                expected=f"between 2 and {len(sites.days)}",
-            )
+        _check_number("blocks", self.blocks, "days", 2, len(sites.days))
         block = np.arange(len(sites.days)) * self.blocks // len(sites.days)
         return {
             k: _over_days(f"block {k + 1} of {self.blocks}", block == k, sites, self.gap)
@@ -461,12 +451,7 @@ class FewSites(Holdout):
         thinned = {}
         for number, fold in self.holdout.numbered(sites).items():
             available = np.sort(order[fold.train_sites])
-            if not 1 <= self.sites <= len(available):
-                raise TrainingError(
-                    variable="sites",
-                    found=f"{self.sites} of {len(available)} training sites",
-                    expected=f"between 1 and {len(available)}",
-                )
+            _check_number("sites", self.sites, "training sites", 1, len(available))
             kept = fold.train_sites & (order <= available[self.sites - 1])
             thinned[number] = replace(fold, train_sites=kept)
         return thinned
@@ -541,6 +526,18 @@ def _over_days(name: str, out: Mask, sites: Sites, gap: int) -> Fold:
     return Fold(
         name=name, train_sites=everywhere, test_sites=everywhere, train_days=~near, test_days=out
     ).check()
+
+
+def _check_number(
+    variable: str, number: int, what: str, least: int, most: int, fix: str | None = None
+) -> None:
+    if not least <= number <= most:
+        raise TrainingError(
+            variable=variable,
+            found=f"{number} {variable} of {most} {what}",
+            expected=f"between {least} and {most}",
+            fix=fix,
+        )
 
 
 def _check_fraction(fraction: float) -> None:
