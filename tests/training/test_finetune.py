@@ -22,7 +22,7 @@ from xstefa.schema import Alias, Target
 from xstefa.splits.holdout import HashedSites, Period, RandomGroups, RandomSites
 from xstefa.training.devices import Runner
 from xstefa.training.finetune import HeadRecipe, finetune
-from xstefa.training.loop import Schedule, make_schedule
+from xstefa.training.loop import RunOptions, Schedule
 from xstefa.training.records import Record, fit_scaler
 from xstefa.training.sampling import Feed, Windows
 from xstefa.windows import SegmentPolicy, WindowPolicy
@@ -352,9 +352,8 @@ def test_grid(foundation):
 
 
 def test_schedule_by_epochs():
-    how = {"days": 6400, "length": 10, "batch_size": 64, "learning_rate": 1e-3, "seed": 0}
     found = [
-        make_schedule(None, steps=s, epochs=e, precision="fp32", **how).steps
+        RunOptions(steps=s, epochs=e).schedule_for(days=6400, length=10).steps
         for s, e in ((7, None), (None, 2), (None, None))
     ]
     assert found == [7, 20, 500]

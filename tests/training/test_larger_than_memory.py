@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from safetensors import safe_open
 
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
 from xstefa.errors import TrainingError
 from xstefa.splits.holdout import Period, RandomSites
-from xstefa.training import loop
+from xstefa.training import loop, sampling
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.data import TrainingData, read_all
 from xstefa.training.devices import Runner
@@ -66,6 +68,7 @@ def test_what_is_read_is_the_same(pair):
     assert disk.record.on_disk
     assert not whole.record.on_disk
     assert 1 <= disk.at_once < SITES
+    assert (whole.stride, disk.stride) == (1, 3)  # 20 sites, 200 days, 14 numbers: 224 kB
     assert whole.present.tolist() == disk.present.tolist() == [i != 7 for i in range(SITES)]
     fold = whole.fold(RandomSites(0.25))
     chosen = fold.train_sites
@@ -87,6 +90,21 @@ def test_the_same_batches(pair):
         batches.append(Feed(windows, Runner())([np.array([3, 200, 90])]))
     for name in ("number", "forcing", "static", "target"):
         torch.testing.assert_close(*(getattr(b, name) for b in batches), equal_nan=True)
+
+
+def test_windows_are_found_some_sites_at_a_time(pair, monkeypatch):
+    record = pair[0].record
+
+    def find() -> list[np.ndarray]:
+        whole = Windows.find([record], length=40, spin_up=10, strides=[3], seed=1)
+        part = whole.restricted([np.arange(SITES - 1) % 2 == 0], [np.arange(200) % 90 < 45])
+        return [*whole.places, *part.drawn]
+
+    expected = find()
+    assert 0 < len(expected[1]) < len(expected[0]) / 2
+    monkeypatch.setattr(sampling, "AT_ONCE", 3 * 200)
+    for found, known in zip(find(), expected, strict=True):
+        np.testing.assert_array_equal(found, known)
 
 
 def test_other_processes_read_the_same_file(pair):
@@ -141,6 +159,9 @@ def test_pretraining_goes_on(stored, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         xstefa.pretrain(data, checkpoint=checkpoint, **how)
     assert xstefa.pretrain(data, checkpoint=checkpoint, **how) == expected
+    with safe_open(checkpoint.path, framework="np") as file:
+        recipe = json.loads(file.metadata()["xstefa_training"])["recipe"]
+    assert recipe["strides"] == [3, 1]
 
 
 def test_a_grid_in_blocks_of_both_dimensions(stored, tmp_path):

@@ -44,7 +44,7 @@ def cross_validate(
     **how: Unpack[TrainingOptions],
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
-    task = HeadTask.of(target, model=model, recipe=how.get("recipe"))
+    task = HeadTask.of(target, model=model, **how)
     foundation, wanted = task.foundation, task.target
     (data,) = task.read(dataset, rename=rename, sites=sites)
     layout = data.binding.layout
@@ -57,7 +57,7 @@ def cross_validate(
     with progress("cross-validating", total=len(folds), unit="folds") as bar:
         for number, fold in folds.items():
             fold.check()
-            trained, _ = train_heads(
+            trained = train_heads(
                 task,
                 [data],
                 [fold],
@@ -65,7 +65,6 @@ def cross_validate(
                 name=f"{wanted.name}, {fold.name}",
                 keep_sites=True,
                 checkpoint=None if checkpoint is None else Path(checkpoint) / f"fold-{number}",
-                **how,
             )
             models.append(trained.content_hash)
             out = data.present.copy()

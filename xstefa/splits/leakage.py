@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
-from xstefa.binding import plan
+from xstefa.binding import Binding
 from xstefa.binding.facts import describe
 from xstefa.binding.rules import match_target
 from xstefa.errors import TrainingError, XstefaWarning
-from xstefa.schema import Schema
 from xstefa.splits.holdout import Holdout, held_out
 from xstefa.windows import Floats
 
@@ -31,11 +29,7 @@ class LeakageWarning(XstefaWarning):
 
 
 def refuse_leaks(
-    dataset: xr.Dataset,
-    schema: Schema,
-    *,
-    target: str | None = None,
-    rename: Mapping[str, str] | None = None,
+    binding: Binding, *, target: str | None = None, rename: Mapping[str, str] | None = None
 ) -> None:
     """Refuse predictors that are computed from a target, or are one.
 
@@ -44,8 +38,8 @@ def refuse_leaks(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-    schema : Schema
+    binding : Binding
+        The dataset, as it was matched.
     target : str, optional
         The one that is learned.
     rename : mapping of str to str, optional
@@ -56,6 +50,7 @@ def refuse_leaks(
     TrainingError
         Naming the variable.
     """
+    dataset, schema = binding.dataset, binding.schema
     inputs = {alias.name for token in schema.tokens for alias in token.aliases}
     for variable, token in (rename or {}).items():
         named = dataset[variable].attrs.get("standard_name") if variable in dataset else None
@@ -74,10 +69,9 @@ def refuse_leaks(
             )
     if target is None:
         return
-    understood = plan(dataset, schema, rename=rename)
-    facts = describe(dataset, time=understood.layout.time).values()
+    facts = describe(dataset, time=binding.layout.time).values()
     observing = {match.variable.name for match in match_target(facts, schema.target(target))}
-    for token, source in understood.sources.items():
+    for token, source in binding.sources.items():
         both = observing.intersection(source.variables)
         # A token of the target's own name is read hidden: the variant "direct".
         if both and token != target:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from math import prod
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -17,9 +16,9 @@ import xarray as xr
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
-from xstefa.binding import Binding, bind
+from xstefa.binding import Binding, plan
 from xstefa.errors import OptionError, TrainingError
-from xstefa.model.ranges import Range, join_ranges, ranges_of
+from xstefa.model.ranges import Range, Ranges, join_ranges, ranges_of
 from xstefa.schema import Needs, Schema
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
 from xstefa.splits.leakage import LeakageWarning, refuse_leaks
@@ -62,6 +61,13 @@ class Split:
     def of(self, sites: Mask) -> Self:
         """Return the split of the record reduced to some sites."""
         return replace(self, train=self.train[sites], validate=self.validate[sites])
+
+
+class Survey(NamedTuple):
+    """Site-days that are learned from, and the range of each token."""
+
+    days: int
+    ranges: Ranges
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,8 +131,9 @@ class TrainingData:
         memory : int, optional
             Bytes that a chunked dataset may take; by default any number.
         """
-        refuse_leaks(dataset, schema, target=target, rename=rename)
-        binding = bind(dataset, schema, rename=rename, needs=needs)
+        binding = plan(dataset, schema, rename=rename, needs=needs)
+        refuse_leaks(binding, target=target, rename=rename)
+        binding.require()
         binding.check_ranges()
         found = Sites.of(dataset, binding.layout, name=sites)
         columns, content = schema.columns(binding.needs), hashlib.sha256()
@@ -141,13 +148,14 @@ class TrainingData:
             part.select(present[rows]).add_to(content.update)
             return rows, part
 
-        size = _size(binding)
+        days = int(np.ptp(binding.layout.days)) + 1
+        size = 4 * len(found) * days * (len(schema.forcings) + 1)
         chunked = any(isinstance(array.data, da.Array) for array in binding.forcing.values())
         if memory is None or not chunked or size <= memory:
             record = read()[1].select(present)
         else:
             at_once, stride = max(1, len(found) * memory // (COPIES * size)), -(-size // memory)
-            record = written(map(read, _blocks(binding, at_once)), len(found))
+            record = written(map(read, _blocks(binding, found, at_once)), len(found))
         everywhere = np.ones(int(present.sum()), dtype=bool)
         return cls(
             name=name,
@@ -199,15 +207,15 @@ class TrainingData:
         return next(self.parts(chosen)).observed_on(self.split.days)
 
     @cached_property
-    def survey(self) -> tuple[int, dict[str, Range]]:
-        """Site-days that are learned from, and the range of each token at training sites."""
+    def survey(self) -> Survey:
+        """What training sites have."""
         days, found = 0, dict[str, Range]()
         for part in self.parts(self.split.train):
             part = part.observed_on(self.split.days)
             days += int(np.isfinite(part.learned).sum())
             ranges = ranges_of(self.binding.schema, part.forcing, part.static)
             found = join_ranges(found, ranges)
-        return days, found
+        return Survey(days=days, ranges=found)
 
     def fold(self, holdout: Holdout | None) -> Fold:
         """Split by a holdout that makes one fold; without one, all trains.
@@ -267,24 +275,10 @@ class TrainingData:
         return content
 
 
-def _size(binding: Binding) -> int:
-    """Return the bytes of a record of all sites."""
-    layout, schema = binding.layout, binding.schema
-    days = int(layout.days[-1] - layout.days[0]) + 1
-    sites = prod(_site_sizes(binding).values())
-    return 4 * sites * (days * (len(schema.forcings) + 1) + len(schema.statics))
-
-
-def _site_sizes(binding: Binding) -> dict[str, int]:
-    layout, template = binding.layout, binding.template
-    sizes = dict(template.sizes) | dict(layout.coords.sizes)
-    return {dim: sizes.get(dim, 1) for dim in layout.site_dims}
-
-
-def _blocks(binding: Binding, affordable: int) -> Iterator[dict[str, slice]]:
+def _blocks(binding: Binding, sites: Sites, affordable: int) -> Iterator[dict[str, slice]]:
     """Yield blocks of so many sites at most, along the chunks of the dataset."""
     edges = []
-    for dim, size in _site_sizes(binding).items():
+    for dim, size in zip(sites.site_dims, sites.shape, strict=True):
         chunk = max(binding.template.chunksizes.get(dim, (size,)))
         step = min(chunk, affordable)
         affordable = max(1, affordable // step)
@@ -412,7 +406,7 @@ def share_list(shares: Mapping[str, float] | None, data: Sequence[TrainingData])
     TrainingError
         If `shares` names other datasets than there are.
     """
-    shares = {part.name: part.survey[0] for part in data} if shares is None else shares
+    shares = {part.name: part.survey.days for part in data} if shares is None else shares
     names = [part.name for part in data]
     if set(shares) != set(names):
         raise TrainingError(

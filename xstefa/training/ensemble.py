@@ -27,7 +27,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     Raises
     ------
     ModelError
-        If encoder, schema, scaler, target or the cut of records differ.
+        If encoder, schema, scaler, target or windows differ.
 
     Notes
     -----
@@ -37,21 +37,15 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     first, *others = (model.spec for model in models)
     windows = min((spec.windows for spec in (first, *others)), key=lambda policy: policy.least)
     for other in others:
-        for part in ("target", "support", "schema", "scaler", "tokens", "ranges"):
-            if getattr(other, part) != getattr(first, part):
+        for part in ("target", "support", "schema", "scaler", "tokens", "ranges", "windows"):
+            one, two = (_shared(getattr(spec, part)) for spec in (first, other))
+            if one != two:
                 raise ModelError(
                     variable=part,
-                    found=f"{other.name!r} differs from {first.name!r}",
+                    found=f"{two!r:.80} of {other.name!r}, {one!r:.80} of {first.name!r}",
                     expected="models that differ in their heads only",
-                    fix="train them on the same foundation model and sites",
+                    fix="train them on the same foundation model, sites and windows",
                 )
-        if _cut(other.windows) != _cut(first.windows):
-            raise ModelError(
-                variable="windows",
-                found=f"{other.windows} of {other.name!r}, {first.windows} of {first.name!r}",
-                expected="records that are cut alike",
-                fix="train them with the same windows: recipe=HeadRecipe(windows=...)",
-            )
     states = [model.network().state_dict() for model in models]
     joint = {key: value for key, value in states[0].items() if not key.startswith("heads.")}
     heads: list[HeadSize] = []
@@ -97,11 +91,11 @@ def filled_first(size: HeadSize, alone: WindowPolicy, joint: WindowPolicy) -> He
     return replace(size, spin_up=max(size.spin_up, alone.least - 1))
 
 
-def _cut(windows: WindowPolicy) -> WindowPolicy:
+def _shared(part: object) -> object:
     """Return what has to agree: on how long pieces of records one has learned does not matter."""
-    if isinstance(windows, SegmentPolicy):
-        return replace(windows, known=1.0, length=windows.spin_up + 1)
-    return windows
+    if isinstance(part, SegmentPolicy):
+        return replace(part, known=1.0, length=part.spin_up + 1)
+    return part
 
 
 def _least(specs: Sequence[ModelSpec]) -> Needs:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial, reduce
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.ranges import join_ranges
 from xstefa.model.registry import ModelLike
 from xstefa.model.variants import VARIANTS, EncoderUse
-from xstefa.options import resolve_options
 from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
@@ -31,32 +30,20 @@ from xstefa.training.data import (
 )
 from xstefa.training.devices import launch
 from xstefa.training.heads import HeadRecipe, HeadTask, HeadTraining
-from xstefa.training.loop import History, Schedule, make_schedule
+from xstefa.training.loop import RunKeywords
 from xstefa.training.records import Record
 from xstefa.training.runs import versions
-from xstefa.typed import Count, Natural, Positive
 from xstefa.windows import Days, Floats
 
 __all__ = ["HeadRecipe", "HeadTask", "TrainingOptions", "finetune", "train_heads"]
 
 
-class TrainingOptions(TypedDict, total=False):
+class TrainingOptions(RunKeywords, total=False):
     """Keywords about how a head learns, as in `StefaAccessor.finetune`."""
 
     head: str | HeadSize | tuple[HeadSize, ...] | None
     encoder: EncoderUse | None
-    validation: Holdout | None
-    patience: Count | None
-    steps: Count | None
-    epochs: Positive | None
-    batch_size: Count
-    learning_rate: Positive
-    seed: Natural
-    schedule: Schedule | None
     recipe: HeadRecipe | None
-    device: str | None
-    devices: Count
-    precision: str | None
 
 
 @checked
@@ -85,9 +72,9 @@ def finetune(
     support : {"grid", "point", "any"}, optional
         Spatial support that the model is for; by default that of the datasets.
     """
-    task = HeadTask.of(target, model=model, recipe=how.get("recipe"))
+    task = HeadTask.of(target, model=model, **how)
     data = task.read(datasets, rename=rename, sites=sites, memory=memory)
-    trained, _ = train_heads(
+    return train_heads(
         task,
         data,
         fold_all(data, holdout),
@@ -96,9 +83,7 @@ def finetune(
         support=support,
         checkpoint=checkpoint,
         name=name,
-        **how,
     )
-    return trained
 
 
 def train_heads(
@@ -111,45 +96,21 @@ def train_heads(
     support: str | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     name: str | None = None,
-    head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn",
-    encoder: EncoderUse | None = None,
-    validation: Holdout | None = None,
-    patience: int | None = None,
-    steps: int | None = None,
-    epochs: float | None = None,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-    schedule: Schedule | None = None,
-    recipe: HeadRecipe | None = None,
-    device: str | None = None,
-    devices: int = 1,
-    precision: str | None = None,
     keep_sites: bool = False,
-) -> tuple[Model, History]:
+) -> Model:
     """Learn a target on datasets that have been read, on one fold of each.
 
     Parameters
     ----------
-    recipe : HeadRecipe, optional
-        That of `task`.
     keep_sites : bool
         Keep the embeddings of all sites, also of those that this fold does not learn from, so that
         all folds share them.
     """
     recipe, foundation, target, windows = task.recipe, task.foundation, task.target, task.windows
-    options = resolve_options(device=device, precision=precision)
-    data = [part.on(fold, validation) for part, fold in zip(data, folds, strict=True)]
-    schedule = make_schedule(
-        schedule,
-        steps=steps,
-        epochs=epochs,
-        days=sum(part.survey[0] for part in data),
-        length=windows.length - windows.spin_up,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        precision=options.precision or "fp32",
-        seed=seed,
+    options = task.run.resolved
+    data = [part.on(fold, task.run.validation) for part, fold in zip(data, folds, strict=True)]
+    schedule = task.run.schedule_for(
+        days=sum(part.survey.days for part in data), length=windows.length - windows.spin_up
     )
     require_bfloat16(options.device, schedule.precision, recipe.encoding)
     for part in data:
@@ -161,7 +122,7 @@ def train_heads(
                 expected=f"at least {windows.least}, most of the spin-up of {windows.spin_up} days",
                 fix="recipe=HeadRecipe(windows=...) with a shorter spin-up, or a longer record",
             )
-        if not part.survey[0]:
+        if not part.survey.days:
             raise TrainingError(
                 f"nothing to learn from in {part.name!r}",
                 variable=target.name,
@@ -169,20 +130,14 @@ def train_heads(
                 expected="observations at sites and on days that are not held out",
                 fix="see that the variable has values there, or hold out less",
             )
-    sizes, use = choose_head(
-        head,
-        foundation=foundation,
-        target=target,
-        observed=(part.sample().learned for part in data),
-    )
-    use = encoder or use
+    sizes, use = choose_head(task, (part.sample().learned for part in data))
     supports = {part.binding.layout.support for part in data}
     spec = task.spec(
         name=name or f"{target.name}-{sizes[0].kind}",
         support=support or (supports.pop() if len(supports) == 1 else "any"),
         encoder=use,
         sizes=sizes,
-        ranges=reduce(join_ranges, (part.survey[1] for part in data)),
+        ranges=reduce(join_ranges, (part.survey.ranges for part in data)),
         provenance={
             "task": "fine-tuning",
             "foundation": {
@@ -210,15 +165,15 @@ def train_heads(
         shares=share_list(shares, data),
         spec=spec,
         schedule=schedule,
-        patience=patience,
+        patience=task.run.patience,
         checkpoint=as_checkpoint(checkpoint),
         foundation=foundation,
         encoder=use,
         how=recipe,
         encoding=(recipe.encoding or schedule.precision) if cached else None,
-        warm_start=head is None,
+        warm_start=task.head is None,
     )
-    return launch(training, device=options.device, count=devices)
+    return launch(training, device=options.device, count=task.run.devices)
 
 
 def _prepared(
@@ -236,31 +191,23 @@ def _prepared(
 
 
 def choose_head(
-    head: str | HeadSize | tuple[HeadSize, ...] | None,
-    *,
-    foundation: Model,
-    target: Target,
-    observed: Iterable[Floats],
+    task: HeadTask, observed: Iterable[Floats]
 ) -> tuple[tuple[HeadSize, ...], EncoderUse]:
-    """Return heads, and what becomes of the encoder.
-
-    Link and scale of a head follow from the target's range and spread.
+    """Return the heads of a task, and what becomes of the encoder.
 
     Parameters
     ----------
-    head : str, HeadSize, tuple of HeadSize or None
-        A name of `xstefa.model.variants.VARIANTS`; sizes of a head or several; or None for the
-        heads that the model has.
     observed : iterable of ndarray
-        Target at training sites.
+        Target at training sites; link and scale of a head follow from its range and spread.
 
     Raises
     ------
     OptionError
-        If there is no such name.
+        If there is no head of that name.
     ModelError
         If the model has no heads for the target.
     """
+    head, foundation, target = task.head, task.foundation, task.target
     own = foundation.spec.architecture.heads
     if head is None:
         if not own or foundation.spec.target != target.name:
@@ -271,7 +218,8 @@ def choose_head(
                 expected=f"a model of {target.name}",
                 fix='head="resconn" for a new head',
             )
-        return own, "none" if foundation.spec.architecture.encoder is None else "frozen"
+        bare = foundation.spec.architecture.encoder is None
+        return own, task.encoder or ("none" if bare else "frozen")
     if not isinstance(head, str):
         sizes = head if isinstance(head, tuple) else (head,)
         if not sizes:
@@ -281,7 +229,8 @@ def choose_head(
                 expected="sizes of one head or several",
                 fix='head="resconn"',
             )
-        return sizes, "none" if all(size.kind == "lstm" for size in sizes) else "frozen"
+        bare = all(size.kind == "lstm" for size in sizes)
+        return sizes, task.encoder or ("none" if bare else "frozen")
     if head not in VARIANTS:
         raise OptionError(
             variable="head",
@@ -303,7 +252,7 @@ def choose_head(
             scale=float(values.std()) or 1.0,
             offset=0.0 if low == 0 else float(values.mean()),
         )
-    return (size,), variant.encoder
+    return (size,), task.encoder or variant.encoder
 
 
 def site_weights(record: Record, *, recipe: HeadRecipe, head: HeadSize) -> Floats:

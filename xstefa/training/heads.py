@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.ensemble import filled_first
+from xstefa.training.loop import RunKeywords, RunOptions
 from xstefa.training.losses import Estimation, Objective
 from xstefa.training.perturbation import Perturbation
 from xstefa.training.runs import Training
@@ -101,7 +102,11 @@ class HeadTask:
     target : Target
     schema : Schema
         That of the foundation, with the target.
+    head : str, HeadSize, tuple of HeadSize or None
+    encoder : {"frozen", "tuned", "scratch", "none"}, optional
+        By default as `head` says.
     recipe : HeadRecipe
+    run : RunOptions
     windows : WindowPolicy
         Of the recipe or the foundation.
     needs : tuple of tuple of str
@@ -111,13 +116,23 @@ class HeadTask:
     foundation: Model
     target: Target
     schema: Schema
+    head: str | HeadSize | tuple[HeadSize, ...] | None
+    encoder: EncoderUse | None
     recipe: HeadRecipe
+    run: RunOptions
     windows: WindowPolicy
     needs: Needs
 
     @classmethod
     def of(
-        cls, target: str | Target, *, model: ModelLike | None, recipe: HeadRecipe | None
+        cls,
+        target: str | Target,
+        *,
+        model: ModelLike | None,
+        head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn",
+        encoder: EncoderUse | None = None,
+        recipe: HeadRecipe | None = None,
+        **how: Unpack[RunKeywords],
     ) -> HeadTask:
         """Find the model and the target.
 
@@ -157,7 +172,10 @@ class HeadTask:
             foundation=foundation,
             target=found,
             schema=schema,
+            head=head,
+            encoder=encoder,
             recipe=recipe,
+            run=RunOptions(**how),
             windows=windows,
             needs=spec.needs if recipe.needs is None else recipe.needs,
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from xstefa.arguments import check_fields
 from xstefa.errors import OptionError, TrainingError
 from xstefa.model.arithmetic import autocast
-from xstefa.options import Precision
+from xstefa.options import Options, Precision, resolve_options
 from xstefa.progress import progress
+from xstefa.splits.holdout import Holdout
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Runner
 from xstefa.training.losses import Objective
@@ -81,60 +82,84 @@ class Schedule:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
 
 
-def make_schedule(
-    given: Schedule | None,
-    *,
-    steps: int | None,
-    epochs: float | None,
-    days: int,
-    length: int,
-    batch_size: int,
-    learning_rate: float,
-    precision: Precision,
-    seed: int,
-) -> Schedule:
-    """Return a schedule: as given, from steps, or from epochs and the amount of data.
+class RunKeywords(TypedDict, total=False):
+    """Keywords of `RunOptions`."""
 
-    Parameters
-    ----------
-    given : Schedule, optional
-        It has its own steps and seed.
-    steps : int, optional
-    epochs : float, optional
-        In an epoch as many days are seen as there are known ones. Without both, `USUAL_EPOCHS`, but
-        at least `LEAST_STEPS` steps.
-    days : int
-        Known site-days.
-    length : int
-        Days that count in a window.
+    validation: Holdout | None
+    patience: Count | None
+    steps: Count | None
+    epochs: Positive | None
+    batch_size: Count
+    learning_rate: Positive
+    seed: Natural
+    schedule: Schedule | None
+    device: str | None
+    devices: Count
+    precision: str | None
 
-    Raises
-    ------
-    OptionError
-        If one thing is said twice.
-    """
-    others = {"steps": steps, "epochs": epochs, "seed": seed or None, "schedule": given}
-    said = [name for name, value in others.items() if value is not None]
-    if (given is not None and len(said) > 1) or {"steps", "epochs"} <= set(said):
-        raise OptionError(
-            variable=said[0],
-            found=" and ".join(f"{name}=" for name in (said[0], said[-1])),
-            expected="one of them",
-            fix="leave one out; of a schedule, schedule=dataclasses.replace(schedule, "
-            f"{said[0] if said[0] != 'epochs' else 'steps'}=...)",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How long and how fast to train, and on what, as in `StefaAccessor.finetune`."""
+
+    validation: Holdout | None = None
+    patience: int | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    seed: int = 0
+    schedule: Schedule | None = None
+    device: str | None = None
+    devices: int = 1
+    precision: str | None = None
+
+    @property
+    def resolved(self) -> Options:
+        """The session's options with device and precision of this run."""
+        return resolve_options(device=self.device, precision=self.precision)
+
+    def schedule_for(self, *, days: int, length: int) -> Schedule:
+        """Return the schedule: as given, from steps, or from epochs and the amount of data.
+
+        Parameters
+        ----------
+        days : int
+            Known site-days. In an epoch as many days are seen. Without steps or epochs there are
+            `USUAL_EPOCHS`, but at least `LEAST_STEPS` steps.
+        length : int
+            Days that count in a window.
+
+        Raises
+        ------
+        OptionError
+            If one thing is said twice.
+        """
+        names = ("steps", "epochs", "seed", "schedule")
+        said = [name for name in names if getattr(self, name)]
+        if (self.schedule is not None and len(said) > 1) or {"steps", "epochs"} <= set(said):
+            changed = "steps" if said[0] == "epochs" else said[0]
+            raise OptionError(
+                variable=said[0],
+                found=f"{said[0]}= and {said[-1]}=",
+                expected="one of them",
+                fix="leave one out; to change a schedule, "
+                f"schedule=dataclasses.replace(schedule, {changed}=...)",
+            )
+        if self.schedule is not None:
+            return self.schedule
+        steps = self.steps
+        if steps is None:
+            wanted = self.epochs or USUAL_EPOCHS
+            steps = math.ceil(wanted * days / (length * self.batch_size))
+            steps = steps if self.epochs else max(LEAST_STEPS, steps)
+        return Schedule(
+            steps=steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            precision=self.resolved.precision or "fp32",
+            seed=self.seed,
         )
-    if given is not None:
-        return given
-    if steps is None:
-        steps = math.ceil((epochs or USUAL_EPOCHS) * days / (length * batch_size))
-        steps = steps if epochs else max(LEAST_STEPS, steps)
-    return Schedule(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        precision=precision,
-        seed=seed,
-    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,17 +174,14 @@ class History:
         Steps done, and the loss at validation sites.
     best_step : int or None
         Steps of the weights that were kept, with early stopping.
-    seconds : float
-        Time spent, interrupted runs included.
     """
 
     losses: list[float] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
     best_step: int | None = None
-    seconds: float = 0.0
 
     def curve(self) -> dict[str, Any]:
-        """Return what a model carries along: all but the time, which differs from run to run.
+        """Return what a model carries along.
 
         Losses are averaged over as many steps as make about `CURVE_POINTS` points.
         """
@@ -244,7 +266,6 @@ def fit(
     if checkpoint is not None and (state := checkpoint.load(run.recipe)) is not None:
         run.restore(*state)
     saved = time.monotonic()
-    started = saved - run.history.seconds
     between = 1 if runner.world == 1 else STEPS_BETWEEN_AGREEMENTS
     interval = max(1, schedule.steps // VALIDATIONS)
     feed = Feed(windows, runner, encoded=encoded)
@@ -270,12 +291,10 @@ def fit(
                 with run.averaged():
                     run.validated(_loss(objective, validation, runner, schedule), patience)
             if checkpoint is not None and run.step % between == 0:
-                now = time.monotonic()
-                if runner.broadcast(now - saved >= 60 * checkpoint.minutes):
-                    run.history.seconds = now - started
+                due = time.monotonic() - saved >= 60 * checkpoint.minutes
+                if runner.broadcast(due):
                     run.save(checkpoint)
                     saved = time.monotonic()
-    run.history.seconds = time.monotonic() - started
     if checkpoint is not None:
         run.save(checkpoint)
     run.keep(run.average)
@@ -358,7 +377,6 @@ class _Run:
             "losses": self.history.losses,
             "validation": self.history.validation,
             "best_step": self.history.best_step,
-            "seconds": self.history.seconds,
         }
         if self.runner.is_first:
             checkpoint.save(tensors, state, self.recipe)
@@ -392,7 +410,6 @@ class _Run:
             losses=list(state["losses"]),
             validation=[(step, loss) for step, loss in state["validation"]],
             best_step=state["best_step"],
-            seconds=state["seconds"],
         )
 
 

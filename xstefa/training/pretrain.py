@@ -14,13 +14,12 @@ from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import join_ranges
-from xstefa.options import resolve_options
 from xstefa.schema import Schema, load_schema
 from xstefa.splits.holdout import Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.data import Datasets, TrainingData, fold_all, provenance, read_all, share_list
 from xstefa.training.devices import Runner, launch
-from xstefa.training.loop import Schedule, make_schedule
+from xstefa.training.loop import RunOptions, Schedule
 from xstefa.training.losses import Reconstruction
 from xstefa.training.records import Record, fit_scaler
 from xstefa.training.runs import Training, versions
@@ -115,7 +114,19 @@ def pretrain(
     if not isinstance(schema, Schema):
         schema = load_schema(schema or "stefaland")
     windows = windows or WindowPolicy()
-    options = resolve_options(device=device, precision=precision)
+    run = RunOptions(
+        validation=validation,
+        patience=patience,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        schedule=schedule,
+        device=device,
+        devices=devices,
+        precision=precision,
+    )
     data = read_all(
         datasets,
         schema=schema,
@@ -127,19 +138,9 @@ def pretrain(
     )
     folds = fold_all(data, holdout)
     data = [part.on(fold, validation) for part, fold in zip(data, folds, strict=True)]
-    ranges = reduce(join_ranges, (part.survey[1] for part in data))
-    schedule = make_schedule(
-        schedule,
-        steps=steps,
-        epochs=epochs,
-        days=sum(part.survey[0] for part in data),
-        length=windows.length,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        precision=options.precision or "fp32",
-        seed=seed,
-    )
-    require_bfloat16(options.device, schedule.precision)
+    ranges = reduce(join_ranges, (part.survey.ranges for part in data))
+    schedule = run.schedule_for(days=sum(part.survey.days for part in data), length=windows.length)
+    require_bfloat16(run.resolved.device, schedule.precision)
     scaler = fit_scaler(schema, [part.sample() for part in data])
 
     def prepared(part: TrainingData) -> Record:
@@ -181,8 +182,7 @@ def pretrain(
         patience=patience,
         checkpoint=as_checkpoint(checkpoint),
     )
-    model, _ = launch(training, device=options.device, count=devices)
-    return model
+    return launch(training, device=run.resolved.device, count=devices)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -94,7 +94,7 @@ class Training(ABC):
         """Return the embeddings of all windows, if the encoder need not read them at each step."""
         return None
 
-    def __call__(self, runner: Runner) -> tuple[Model, History]:
+    def __call__(self, runner: Runner) -> Model:
         """Train under a seed of its own; the model has the learning curve in its provenance.
 
         The first process writes it; the others wait.
@@ -129,9 +129,9 @@ class Training(ABC):
         card = self.spec.card or card_of(self.spec, history)
         spec = replace(self.spec, provenance=provenance, card=card)
         model = create_model(spec, objective.network.state_dict()) if runner.is_first else None
-        found_model = runner.broadcast(model)
-        assert found_model is not None
-        return found_model, history
+        model = runner.broadcast(model)
+        assert model is not None
+        return model
 
 
 def versions() -> dict[str, str]:
