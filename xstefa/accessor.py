@@ -224,63 +224,7 @@ class StefaAccessor:
     predict = _method(predict)
     embed = _method(embed)
     reconstruct = _method(reconstruct)
-
-    def evaluate(
-        self,
-        target: str | Model,
-        *,
-        model: ModelLike | None = None,
-        scores: str | Iterable[str] | None = None,
-        rename: Mapping[str, str] | None = None,
-        sites: str | None = None,
-        device: str | None = None,
-        precision: str | None = None,
-        batch_size: int | None = None,
-        extrapolate: bool = False,
-    ) -> xr.Dataset:
-        """Predict a target and score it against the dataset's own observations, site by site.
-
-        Parameters
-        ----------
-        target : str or Model
-        model : str or Model, optional
-            As for `predict`.
-        scores : str or sequence of str, optional
-            Of `xstefa.evaluation.metrics.METRICS`; by default all of the paper's appendix E:
-            ``nse``, ``kge``, ``correlation``, ``rmse``, ``ubrmse``, ``mae``, ``pbias``, ``fhv``,
-            ``flv``, ``fdc_rmse``.
-        rename : mapping of str to str, optional
-            Dataset variable to token.
-        sites : str, optional
-            Variable that names the sites; by default the one with ``cf_role = "timeseries_id"``,
-            else their labels.
-        device, precision, batch_size, extrapolate
-            As for `predict`.
-
-        Returns
-        -------
-        Dataset
-            A variable for each score, on the site dimensions; ``days``, the number of days scored;
-            ``training``, whether the model learned from the site. Lazy exactly if the dataset is
-            chunked.
-
-        Raises
-        ------
-        TrainingError
-            If the dataset has no observations of the target.
-        """
-        return evaluate(
-            self._dataset,
-            target,
-            model=model,
-            scores=scores,
-            rename=rename,
-            sites=sites,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            extrapolate=extrapolate,
-        )
+    evaluate = _method(evaluate)
 
     def finetune(
         self,
