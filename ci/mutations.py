@@ -86,14 +86,14 @@ MUTATIONS = [
         ],
     ),
     (
-        "training/objectives.py",
+        "training/losses.py",
         "training/test_losses.py",
         [("self.spin_up = windows.spin_up", "self.spin_up = 0")],
     ),
     (
         "training/sampling.py",
         "training/test_losses.py",
-        [("known[:, spin_up : known.shape[1] - length + spin_up]", "known[:, :-length]")],
+        [("- sums[site, column + spin_up]", "- sums[site, column]")],
     ),
     (
         "inference/store.py",
