@@ -14,6 +14,7 @@ import xstefa
 from xstefa.errors import StoreError
 from xstefa.inference import graph
 from xstefa.inference import store as module
+from xstefa.inference.journal import sealed
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +200,14 @@ def test_interrupted_between_steps(plan, tmp_path, undisturbed, monkeypatch, mom
         patch.setattr(zarr.Group if moment == "create_group" else module, moment, die)
         with pytest.raises(Killed):
             xstefa.to_zarr(plan(), out)
+    xstefa.to_zarr(plan(), out, resume=True)
+    assert files(out) == undisturbed
+
+
+def test_a_finished_store_without_entries_is_written_again(plan, tmp_path, undisturbed):
+    out = tmp_path / "undisturbed.zarr"
+    journal = zarr.open_group(out, mode="r+", path="_xstefa", use_consolidated=False)
+    journal.attrs.put(sealed({k: v for k, v in journal.attrs.items() if k != "entries"}))
     xstefa.to_zarr(plan(), out, resume=True)
     assert files(out) == undisturbed
 

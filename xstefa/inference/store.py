@@ -400,7 +400,8 @@ def _entries(
 ) -> Entries | None:
     """Read the journal of a variable, or return None if it is missing or damaged."""
     if begun["state"] == "complete":
-        return np.array(begun["entries"][name], np.uint32).reshape(shape)
+        written = begun.get("entries", {}).get(name)
+        return None if written is None else np.array(written, np.uint32).reshape(shape)
     try:
         part = open_part(location, f"{JOURNAL}/{name}")
         entries = np.asarray(part[...]) if isinstance(part, zarr.Array) else None
