@@ -13,7 +13,7 @@ from tests.training.conftest import HEAD
 from xstefa.errors import MissingTokenError, ModelError
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
-from xstefa.training.ensemble import ensemble
+from xstefa.training.ensemble import ensemble, stretched
 from xstefa.training.finetune import HeadRecipe
 from xstefa.windows import SegmentPolicy
 
@@ -91,6 +91,28 @@ def test_physics_among_others_fills_its_stores_first(basins, looking_back) -> No
     both = basins.stefa.finetune("streamflow", model=looking_back, head=heads, **FAST)
     assert both.spec.windows == network.spec.windows
     assert [size.spin_up for size in both.spec.architecture.heads] == [0, 19]
+
+
+def test_a_model_is_stretched_head_by_head(basins, foundation, members) -> None:
+    family = [member for member in members if member.spec.architecture.heads[0].kind != "resconn"]
+    joint = stretched(
+        stretched(ensemble(family, name="family"), gain=0.9, power=1.2), gain=1.1, power=1.05
+    )
+    parts = [1.1 * (0.9 * basins.stefa.predict(model) ** 1.2) ** 1.05 for model in family]
+    mean = xr.concat(parts, dim="member").mean("member")
+    assert float(mean.max()) > 0
+    # Windows that fade into each other do so after the power, here before it.
+    np.testing.assert_allclose(basins.stefa.predict(joint), mean, rtol=1e-3)
+    assert joint.spec.provenance["stretched"] == {"gain": 1.1, "power": 1.05}
+    signed = replace(HEAD, link="identity")
+    any_sign = basins.stefa.finetune("streamflow", model=foundation, head=signed, **FAST)
+    with pytest.raises(ModelError, match="heads that answer 0 or more"):
+        stretched(any_sign, gain=1.0, power=1.1)
+
+
+def test_a_water_balance_is_not_stretched() -> None:
+    with pytest.raises(ModelError, match="one target"):
+        stretched(xstefa.load_model("water-balance"), gain=1.0, power=1.1)
 
 
 def test_what_is_joined_cuts_records_alike(basins, looking_back) -> None:

@@ -89,8 +89,8 @@ class HeadSize:
         Maps the linear output into the target's range.
     kernel : int
         Days seen by the convolution of resconn.
-    scale, offset : float
-        The target in its canonical unit is ``scale * output + offset``.
+    scale, offset, power : float
+        The target in its canonical unit is ``scale * output ** power + offset``.
     outputs : int
         Targets predicted at once; more than one only for ``kind="released"``.
     dropout : float
@@ -109,6 +109,7 @@ class HeadSize:
     kernel: Count = 5
     scale: Positive = 1.0
     offset: Finite = 0.0
+    power: Positive = 1.0
     outputs: Count = 1
     dropout: Share = 0.4
     drivers: tuple[Driver, ...] = ()

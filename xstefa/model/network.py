@@ -134,8 +134,13 @@ class StefaLand(nn.Module):
 
     def _in_units(self, answers: list[Tensor]) -> Tensor:
         """Return what each head says in the unit of its target, stacked."""
-        sized = zip(answers, self.sizes, strict=True)
-        return torch.stack([answer * size.scale + size.offset for answer, size in sized], dim=-1)
+        return torch.stack(
+            [
+                (answer if size.power == 1 else answer**size.power) * size.scale + size.offset
+                for answer, size in zip(answers, self.sizes, strict=True)
+            ],
+            dim=-1,
+        )
 
     def forward(self, forcing: Tensor, static: Tensor) -> Tensor:
         """Predict the target, shape (B, T): the mean of those `members` that have an answer."""
