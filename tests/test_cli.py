@@ -69,7 +69,7 @@ def test_warnings_are_lines(basins, tmp_path):
     words = [tmp_path / "short.nc", tmp_path / "out.nc", "--target", "streamflow"]
     lines = succeed("predict", *words).splitlines()
     (line,) = lines
-    assert line.startswith("Warning: No answer on 125 of 300 days")
+    assert line.startswith("Warning: No answer on 182 of 300 days")
     assert "with --period 1989-10-01 1990-07-27" in line
     assert not any(".py" in line for line in lines)
     assert warnings.showwarning is shown
