@@ -47,7 +47,9 @@ RULES = ("keep", "clip", "unknown")
 
 def sources(data: Path) -> dict[str, xr.Dataset]:
     """Open the sources: basins that no stage of training saw."""
-    home = held_out_sites(opened(data, "camels"), "camels").sel(time=TRIALS["streamflow"].period)
+    home = held_out_sites(opened(data, "camels"), "camels").sel(
+        time=slice(*TRIALS["streamflow"].period)
+    )
     found = {"United States": home.load()}
     for file, name in WORLD.items():
         dataset = xr.open_dataset(data / "world" / f"{file}.nc")

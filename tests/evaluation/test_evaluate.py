@@ -59,6 +59,16 @@ def test_evaluate(basins, model):
     assert found.training.attrs["flag_meanings"] == "unknown seen_in_training held_out"
 
 
+def test_days_before_a_period_are_read_and_not_scored(basins, model):
+    period = ("2001-04-01", "2001-05-31")
+    found = basins.stefa.evaluate("streamflow", model=model, period=period)
+    predicted = basins.stefa.predict(model).sel(time=slice(*period))
+    xr.testing.assert_allclose(
+        found.nse, metrics.nse(predicted, basins.qobs.sel(time=slice(*period)))
+    )
+    assert (found.days == 61).all()
+
+
 def test_evaluate_a_model_as_such(basins, model):
     expected = basins.stefa.evaluate("streamflow", model=model, scores=["nse"])
     xr.testing.assert_identical(basins.stefa.evaluate(model, scores="nse"), expected)

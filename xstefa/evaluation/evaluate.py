@@ -12,6 +12,7 @@ from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation.metrics import METRICS
 from xstefa.inference.predict import answering, predict
+from xstefa.inference.run import Period
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.options import as_list
@@ -29,6 +30,7 @@ def evaluate(
     scores: str | Iterable[str] | None = None,
     rename: Mapping[str, str] | None = None,
     sites: str | None = None,
+    period: Period | None = None,
     device: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
@@ -50,7 +52,7 @@ def evaluate(
     sites : str, optional
         Variable that names the sites; by default the one with ``cf_role = "timeseries_id"``,
         else their labels.
-    device, precision, batch_size, extrapolate
+    period, device, precision, batch_size, extrapolate
         As for `predict`.
 
     Returns
@@ -76,6 +78,7 @@ def evaluate(
         target,
         model=chosen,
         rename=rename,
+        period=period,
         device=device,
         precision=precision,
         batch_size=batch_size,
@@ -89,6 +92,7 @@ def evaluate(
             expected="at least one site",
             fix="check the selection that made the dataset",
         )
+    observed = observed.sel({layout.time: predicted[layout.time]})
     found = score(predicted, observed, scores=scores, dim=layout.time)
     places = Sites.of(dataset, layout, name=sites)
     found["training"] = training_roles(chosen, places)
