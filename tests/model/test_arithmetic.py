@@ -130,6 +130,15 @@ def test_no_setting_of_the_process_changes_an_answer(
 
 
 @pytest.mark.parametrize("ambient", AMBIENT)
+def test_no_setting_of_the_process_changes_physics(ambient: Ambient) -> None:
+    basins = xstefa.open_sample("camels_us").isel(basin=slice(2), time=slice(500))
+    expected = basins.stefa.predict("streamflow", device="cpu")
+    with ambient():
+        found = basins.stefa.predict("streamflow", device="cpu")
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@pytest.mark.parametrize("ambient", AMBIENT)
 def test_no_setting_of_the_process_changes_training(
     basins, foundation, ambient: Ambient, tmp_path
 ) -> None:

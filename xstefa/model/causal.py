@@ -140,7 +140,7 @@ def fading(heads: int, band: int) -> Tensor:
     2 ** (-8 k / heads) a day of lag, k = 1, 2, ...: with four heads over 4, 16, 64 and 256 days.
     """
     lag = band + torch.arange(BLOCK)[:, None] - torch.arange(band + BLOCK)
-    slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
+    slopes = 2.0 ** (-8 * torch.arange(1, heads + 1, dtype=torch.float32) / heads)
     bias = (-slopes[:, None, None] * lag).masked_fill((lag < 0) | (lag >= band), -torch.inf)
     bias[..., 0] = 0
     return bias

@@ -26,7 +26,7 @@ def physical(values: Tensor, moments: Moments) -> Tensor:
 
     By way of double precision, with the moments that were used: 1e-7 of heavy rain is left.
     """
-    mean, std = torch.tensor([moments.mean, moments.std]).double().tolist()
+    mean, std = torch.tensor([moments.mean, moments.std], dtype=torch.float32).double().tolist()
     return _INVERSE[moments.transform](values.double() * std + mean).to(values.dtype)
 
 
