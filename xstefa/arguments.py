@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, fields
 from functools import cache, wraps
 from types import UnionType
 from typing import (
@@ -77,7 +78,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 default = getattr(signature.parameters.get(name), "default", None)
                 raise OptionError(
                     variable=name,
-                    found=_shown(value),
+                    found=typed.shown(value),
                     expected=words(annotation),
                     fix=_fix(name, annotation, default),
                 )
@@ -94,9 +95,17 @@ def check_fields(settings: object) -> None:
     OptionError
         With the name of the field, what was found and what is expected.
     """
-    for name, annotation in get_type_hints(type(settings), include_extras=True).items():
+    rules = get_type_hints(type(settings), include_extras=True)
+    for field in fields(settings):  # type: ignore[arg-type]
+        name, annotation = field.name, rules[field.name]
         if not typed.fits(value := getattr(settings, name), annotation):
-            raise OptionError(variable=name, found=_shown(value), expected=words(annotation))
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            raise OptionError(
+                variable=name,
+                found=typed.shown(value),
+                expected=words(annotation),
+                fix=_fix(name, annotation, default),
+            )
 
 
 def _with_annotations(
@@ -129,14 +138,6 @@ def _fix(name: str, annotation: Any, default: object) -> str:
     if "Dataset" in words(annotation):
         return f"{name}=xarray.open_dataset(path)"
     return f"{name}=<{words(annotation)}>"
-
-
-def _shown(value: object) -> str:
-    """Say what a value is, short and without computing it."""
-    if not isinstance(value, str | int | float | list | tuple | dict | set | type(None)):
-        return f"a {type(value).__name__}"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def words(annotation: Any) -> str:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
-from xstefa.arguments import words
+from xstefa.arguments import check_fields
 from xstefa.errors import OptionError, did_you_mean
-from xstefa.typed import Count, Rule, fits
+from xstefa.typed import Count, Rule
 
 Precision = Literal["fp32", "bf16"]
 
@@ -27,26 +27,6 @@ Device = Annotated[
         lambda name: re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", name) is not None,
     ),
 ]
-_FIXES = {
-    "device": 'name the device as torch does, for instance device="cuda:0"',
-    "precision": 'use precision="fp32", or "bf16" for speed at a small loss of accuracy',
-    "batch_size": "give the number of windows the model may see at once, for instance 64",
-    "progress": "use progress=True or progress=False",
-    "cache_dir": 'give a folder, for instance cache_dir="~/scratch/xstefa"',
-}
-
-
-class OptionValues(TypedDict, total=False):
-    """Names and types of the settings, as keywords of :class:`set_options`.
-
-    Wider than in :class:`Options`, which checks and narrows: values come from command lines too.
-    """
-
-    device: str | None
-    precision: str | None
-    batch_size: int | None
-    progress: bool | None
-    cache_dir: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,13 +65,7 @@ class Options:
     cache_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        for name, rule in get_type_hints(Options, include_extras=True).items():
-            value = getattr(self, name)
-            if not fits(value, rule):
-                expected = f"{words(rule)} (automatic)"
-                raise OptionError(
-                    variable=name, found=repr(value), expected=expected, fix=_FIXES[name]
-                )
+        check_fields(self)
         if self.cache_dir is not None:
             object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
 
@@ -136,7 +110,7 @@ class set_options:
     True
     """
 
-    def __init__(self, **values: Unpack[OptionValues]) -> None:
+    def __init__(self, **values: Any) -> None:
         global _current
         updated = _replaced(_current, values)
         self._previous = {name: getattr(_current, name) for name in values}
@@ -161,7 +135,7 @@ def get_options() -> Options:
     return _current
 
 
-def resolve_options(**values: Unpack[OptionValues]) -> Options:
+def resolve_options(**values: Any) -> Options:
     """Return the settings in force, with the given keywords of a call put over them.
 
     Parameters
@@ -213,7 +187,7 @@ def require_gpu(device: str) -> None:
         )
 
 
-def _replaced(options: Options, values: Mapping[str, object]) -> Options:
+def _replaced(options: Options, values: Mapping[str, Any]) -> Options:
     """Put ``values`` into ``options``, checked."""
     known = [field.name for field in fields(Options)]
     for name in values:
@@ -224,5 +198,4 @@ def _replaced(options: Options, values: Mapping[str, object]) -> Options:
                 expected="one of " + ", ".join(known),
                 fix=did_you_mean(name, known) or "see xstefa.set_options",
             )
-    changes: dict[str, Any] = dict(values)
-    return replace(options, **changes)
+    return replace(options, **values)

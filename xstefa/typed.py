@@ -115,14 +115,14 @@ def build(
         return error(message, variable=path, found=found, expected=expected, fix=fix)
 
     if not isinstance(content, Mapping):
-        raise refuse("not a table", "", _shown(content), f"the fields of {cls.__name__}")
+        raise refuse("not a table", "", shown(content), f"the fields of {cls.__name__}")
     known = {_key(field): field for field in fields(cls) if field.init}  # type: ignore[arg-type]
     for key in content:
         if key not in known:
             raise error(
                 f"{cls.__name__} has no such field",
                 variable=f"{where}.{key}" if where else str(key),
-                found=_shown(key),
+                found=shown(key),
                 expected=f"one of {', '.join(known)}",
                 fix=did_you_mean(key, known) or fix,
             )
@@ -138,7 +138,7 @@ def build(
         return cls(**values)
     except ValueError as problem:
         if not isinstance(problem, XstefaError):
-            raise refuse(str(problem), "", _shown(content), "values that go together") from problem
+            raise refuse(str(problem), "", shown(content), "values that go together") from problem
         message = problem.message or "not what this field holds"
         texts = problem.found or "", problem.expected or ""
         raise refuse(message, problem.variable, *texts) from problem
@@ -207,7 +207,7 @@ def _read(value: object, annotation: Any, where: str, error: type[XstefaError], 
     raise error(
         "not what this field holds",
         variable=where,
-        found=_shown(value),
+        found=shown(value),
         expected=described(annotation),
         fix=fix,
     )
@@ -234,6 +234,9 @@ def _hints(cls: Hashable) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Say what a value is, short and without computing it."""
+    if not isinstance(value, str | int | float | list | tuple | dict | set | type(None)):
+        return f"a {type(value).__name__}"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
