@@ -1,8 +1,10 @@
 """Tokens computed from other variables by published formulas.
 
-Each kernel is a plain function of NumPy arrays that broadcast; `DERIVATIONS` says which token it
-makes, from which parts, and how the token table names it. Kernels stay in float32, so Python
-scalars only. Bounds are part of a formula where daily means can break them, and are stated.
+Each kernel is a plain function of NumPy arrays that broadcast. Its arguments are named after what
+it takes: tokens and ingredients, each in its canonical units, ``latitude`` [degrees north] and
+``day_of_year`` [1..366]. `_makes` above it says what it makes, and how the token table names it.
+Kernels stay in float32, so Python scalars only. Bounds are part of a formula where daily means can
+break them, and are stated.
 
 Sources
 -------
@@ -13,6 +15,7 @@ Oudin et al. (2005), Journal of Hydrology 303, 290-306.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -23,34 +26,37 @@ from numpy.typing import NDArray
 __all__ = ["DAY_OF_YEAR", "DERIVATIONS", "LATITUDE", "Derivation", "hide_false_extremes"]
 
 Array: TypeAlias = NDArray[np.floating]
+Kernel: TypeAlias = Callable[..., Array]
 
 LATITUDE = "latitude"
-DAY_OF_YEAR = "day of year"
+DAY_OF_YEAR = "day_of_year"
 
 _EPSILON = 0.622  # ratio of the gas constants of dry air and water vapour
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Derivation:
-    """One way to compute a token.
-
-    Parameters
-    ----------
-    token : str
-        What it makes.
-    parts : tuple of str
-        Tokens, ingredients, ``"latitude"`` [degree] or ``"day of year"`` [1..366], in the order
-        of the arguments of `kernel`, each in its canonical units.
-    kernel : callable
-        Elementwise function of float32 arrays.
-    rule : str
-        How the token table describes it.
-    """
+    """One way to compute a token, elementwise, from what the kernel takes."""
 
     token: str
     parts: tuple[str, ...]
-    kernel: Callable[..., Array]
+    kernel: Kernel
     rule: str
+
+
+DERIVATIONS: list[Derivation] = []
+"""In order of preference within a token, which is the order of this file."""
+
+
+def _makes(token: str, rule: str) -> Callable[[Kernel], Kernel]:
+    """Add a kernel to `DERIVATIONS`."""
+
+    def register(kernel: Kernel) -> Kernel:
+        parts = tuple(inspect.signature(kernel).parameters)
+        DERIVATIONS.append(Derivation(token, parts, kernel, rule))
+        return kernel
+
+    return register
 
 
 def saturation_vapour_pressure(temperature: Array) -> Array:
@@ -63,53 +69,81 @@ def standard_pressure(elevation: Array) -> Array:
     return 1013.0 * ((293.0 - 0.0065 * elevation) / 293.0) ** 5.26
 
 
-def humidity_from_vapour_pressure(vapour_pressure: Array, temperature: Array) -> Array:
+@_makes("relative_humidity", "from vapour pressure (FAO-56), within 0..100")
+def humidity_from_vapour_pressure(vapour_pressure: Array, temperature_mean: Array) -> Array:
     """Relative humidity [%], bounded to 0..100 (FAO-56 eq. 10)."""
-    return np.clip(100.0 * vapour_pressure / saturation_vapour_pressure(temperature), 0.0, 100.0)
+    saturated = saturation_vapour_pressure(temperature_mean)
+    return np.clip(100.0 * vapour_pressure / saturated, 0.0, 100.0)
 
 
-def humidity_from_deficit(vpd: Array, temperature: Array) -> Array:
+@_makes("relative_humidity", "from vapour pressure deficit (FAO-56), within 0..100")
+def humidity_from_deficit(vpd: Array, temperature_mean: Array) -> Array:
     """Relative humidity [%], bounded to 0..100 (FAO-56 eq. 10)."""
-    return np.clip(100.0 * (1.0 - vpd / saturation_vapour_pressure(temperature)), 0.0, 100.0)
+    return np.clip(100.0 * (1.0 - vpd / saturation_vapour_pressure(temperature_mean)), 0.0, 100.0)
 
 
-def humidity_from_dewpoint(dewpoint: Array, temperature: Array) -> Array:
+@_makes("relative_humidity", "from dew point (FAO-56), within 0..100")
+def humidity_from_dewpoint(dewpoint: Array, temperature_mean: Array) -> Array:
     """Relative humidity [%], bounded to 0..100 (FAO-56 eq. 14)."""
-    return humidity_from_vapour_pressure(saturation_vapour_pressure(dewpoint), temperature)
+    return humidity_from_vapour_pressure(saturation_vapour_pressure(dewpoint), temperature_mean)
 
 
-def humidity_from_specific(specific: Array, temperature: Array, pressure: Array) -> Array:
+@_makes("relative_humidity", "from specific humidity and pressure (FAO-56), within 0..100")
+def humidity_from_specific(
+    specific_humidity: Array, temperature_mean: Array, surface_pressure: Array
+) -> Array:
     """Relative humidity [%], bounded to 0..100; vapour pressure is q p / (0.622 + 0.378 q)."""
-    vapour_pressure = specific * pressure / (_EPSILON + (1.0 - _EPSILON) * specific)
-    return humidity_from_vapour_pressure(vapour_pressure, temperature)
+    share = _EPSILON + (1.0 - _EPSILON) * specific_humidity
+    vapour_pressure = specific_humidity * surface_pressure / share
+    return humidity_from_vapour_pressure(vapour_pressure, temperature_mean)
 
 
-def _humidity_from_specific_at(specific: Array, temperature: Array, elevation: Array) -> Array:
-    return humidity_from_specific(specific, temperature, standard_pressure(elevation))
+@_makes(
+    "relative_humidity",
+    "from specific humidity, standard pressure at elevation (FAO-56), within 0..100",
+)
+def _humidity_from_specific_at(
+    specific_humidity: Array, temperature_mean: Array, elevation: Array
+) -> Array:
+    return humidity_from_specific(specific_humidity, temperature_mean, standard_pressure(elevation))
 
 
-def _humidity_from_specific_at_sea_level(specific: Array, temperature: Array) -> Array:
-    return humidity_from_specific(specific, temperature, np.full_like(specific, 1013.25))
+@_makes("relative_humidity", "from specific humidity at 1013.25 hPa (FAO-56), within 0..100")
+def _humidity_from_specific_at_sea_level(
+    specific_humidity: Array, temperature_mean: Array
+) -> Array:
+    pressure = np.full_like(specific_humidity, 1013.25)
+    return humidity_from_specific(specific_humidity, temperature_mean, pressure)
 
 
-def midrange(maximum: Array, minimum: Array) -> Array:
-    """Daily mean as (maximum + minimum) / 2 (FAO-56 eq. 9 for temperature)."""
-    return 0.5 * (maximum + minimum)
+@_makes("relative_humidity", "(maximum + minimum) / 2")
+def mean_humidity(relative_humidity_max: Array, relative_humidity_min: Array) -> Array:
+    """Relative humidity [%] as the middle of its extremes."""
+    return 0.5 * (relative_humidity_max + relative_humidity_min)
 
 
-def daily_shortwave(daylight_mean: Array, day_length: Array) -> Array:
+@_makes("temperature_mean", "(maximum + minimum) / 2")
+def mean_temperature(temperature_max: Array, temperature_min: Array) -> Array:
+    """Daily mean [degC] as the middle of the extremes (FAO-56 eq. 9)."""
+    return 0.5 * (temperature_max + temperature_min)
+
+
+@_makes("shortwave_down", "daylight mean × day length")
+def daily_shortwave(shortwave_down_daylight: Array, day_length: Array) -> Array:
     """24 h mean [W m-2] of a daylight mean [W m-2] lasting `day_length` [s]."""
-    return daylight_mean * (day_length / 86400.0)
+    return shortwave_down_daylight * (day_length / 86400.0)
 
 
-def speed(eastward: Array, northward: Array) -> Array:
+@_makes("wind_speed", "speed of the mean wind vector")
+def speed(eastward_wind: Array, northward_wind: Array) -> Array:
     """Magnitude of the mean wind vector [m s-1]: at most the mean speed."""
-    return np.hypot(eastward, northward)
+    return np.hypot(eastward_wind, northward_wind)
 
 
-def tangent(angle: Array) -> Array:
+@_makes("slope", "tangent of the angle")
+def tangent(slope_angle: Array) -> Array:
     """Slope [m m-1] of an angle [degree]."""
-    return np.tan(np.deg2rad(angle))
+    return np.tan(np.deg2rad(slope_angle))
 
 
 def extraterrestrial_radiation(latitude: Array, day: Array) -> Array:
@@ -133,17 +167,28 @@ def extraterrestrial_radiation(latitude: Array, day: Array) -> Array:
     return np.maximum(24.0 * 60.0 / np.pi * 0.0820 * distance * height, 0.0)
 
 
-def hargreaves(maximum: Array, minimum: Array, latitude: Array, day: Array) -> Array:
+@_makes("potential_evapotranspiration", "Hargreaves-Samani 1985")
+def hargreaves(
+    temperature_max: Array, temperature_min: Array, latitude: Array, day_of_year: Array
+) -> Array:
     """Potential evapotranspiration [mm d-1], at least 0 (Hargreaves-Samani 1985; FAO-56 eq. 52).
 
     A day without a range of temperature, which the formula takes for one without evaporation, has
     the value of `oudin`: CAMELS-US's Maurer and NLDAS files hold the mean as both extremes.
     """
-    evaporable = 0.408 * extraterrestrial_radiation(latitude, day)
-    mean = midrange(maximum, minimum)
-    swing = np.sqrt(np.maximum(maximum - minimum, 0.0))
+    evaporable = 0.408 * extraterrestrial_radiation(latitude, day_of_year)
+    mean = mean_temperature(temperature_max, temperature_min)
+    swing = np.sqrt(np.maximum(temperature_max - temperature_min, 0.0))
     found = np.maximum(0.0023 * evaporable * (mean + 17.8) * swing, 0.0)
-    return np.where(without_range(maximum, minimum), oudin(mean, latitude, day), found)
+    alike = without_range(temperature_max, temperature_min)
+    return np.where(alike, oudin(mean, latitude, day_of_year), found)
+
+
+@_makes("potential_evapotranspiration", "Oudin et al. 2005")
+def oudin(temperature_mean: Array, latitude: Array, day_of_year: Array) -> Array:
+    """Potential evapotranspiration [mm d-1], at least 0 (Oudin et al. 2005)."""
+    evaporable = 0.408 * extraterrestrial_radiation(latitude, day_of_year)
+    return np.maximum(evaporable * (temperature_mean + 5.0) / 100.0, 0.0)
 
 
 def without_range(maximum: Array, minimum: Array) -> NDArray[np.bool_]:
@@ -165,87 +210,3 @@ def hide_false_extremes(forcing: NDArray[np.float32], names: Sequence[str]) -> N
         wrong = without_range(forcing[..., both[0]], forcing[..., both[1]])
         for column in both:
             forcing[..., column][wrong] = np.nan
-
-
-def oudin(temperature: Array, latitude: Array, day: Array) -> Array:
-    """Potential evapotranspiration [mm d-1], at least 0 (Oudin et al. 2005)."""
-    evaporable = 0.408 * extraterrestrial_radiation(latitude, day)
-    return np.maximum(evaporable * (temperature + 5.0) / 100.0, 0.0)
-
-
-# In order of preference within a token.
-DERIVATIONS: tuple[Derivation, ...] = (
-    Derivation(
-        token="temperature_mean",
-        parts=("temperature_max", "temperature_min"),
-        kernel=midrange,
-        rule="(maximum + minimum) / 2",
-    ),
-    Derivation(
-        token="shortwave_down",
-        parts=("shortwave_down_daylight", "day_length"),
-        kernel=daily_shortwave,
-        rule="daylight mean × day length",
-    ),
-    Derivation(
-        token="relative_humidity",
-        parts=("vapour_pressure", "temperature_mean"),
-        kernel=humidity_from_vapour_pressure,
-        rule="from vapour pressure (FAO-56), within 0..100",
-    ),
-    Derivation(
-        token="relative_humidity",
-        parts=("vpd", "temperature_mean"),
-        kernel=humidity_from_deficit,
-        rule="from vapour pressure deficit (FAO-56), within 0..100",
-    ),
-    Derivation(
-        token="relative_humidity",
-        parts=("dewpoint", "temperature_mean"),
-        kernel=humidity_from_dewpoint,
-        rule="from dew point (FAO-56), within 0..100",
-    ),
-    Derivation(
-        token="relative_humidity",
-        parts=("specific_humidity", "temperature_mean", "surface_pressure"),
-        kernel=humidity_from_specific,
-        rule="from specific humidity and pressure (FAO-56), within 0..100",
-    ),
-    Derivation(
-        token="relative_humidity",
-        parts=("specific_humidity", "temperature_mean", "elevation"),
-        kernel=_humidity_from_specific_at,
-        rule="from specific humidity, standard pressure at elevation (FAO-56), within 0..100",
-    ),
-    Derivation(
-        token="relative_humidity",
-        parts=("specific_humidity", "temperature_mean"),
-        kernel=_humidity_from_specific_at_sea_level,
-        rule="from specific humidity at 1013.25 hPa (FAO-56), within 0..100",
-    ),
-    Derivation(
-        token="relative_humidity",
-        parts=("relative_humidity_max", "relative_humidity_min"),
-        kernel=midrange,
-        rule="(maximum + minimum) / 2",
-    ),
-    Derivation(
-        token="potential_evapotranspiration",
-        parts=("temperature_max", "temperature_min", LATITUDE, DAY_OF_YEAR),
-        kernel=hargreaves,
-        rule="Hargreaves-Samani 1985",
-    ),
-    Derivation(
-        token="potential_evapotranspiration",
-        parts=("temperature_mean", LATITUDE, DAY_OF_YEAR),
-        kernel=oudin,
-        rule="Oudin et al. 2005",
-    ),
-    Derivation(
-        token="wind_speed",
-        parts=("eastward_wind", "northward_wind"),
-        kernel=speed,
-        rule="speed of the mean wind vector",
-    ),
-    Derivation(token="slope", parts=("slope_angle",), kernel=tangent, rule="tangent of the angle"),
-)
