@@ -12,11 +12,8 @@ The attributes may lie beside or inside the first folder, or be absent.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache, lru_cache, partial
-from importlib import resources
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -27,7 +24,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendEntrypoint
 
-from xstefa.datasets.series import lazy_series, on_days, site_values
+from xstefa.datasets.series import NOTHING, Archive, Series, ends_of, metadata
 from xstefa.errors import LayoutError, OptionError
 
 __all__ = ["CamelsUsBackend"]
@@ -35,7 +32,6 @@ __all__ = ["CamelsUsBackend"]
 _FORCINGS = ("daymet", "maurer", "maurer_extended", "nldas", "nldas_extended")
 _FORCING_FOLDER, _FLOW_FOLDER = "basin_mean_forcing", "usgs_streamflow"
 _CUBIC_FEET = 0.028316846592  # m3
-_BASIN, _TIME = "basin", "time"
 
 _ATTRS = {
     "Conventions": "CF-1.11",
@@ -94,9 +90,47 @@ class CamelsUsBackend(BackendEntrypoint):
                 expected=" or ".join(map(repr, _FORCINGS)),
                 fix="forcing='daymet'",
             )
-        folder = _Folder.find(Path(filename_or_obj), forcing)
-        dropped = {drop_variables} if isinstance(drop_variables, str) else {*(drop_variables or ())}
-        return folder.dataset().drop_vars(dropped, errors="ignore")
+        root = Path(filename_or_obj)
+        forcings = _forcing_files(root, forcing)
+        basins, paths = list(forcings), list(forcings.values())
+        flow_folder = _below(root, _FLOW_FOLDER)
+        found = {} if flow_folder is None else _files(flow_folder, "_streamflow_qc.txt")
+        flows = [found.get(basin) for basin in basins]
+        ends = [_ends(path, head=4, year=0) for path in paths]
+        ends += [_ends(path, head=0, year=1) for path in flows if path is not None]
+        archive = Archive.of(("basin", "time"), basins, ends)
+        known, variables = metadata("camels_us"), {}
+        for column, name in enumerate(_columns(paths[0])):
+            attrs = known["series"].get(name, {"long_name": name})
+            read = partial(_forcing, paths=paths, column=column)
+            variables[name] = archive.series(read, attrs)
+        table, whose = _attributes(root, basins), "area_gages2"
+        if {whose, "gauge_lat"} <= {*table}:
+            area = table[whose].to_numpy(np.float32).astype(float)
+        else:
+            heads = np.array([_head(path) for path in paths])
+            area, whose = heads[:, 2] / 1e6, "the forcings' area"
+            table["gauge_lat"] = heads[:, 0]
+            table["elev_mean"] = table.get("elev_mean", heads[:, 1])
+        variables["streamflow"] = archive.series(
+            partial(_flow, paths=flows, area=area),
+            {
+                "long_name": "observed streamflow per unit catchment area",
+                "units": "mm d-1",
+                "cell_methods": "time: mean",
+                "comment": f"USGS discharge in ft3 s-1 divided by {whose}",
+            },
+        )
+        for name in map(str, table.columns):
+            attrs = known["attributes"].get(name, {"long_name": name})
+            variables[name] = archive.attribute(table[name].to_numpy(), attrs)
+        return archive.dataset(
+            variables,
+            site="USGS gauge id (8 digits)",
+            day="day",
+            attrs=_ATTRS,
+            drop=drop_variables,
+        )
 
     def guess_can_open(self, filename_or_obj: object) -> bool:
         """Whether this is a folder with the forcings of CAMELS-US."""
@@ -117,136 +151,21 @@ def _below(root: Path, name: str) -> Path | None:
     return None
 
 
-@cache
-def _metadata() -> dict[str, dict[str, dict[str, str]]]:
-    text = resources.files("xstefa.datasets").joinpath("camels_us.toml").read_text("utf-8")
-    return tomllib.loads(text)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Folder:
-    """The files of a CAMELS-US folder.
-
-    Parameters
-    ----------
-    basins : tuple of str
-        Gauge identifiers, sorted.
-    forcings, flows : tuple of Path or None
-        Files of each basin.
-    attributes : DataFrame
-        By gauge identifier; without columns if the folder has no attributes.
-    first : datetime64[D]
-    count : int
-        Days from the first of all files to the last.
-    """
-
-    basins: tuple[str, ...]
-    forcings: tuple[Path, ...]
-    flows: tuple[Path | None, ...]
-    attributes: pd.DataFrame
-    first: np.datetime64
-    count: int
-
-    @classmethod
-    def find(cls, root: Path, forcing: str) -> _Folder:
-        """Find the files; reads the ends of each, and the attributes."""
-        forcings = _below(root, _FORCING_FOLDER)
-        found = {} if forcings is None else _files(forcings / forcing, "_forcing_leap.txt")
-        if not found:
-            raise LayoutError(
-                "not a folder of CAMELS-US",
-                variable=str(root),
-                found="no such folder"
-                if not root.is_dir()
-                else f"no files *_forcing_leap.txt below {_FORCING_FOLDER}/{forcing}",
-                expected="basin_dataset_public_v1p2 as published, unpacked",
-                fix="give the folder that holds basin_dataset_public_v1p2",
-            )
-        flow_folder = _below(root, _FLOW_FOLDER)
-        flows = {} if flow_folder is None else _files(flow_folder, "_streamflow_qc.txt")
-        basins = tuple(sorted(found))
-        ends = [_ends(found[basin], first_column=0) for basin in basins]
-        ends += [_ends(flows[basin], first_column=1) for basin in basins if basin in flows]
-        first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
-        return cls(
-            basins=basins,
-            forcings=tuple(found[basin] for basin in basins),
-            flows=tuple(flows.get(basin) for basin in basins),
-            attributes=_attributes(root, basins),
-            first=first,
-            count=int((last - first).astype(int)) + 1,
+def _forcing_files(root: Path, forcing: str) -> dict[str, Path]:
+    """Files by gauge identifier, sorted; LayoutError if there are none."""
+    folder = _below(root, _FORCING_FOLDER)
+    found = {} if folder is None else _files(folder / forcing, "_forcing_leap.txt")
+    if not found:
+        raise LayoutError(
+            "not a folder of CAMELS-US",
+            variable=str(root),
+            found="no such folder"
+            if not root.is_dir()
+            else f"no files *_forcing_leap.txt below {_FORCING_FOLDER}/{forcing}",
+            expected="basin_dataset_public_v1p2 as published, unpacked",
+            fix="give the folder that holds basin_dataset_public_v1p2",
         )
-
-    def dataset(self) -> xr.Dataset:
-        """Put everything together."""
-        metadata = _metadata()
-        series = partial(lazy_series, dims=(_BASIN, _TIME), sites=len(self.basins), days=self.count)
-        variables = {}
-        for column, name in enumerate(_columns(self.forcings[0])):
-            attrs = metadata["series"].get(name, {"long_name": name})
-            variables[name] = series(partial(self._forcing, column=column), attrs=dict(attrs))
-        area, area_name = self._area()
-        variables["streamflow"] = series(
-            partial(self._flow, area=area),
-            attrs={
-                "long_name": "observed streamflow per unit catchment area",
-                "units": "mm d-1",
-                "cell_methods": "time: mean",
-                "comment": f"USGS discharge in ft3 s-1 divided by {area_name}",
-            },
-        )
-        for name in self.attributes.columns:
-            values = self.attributes[name].to_numpy()
-            if values.dtype == object:
-                values = values.astype(str)
-            attrs = metadata["attributes"].get(str(name), {"long_name": str(name)})
-            variables[str(name)] = site_values(_BASIN, values, dict(attrs))
-        latitude, longitude = (variables.pop(f"gauge_{n}", None) for n in ("lat", "lon"))
-        if latitude is None:
-            heads = np.array([_head(path) for path in self.forcings])
-            latitude = site_values(_BASIN, heads[:, 0], {})
-            attrs = dict(metadata["attributes"]["elev_mean"])
-            variables.setdefault("elev_mean", site_values(_BASIN, heads[:, 1], attrs))
-        coords = {
-            _BASIN: xr.Variable(
-                _BASIN,
-                np.array(self.basins),
-                {"long_name": "USGS gauge id (8 digits)", "cf_role": "timeseries_id"},
-            ),
-            _TIME: xr.Variable(
-                _TIME,
-                pd.date_range(self.first, periods=self.count),
-                {"standard_name": "time", "long_name": "day", "axis": "T"},
-            ),
-            "lat": _place(latitude, "latitude", "degrees_north"),
-        }
-        if longitude is not None:
-            coords["lon"] = _place(longitude, "longitude", "degrees_east")
-        return xr.Dataset(variables, coords, _ATTRS)
-
-    def _area(self) -> tuple[NDArray[np.float64], str]:
-        """Catchment areas [km2], and which they are."""
-        if "area_gages2" in self.attributes:
-            return self.attributes["area_gages2"].to_numpy(float), "area_gages2"
-        return np.array([_head(path)[2] for path in self.forcings]) / 1e6, "the forcings' area"
-
-    def _forcing(self, site: int, *, column: int) -> NDArray[np.float32]:
-        days, values = _read_forcing(self.forcings[site])
-        return on_days(values[:, column], days, first=self.first, count=self.count)
-
-    def _flow(self, site: int, *, area: NDArray[np.float64]) -> NDArray[np.float32]:
-        path = self.flows[site]
-        if path is None:
-            return np.full(self.count, np.nan, np.float32)
-        days, cubic_feet = _read_flow(path)
-        # m3 s-1 over km2 is 86.4 mm d-1
-        depth = (cubic_feet * _CUBIC_FEET * 86.4 / area[site]).astype(np.float32)
-        return on_days(depth, days, first=self.first, count=self.count)
-
-
-def _place(variable: xr.Variable, standard_name: str, units: str) -> xr.Variable:
-    attrs = {"standard_name": standard_name, "units": units, "long_name": f"gauge {standard_name}"}
-    return site_values(_BASIN, variable.values.astype(float), attrs)
+    return dict(sorted(found.items()))
 
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
@@ -269,20 +188,13 @@ def _columns(path: Path) -> list[str]:
     return [word.split("(")[0].lower() for word in header if "(" in word]
 
 
-def _ends(path: Path, *, first_column: int) -> tuple[np.datetime64, np.datetime64]:
-    """First and last day of a file, without reading what lies between."""
-    with path.open("rb") as file:
-        skipped = 0 if first_column else 4
-        first = [file.readline() for _ in range(skipped + 1)][-1]
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - 400))
-        last = file.read().strip().splitlines()[-1]
-    return _day(first, first_column), _day(last, first_column)
-
-
-def _day(line: bytes, first_column: int) -> np.datetime64:
-    year, month, day = line.split()[first_column : first_column + 3]
-    return np.datetime64(f"{int(year):04d}-{int(month):02d}-{int(day):02d}", "D")
+def _ends(path: Path, *, head: int, year: int) -> tuple[np.datetime64, np.datetime64]:
+    """First and last day of a file whose dates begin in the column `year`."""
+    first, last = (
+        np.datetime64("{:04d}-{:02d}-{:02d}".format(*map(int, line.split()[year : year + 3])), "D")
+        for line in ends_of(path, head=head)
+    )
+    return first, last
 
 
 def _days(table: pd.DataFrame) -> NDArray[np.datetime64]:
@@ -304,8 +216,21 @@ def _read_flow(path: Path) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]
     return _days(table.iloc[:, :3].copy()), np.where(flow < 0, np.nan, flow)
 
 
-def _attributes(root: Path, basins: tuple[str, ...]) -> pd.DataFrame:
-    """Merge the attribute files; reindexed to the basins that have forcings."""
+def _forcing(site: int, *, paths: Sequence[Path], column: int) -> Series:
+    days, values = _read_forcing(paths[site])
+    return days, values[:, column]
+
+
+def _flow(site: int, *, paths: Sequence[Path | None], area: NDArray[np.float64]) -> Series:
+    if (path := paths[site]) is None:
+        return NOTHING
+    days, cubic_feet = _read_flow(path)
+    # m3 s-1 over km2 is 86.4 mm d-1
+    return days, (cubic_feet * _CUBIC_FEET * 86.4 / area[site]).astype(np.float32)
+
+
+def _attributes(root: Path, basins: list[str]) -> pd.DataFrame:
+    """Merge the attribute files, for the basins that have forcings."""
     folder = _below(root, "camels_attributes_v2.0")
     paths = sorted((folder or root).glob("camels_*.txt"))
     tables = [
@@ -313,11 +238,6 @@ def _attributes(root: Path, basins: tuple[str, ...]) -> pd.DataFrame:
         for path in paths
     ]
     if not tables:
-        return pd.DataFrame(index=list(basins))
-    merged = pd.concat(tables, axis=1).reindex(list(basins))
-    merged = merged.rename(columns=_metadata()["spellings"])
-    text = merged.select_dtypes(exclude="number").columns
-    merged[text] = merged[text].astype(object).fillna("")
-    numbers = merged.columns.difference(text)
-    merged[numbers] = merged[numbers].astype(np.float32)
-    return merged
+        return pd.DataFrame(index=basins)
+    merged = pd.concat(tables, axis=1).reindex(basins)
+    return merged.rename(columns=metadata("camels_us")["spellings"])

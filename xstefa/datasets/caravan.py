@@ -10,15 +10,11 @@ Extensions such as GRDC-Caravan have the same layout.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, lru_cache, partial
-from importlib import resources
+from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import netCDF4
 import numpy as np
@@ -28,13 +24,12 @@ from numpy.typing import NDArray
 from xarray.backends import BackendEntrypoint
 from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
-from xstefa.datasets.series import lazy_series, on_days, site_values
+from xstefa.datasets.series import NOTHING, Archive, Series, ends_of, metadata
 from xstefa.errors import LayoutError, OptionError
 
 __all__ = ["CaravanBackend"]
 
 _GAUGE, _DATE = "gauge_id", "date"
-_NOTHING = (np.empty(0, "M8[D]"), np.empty(0, np.float32))
 _STATISTICS = {"mean": "mean", "min": "minimum", "max": "maximum", "sum": "sum"}
 
 _ATTRS = {
@@ -84,36 +79,21 @@ class CaravanBackend(BackendEntrypoint):
         """
         root = Path(filename_or_obj)
         paths = _choose(_series_files(root), gauges, root)
-        series = _Series.of(tuple(paths.values()))
-        variables = series.variables() | _attributes(root, list(paths))
-        coords: dict[str, xr.Variable] = {
-            _GAUGE: xr.Variable(
-                _GAUGE,
-                np.array(list(paths)),
-                {"long_name": "Caravan gauge id", "cf_role": "timeseries_id"},
-            ),
-            _DATE: xr.Variable(
-                _DATE,
-                pd.date_range(series.first, periods=series.count),
-                {"standard_name": "time", "long_name": "local day", "axis": "T"},
-            ),
+        contents = [_contents(path) for path in paths.values()]
+        archive = Archive.of((_GAUGE, _DATE), paths, [ends for ends, _ in contents])
+        # Files of several versions may lie side by side, and have not all the same series.
+        variables = {
+            name: archive.series(
+                partial(_read, paths=list(paths.values()), name=name), _series_attrs(name)
+            )
+            for name in dict.fromkeys(name for _, names in contents for name in names)
         }
-        for name, standard_name, units in (
-            ("gauge_lat", "latitude", "degrees_north"),
-            ("gauge_lon", "longitude", "degrees_east"),
-        ):
-            if name in variables:
-                coords[standard_name[:3]] = site_values(
-                    _GAUGE,
-                    variables.pop(name).values.astype(float),
-                    {
-                        "standard_name": standard_name,
-                        "units": units,
-                        "long_name": f"gauge {standard_name}",
-                    },
-                )
-        dropped = {drop_variables} if isinstance(drop_variables, str) else {*(drop_variables or ())}
-        return xr.Dataset(variables, coords, _ATTRS).drop_vars(dropped, errors="ignore")
+        table = _attributes(root, list(paths))
+        for name in map(str, table.columns):
+            variables[name] = archive.attribute(table[name].to_numpy(), _attribute_attrs(name))
+        return archive.dataset(
+            variables, site="Caravan gauge id", day="local day", attrs=_ATTRS, drop=drop_variables
+        )
 
     def guess_can_open(self, filename_or_obj: object) -> bool:
         """Whether this is a folder of Caravan."""
@@ -123,12 +103,6 @@ class CaravanBackend(BackendEntrypoint):
         return (root / "attributes").is_dir() and any(
             (root / "timeseries" / kind).is_dir() for kind in ("netcdf", "csv")
         )
-
-
-@cache
-def _metadata() -> dict[str, dict[str, Any]]:
-    text = resources.files("xstefa.datasets").joinpath("caravan.toml").read_text("utf-8")
-    return tomllib.loads(text)
 
 
 # ---- series
@@ -172,68 +146,19 @@ def _choose(paths: dict[str, Path], gauges: Iterable[str] | None, root: Path) ->
     return chosen
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Series:
-    """The series of some gauges.
-
-    Parameters
-    ----------
-    paths : tuple of Path
-    names : tuple of str
-        Of the series that any of the files has: files of several versions may lie side by side.
-    first : datetime64[D]
-    count : int
-        Days from the first of all files to the last.
-    """
-
-    paths: tuple[Path, ...]
-    names: tuple[str, ...]
-    first: np.datetime64
-    count: int
-
-    @classmethod
-    def of(cls, paths: tuple[Path, ...]) -> _Series:
-        """Look up the series and the period of each file."""
-        begins, ends, names = zip(*map(_contents, paths), strict=True)
-        first = min(begins)
-        return cls(
-            paths=paths,
-            names=tuple(dict.fromkeys(name for some in names for name in some)),
-            first=first,
-            count=int((max(ends) - first).astype(int)) + 1,
-        )
-
-    def variables(self) -> dict[str, xr.Variable]:
-        """Return a lazy variable for each series."""
-        return {
-            name: lazy_series(
-                partial(self._read, name=name),
-                dims=(_GAUGE, _DATE),
-                sites=len(self.paths),
-                days=self.count,
-                attrs=_series_attrs(name),
-            )
-            for name in self.names
-        }
-
-    def _read(self, site: int, *, name: str) -> NDArray[np.float32]:
-        path = self.paths[site]
-        if path.suffix == ".nc":
-            days, values = _read_nc(path, name)
-        else:
-            table = _read_csv(path)
-            days, values = table.get(name, _NOTHING)
-        return on_days(values, days, first=self.first, count=self.count)
+def _read(site: int, *, paths: Sequence[Path], name: str) -> Series:
+    path = paths[site]
+    return _read_nc(path, name) if path.suffix == ".nc" else _read_csv(path).get(name, NOTHING)
 
 
 def _series_attrs(name: str) -> dict[str, str]:
-    metadata = _metadata()
-    if name in metadata["series"]:
-        return dict(metadata["series"][name])
+    known = metadata("caravan")
+    if name in known["series"]:
+        return known["series"][name]
     quantity, _, statistic = name.rpartition("_")
-    if quantity in metadata["quantities"] and statistic in _STATISTICS:
-        known = metadata["quantities"][quantity]
-        return {**known, "cell_methods": f"area: mean time: {_STATISTICS[statistic]}"}
+    if quantity in known["quantities"] and statistic in _STATISTICS:
+        methods = {"cell_methods": f"area: mean time: {_STATISTICS[statistic]}"}
+        return known["quantities"][quantity] | methods
     return {"long_name": name.replace("_", " ")}
 
 
@@ -245,20 +170,18 @@ def _opened(path: Path) -> Iterator[netCDF4.Dataset]:
         yield file
 
 
-def _contents(path: Path) -> tuple[np.datetime64, np.datetime64, list[str]]:
-    """First day, last day and names of the series of a file; reads no values."""
+def _contents(path: Path) -> tuple[tuple[np.datetime64, np.datetime64], list[str]]:
+    """First and last day, and names of the series, of a file; reads no values."""
     if path.suffix == ".nc":
         with _opened(path) as file:
             days = _nc_days(file)
-            return days[0], days[-1], [n for n in file.variables if n not in file.dimensions]
-    with path.open("rb") as file:
-        names = file.readline().decode("utf-8-sig").strip().split(",")
-        first = file.readline()
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - 4000))
-        last = file.read().strip().splitlines()[-1]
-    begin, end = (np.datetime64(line.split(b",")[0].decode()[:10], "D") for line in (first, last))
-    return begin, end, [name for name in names if name != _DATE]
+            return (days[0], days[-1]), [n for n in file.variables if n not in file.dimensions]
+    with path.open(encoding="utf-8-sig") as file:
+        names = file.readline().strip().split(",")
+    begin, end = (
+        np.datetime64(line.split(b",")[0].decode()[:10], "D") for line in ends_of(path, head=1)
+    )
+    return (begin, end), [name for name in names if name != _DATE]
 
 
 def _nc_days(file: netCDF4.Dataset) -> NDArray[np.datetime64]:
@@ -270,16 +193,16 @@ def _nc_days(file: netCDF4.Dataset) -> NDArray[np.datetime64]:
     return np.datetime64(since[:10], "D") + numbers
 
 
-def _read_nc(path: Path, name: str) -> tuple[NDArray[np.datetime64], NDArray[np.float32]]:
+def _read_nc(path: Path, name: str) -> Series:
     with _opened(path) as file:
         if name not in file.variables:
-            return _NOTHING
+            return NOTHING
         values = np.ma.filled(np.ma.asarray(file.variables[name][:], np.float32), np.nan)
         return _nc_days(file), values
 
 
 @lru_cache(maxsize=100)
-def _read_csv(path: Path) -> dict[str, tuple[NDArray[np.datetime64], NDArray[np.float32]]]:
+def _read_csv(path: Path) -> dict[str, Series]:
     table = pd.read_csv(path, parse_dates=[_DATE], index_col=_DATE)
     days = table.index.to_numpy().astype("datetime64[D]")
     return {str(name): (days, table[name].to_numpy(np.float32)) for name in table}
@@ -288,9 +211,9 @@ def _read_csv(path: Path) -> dict[str, tuple[NDArray[np.datetime64], NDArray[np.
 # ---- attributes
 
 
-def _attributes(root: Path, gauges: list[str]) -> dict[str, xr.Variable]:
+def _attributes(root: Path, gauges: list[str]) -> pd.DataFrame:
     """Merge the attribute files of all subsets that the gauges belong to."""
-    subsets = []
+    subsets = [pd.DataFrame()]
     for folder in sorted((root / "attributes").glob("*")):
         tables = [
             pd.read_csv(path, index_col=_GAUGE, dtype={_GAUGE: str})
@@ -300,28 +223,17 @@ def _attributes(root: Path, gauges: list[str]) -> dict[str, xr.Variable]:
             merged = pd.concat(tables, axis=1)
             merged = merged.loc[:, ~merged.columns.duplicated()]
             subsets.append(merged[merged.index.isin(gauges)])
-    if not subsets:
-        return {}
-    table = pd.concat(subsets).reindex(gauges)
-    variables = {}
-    for name in map(str, table.columns):
-        values = table[name].to_numpy()
-        if values.dtype.kind in "fiu":
-            values = values.astype(np.float32)
-        else:
-            values = table[name].astype(object).fillna("").to_numpy().astype(str)
-        variables[name] = site_values(_GAUGE, values, _attribute_attrs(name))
-    return variables
+    return pd.concat(subsets).reindex(gauges)
 
 
 def _attribute_attrs(name: str) -> dict[str, str]:
-    metadata = _metadata()
-    if name in metadata["attributes"]:
-        return dict(metadata["attributes"][name])
+    known = metadata("caravan")
+    if name in known["attributes"]:
+        return known["attributes"][name]
     attrs = {"long_name": f"HydroATLAS {name}" if name.count("_") == 2 else name.replace("_", " ")}
     theme, _, _ = name.rpartition("_")
-    units = metadata["hydroatlas"]["themes"].get(theme)
-    units = units or metadata["hydroatlas"]["units"].get(theme.rpartition("_")[2])
+    units = known["hydroatlas"]["themes"].get(theme)
+    units = units or known["hydroatlas"]["units"].get(theme.rpartition("_")[2])
     if units is not None:
         attrs["units"] = units
     return attrs
