@@ -1,8 +1,7 @@
 """What a store is to hold and what it holds, in words that can be compared.
 
 The journal is a group beside the variables, where xarray does not look. Its attributes are the plan
-of the store, how far it is (preparing, writing, complete), and their own checksum. While the store
-is written its arrays hold an entry for each block; of a complete store the attributes do.
+of the store, how far it is (writing, complete), and their own checksum.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ __all__ = [
     "JOURNAL",
     "Location",
     "changes",
-    "checksum",
     "damaged",
     "describe",
     "open_part",
@@ -64,16 +62,10 @@ _DECODING = (
 _FORM = ("dims", "shape", "dtype", "chunks", "codecs", "fill_value")
 
 
-def checksum(values: NDArray[Any]) -> int:
-    """Return the crc32 of values; never 0, which stands for none."""
-    if values.dtype.kind not in "fiub":
-        data = "\0".join(map(str, values.ravel().tolist())).encode()
-    else:
-        if values.dtype.kind == "f":
-            # Zarr leaves out blocks of fill values, and does not keep which NaN they were.
-            values = np.where(np.isnan(values), np.asarray(np.nan, values.dtype), values)
-        data = np.ascontiguousarray(values).tobytes()
-    return zlib.crc32(data) or 1
+def _checksum(values: NDArray[Any]) -> int:
+    if values.dtype.kind in "fiub":
+        return zlib.crc32(np.ascontiguousarray(values).tobytes())
+    return zlib.crc32("\0".join(map(str, values.ravel().tolist())).encode())
 
 
 def describe(
@@ -115,7 +107,7 @@ def describe(
         }
         if name not in streamed:
             try:
-                found[name]["values"] = checksum(np.asarray(array[...]))
+                found[name]["values"] = _checksum(np.asarray(array[...]))
             except OSError:
                 raise
             except Exception:  # each codec has its own for bytes that it cannot read

@@ -1,11 +1,10 @@
 """Predictions to disk, a block at a time, so that nothing done is lost or done again.
 
-Plain Zarr, and a journal in the same store: for every block that is written its checksum, stored
-after the block itself. A block that was interrupted has no entry, one that was damaged later has
-another checksum, and both are written again over whatever is there. Zarr replaces files in one
-step, and no two blocks share a chunk, so half a chunk is never read and no writer undoes another's
-work. All this needs of a store is that what was written first can be read first, which folders and
-object stores both give.
+Plain Zarr: each block is a chunk, and each chunk ends in a checksum. A block is written if its
+chunk is there and whole. One that was interrupted, lost or damaged is written again, over whatever
+is left of it. No two blocks share a chunk, so that no writer undoes another's work. A journal in
+the same store says what it is to hold. All this needs of a store is that what was written can be
+listed and read, which folders and object stores both give.
 
 Icechunk makes commits atomic, which blocks that are independent and accounted for one by one do not
 need. One commit at the end loses everything when the writer dies before it, and one for each block
@@ -19,12 +18,12 @@ import errno
 import json
 import os
 import pickle
+import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate, product
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
@@ -33,11 +32,13 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask.array.core import slices_from_chunks
 from dask.base import compute, compute_as_if_collection, get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
 from xstefa.arguments import checked
@@ -48,10 +49,8 @@ from xstefa.inference.journal import (
     JOURNAL,
     Location,
     changes,
-    checksum,
     damaged,
     describe,
-    open_part,
     other_prediction,
     read_journal,
     sealed,
@@ -61,8 +60,8 @@ from xstefa.progress import counting, progress
 
 __all__ = ["to_zarr"]
 
-# Checksums of blocks, 0 for none.
-Entries: TypeAlias = NDArray[np.uint32]
+Number: TypeAlias = tuple[int, ...]
+"""Of a block, along each dimension."""
 
 # The checksum comes last and covers all bytes of a chunk, in shards too: whoever reads a damaged
 # one gets an error. Beside zstd it costs nothing that can be measured, and unlike zstd's own it
@@ -135,8 +134,7 @@ def to_zarr(
     While it writes, ``<store>.writer`` says which process does. What a killed one leaves of it does
     not stand in the way.
 
-    An entry in the journal says that the block was handed to the file system or object store. A
-    power failure can lose what a file system had not yet put on the disk, entries and blocks alike.
+    A power failure can lose what a file system had not yet put on the disk: it is written again.
     """
     if resume and overwrite:
         raise StoreError(
@@ -223,21 +221,26 @@ def _client() -> Any:
 
 def _stream(dataset: xr.Dataset, location: Location, *, resume: bool, overwrite: bool) -> None:
     """Write what is missing of a store, which may be all."""
-    frame = MemoryStore()
+    frame, arrays = MemoryStore(), _lazy(dataset)
     plan = _plan(dataset, location, frame)
     begun = None if overwrite else read_journal(location, plan, resume=resume)
     if begun is None:
         group = zarr.open_group(location, mode="w", zarr_format=3)
-        begun = {"plan": plan, "state": "preparing"}
-        group.create_group(JOURNAL, attributes=sealed(begun))
+        group.create_group(JOURNAL, attributes=sealed({"plan": plan, "state": "writing"}))
     elif isinstance(location, str) and "://" not in location:
         for leftover in Path(location).rglob("*.partial"):
             leftover.unlink()  # files that zarr was writing when it was killed
-    if begun["state"] == "preparing":
-        _prepare(dataset, location)
-    if begun["state"] == "preparing" or _check(dataset, location, begun, frame):
-        _write_missing(dataset, location)
-    _finish(location)
+    _restore(dataset, location, plan["variables"], frame)
+    written = {} if begun is None else _intact(arrays, location)
+    _check_doubtful(plan["content"], arrays, location, written)
+    missing = {
+        name: [number for number in _regions(array) if number not in written.get(name, ())]
+        for name, array in arrays.items()
+    }
+    if any(missing.values()):
+        _note(location, state="writing")
+        _write_missing(arrays, location, missing)
+    _finish(arrays, location)
 
 
 def _regular(dataset: xr.Dataset) -> xr.Dataset:
@@ -304,55 +307,30 @@ def _write_frame(dataset: xr.Dataset, location: Location) -> None:
     dataset.to_zarr(location, mode="a", compute=False, consolidated=False, zarr_format=3)
 
 
-def _prepare(dataset: xr.Dataset, location: Location) -> None:
-    """Write metadata, what is in memory, and the empty journal. Can be repeated."""
-    _write_frame(dataset, location)
-    for name, array in _lazy(dataset).items():
-        _begin_entries(location, name, np.zeros(array.numblocks, np.uint32))
-    _note(location, state="writing")
-
-
 def _note(location: Location, **changes: object) -> None:
-    journal = _journal(location)
-    journal.attrs.put(sealed(dict(journal.attrs) | changes))
+    """Change the journal, if it does not say so already."""
+    journal = zarr.open_group(location, mode="r+", path=JOURNAL, use_consolidated=False)
+    before = dict(journal.attrs)
+    if (after := sealed(before | changes)) != before:
+        journal.attrs.put(after)
 
 
-def _journal(location: Location) -> zarr.Group:
-    return zarr.open_group(location, mode="r+", path=JOURNAL, use_consolidated=False)
+def _regions(array: da.Array) -> dict[Number, tuple[slice, ...]]:
+    """Return the number and the region of each block that is not empty."""
+    numbers = np.ndindex(array.numblocks)
+    regions = zip(numbers, slices_from_chunks(array.chunks), strict=True)
+    return {n: region for n, region in regions if all(s.stop > s.start for s in region)}
 
 
-def _begin_entries(location: Location, name: str, entries: Entries) -> None:
-    """Make the journal of a variable: the checksums of its blocks, 0 of those not written."""
-    journal = _journal(location)
-    del journal[name]  # zarr would read what is there before it replaces it
-    array = journal.create_array(
-        name,
-        shape=entries.shape,
-        chunks=(1,) * entries.ndim,
-        dtype=entries.dtype,
-        fill_value=0,
-        compressors=None,
-    )
-    if entries.any():
-        array[...] = entries
+def _restore(
+    dataset: xr.Dataset, location: Location, plan: Mapping[str, Any], frame: MemoryStore
+) -> None:
+    """Write metadata, and what is in memory, as far as they are missing.
 
-
-def _regions(array: da.Array) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """Yield the number and the region of each block."""
-    edges = [[0, *accumulate(sizes)] for sizes in array.chunks]
-    for number in product(*map(range, array.numblocks)):
-        yield number, tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, number, strict=True))
-
-
-def _check(
-    dataset: xr.Dataset, location: Location, begun: Mapping[str, Any], frame: MemoryStore
-) -> bool:
-    """Compare a store with its plan and journal; return whether blocks are missing.
-
-    What is missing or cannot be read is written again, and so are attributes that say nothing about
-    the numbers. What can be read and differs was changed by somebody, and is refused.
+    What is not there or cannot be read is written, and so are attributes that say nothing about the
+    numbers. What can be read and differs was changed by somebody, and is refused.
     """
-    plan, arrays = begun["plan"]["variables"], _lazy(dataset)
+    arrays = _lazy(dataset)
     there = describe(location, plan, streamed=arrays)
     lost = [name for name in plan if None in there.get(name, {"": None}).values()]
     kept = [name for name in plan if name not in lost]
@@ -378,77 +356,53 @@ def _check(
     for path in ("", *plan):
         part = zarr.open(location, mode="r+", path=path, use_consolidated=False)
         part.attrs.put(dict(zarr.open(frame, mode="r", path=path).attrs))
-    complete = begun["state"] == "complete"
-    recorded = {name: _entries(location, name, begun, a.numblocks) for name, a in arrays.items()}
-    intact = _intact(arrays, location, recorded)
-    _check_doubtful(begun["plan"]["content"], arrays, location, intact)
-    if complete and all(entries.all() for entries in intact.values()):
-        return False
-    journal = _journal(location)
-    for name, entries in intact.items():
-        if complete or (before := recorded[name]) is None:
-            _begin_entries(location, name, entries)
-        else:
-            for number in np.argwhere(before != entries):
-                journal[name][tuple(number)] = 0  # type: ignore[index]
-    _note(location, state="writing")
-    return True
 
 
-def _entries(
-    location: Location, name: str, begun: Mapping[str, Any], shape: tuple[int, ...]
-) -> Entries | None:
-    """Read the journal of a variable, or return None if it is missing or damaged."""
-    if begun["state"] == "complete":
-        written = begun.get("entries", {}).get(name)
-        return None if written is None else np.array(written, np.uint32).reshape(shape)
-    try:
-        part = open_part(location, f"{JOURNAL}/{name}")
-        entries = np.asarray(part[...]) if isinstance(part, zarr.Array) else None
-    except StoreError:
-        return None
-    except OSError:
-        raise
-    except Exception:  # numpy's, of bytes that are too few
-        return None
-    fits = entries is not None and entries.shape == shape and entries.dtype == np.uint32
-    return entries if fits else None
+def _listed(call: _Call, name: str, numbers: Iterable[Number]) -> list[Number]:
+    """Return the blocks of which there is a chunk, whole or not."""
+    array = _open(call, name)
+    prefix = f"{array.path}/"
+
+    async def listed() -> set[str]:
+        return {key async for key in array.store.list_prefix(prefix)}
+
+    keys = sync(listed())
+    return [n for n in numbers if prefix + array.metadata.encode_chunk_key(n) in keys]
 
 
-def _intact(
-    arrays: Mapping[str, da.Array], location: Location, recorded: Mapping[str, Entries | None]
-) -> dict[str, Entries]:
-    """Return the checksums of the blocks that are on disk as the journal says, else 0."""
+def _intact(arrays: Mapping[str, da.Array], location: Location) -> dict[str, set[Number]]:
+    """Return the blocks that are in a store, and whole."""
     call = _Call(location)
     tasks: dict[tuple[Any, ...], Any] = {
-        (f"look-{call.token}", name, *number): (_look, (call, name), region, int(entries[number]))
+        (f"look-{call.token}", name, *number): (_look, (call, name), regions[number])
         for name, array in arrays.items()
-        for number, region in _regions(array)
-        if (entries := recorded[name]) is not None and entries[number]
+        for regions in [_regions(array)]
+        for number in _listed(call, name, regions)
     }
     looks = compute_as_if_collection(da.Array, tasks, list(tasks)) if tasks else []
-    intact = {name: np.zeros(array.numblocks, np.uint32) for name, array in arrays.items()}
-    for (_, name, *number), found in zip(tasks, looks, strict=True):
-        intact[name][tuple(number)] = found
+    intact: dict[str, set[Number]] = {name: set() for name in arrays}
+    for (_, name, *number), whole in zip(tasks, looks, strict=True):
+        if whole:
+            intact[name].add(tuple(number))
     return intact
 
 
-def _look(place: tuple[_Call, str], region: tuple[slice, ...], entry: int) -> int:
-    """Return the entry of a block, or 0 if it is not on disk, not as it says or not readable."""
+def _look(place: tuple[_Call, str], region: tuple[slice, ...]) -> bool:
+    """Whether a block can be read."""
     try:
-        found = checksum(np.asarray(_open(*place)[region]))
+        _open(*place)[region]
     except OSError:
         raise
     except Exception:  # each codec has its own for bytes that it cannot read
-        found = 0
-    return entry if found == entry else 0
+        return False
+    return True
 
 
 def _check_doubtful(
     content: Mapping[str, Any],
     arrays: Mapping[str, da.Array],
     location: Location,
-    intact: Mapping[str, Entries],
+    written: Mapping[str, set[Number]],
 ) -> None:
     """Compute a few blocks again, of variables that their identity does not tell from others."""
     call = _Call(location)
@@ -456,8 +410,7 @@ def _check_doubtful(
     for name, array in arrays.items():
         if fingerprint.is_certain(content[name]):
             continue
-        regions = dict(_regions(array))
-        done = [number for number in regions if intact[name][number]]
+        regions, done = _regions(array), sorted(written.get(name, ()))
         for number in {done[i] for i in (0, len(done) // 2, -1)} if done else ():
             now[name, number] = array.blocks[number] if number else array
             there[name, number] = np.asarray(_open(call, name)[regions[number]])
@@ -475,26 +428,23 @@ def _check_doubtful(
             )
 
 
-def _write_missing(dataset: xr.Dataset, location: Location) -> None:
-    """Compute and write all blocks that have no entry in the journal."""
+def _write_missing(
+    arrays: Mapping[str, Any], location: Location, missing: Mapping[str, list[Number]]
+) -> None:
+    """Compute and write blocks."""
     call = _Call(location)
     name = f"to-zarr-{call.token}"
-    journal = _journal(location)
-    graph: dict[Any, Any] = {}
-    arrays = _lazy(dataset)
-    for variable, array in arrays.items():
-        written = np.asarray(journal[variable][...])  # type: ignore[index]
-        for number, region in _regions(array):
-            if not written[number]:
-                graph[(name, variable, *number)] = (
-                    _write_block,
-                    (call, variable),
-                    region,
-                    list(number),
-                    (array.name, *number),
-                )
-    if not graph:
-        return
+    graph: dict[Any, Any] = {
+        (name, variable, *number): (
+            _write_block,
+            (call, variable),
+            regions[number],
+            (array.name, *number),
+        )
+        for variable, array in arrays.items()
+        for regions in [_regions(array)]
+        for number in missing[variable]
+    }
     layers = HighLevelGraph.from_collections(name, graph, dependencies=list(arrays.values()))
     bar = progress(f"writing {os.path.basename(str(location))}", total=len(graph), unit="blocks")
     client = _client()
@@ -511,44 +461,35 @@ def _write_missing(dataset: xr.Dataset, location: Location) -> None:
             bar.update()
 
 
-def _write_block(
-    place: tuple[_Call, str],
-    region: tuple[slice, ...],
-    number: list[int],
-    block: NDArray[Any],
-) -> None:
-    """Write a block, then its entry in the journal."""
-    call, name = place
-    target, journal = _open(call, name), _open(call, f"{JOURNAL}/{name}")
-    block = np.asarray(block, dtype=target.dtype)
-    target[region] = block
-    journal[tuple(number)] = checksum(block)
+def _write_block(place: tuple[_Call, str], region: tuple[slice, ...], block: NDArray[Any]) -> None:
+    _open(*place)[region] = block
+
+
+_opening = threading.Lock()
 
 
 @lru_cache(maxsize=64)
 def _open(call: _Call, path: str) -> Any:
     """Open an array, once a process and call: another call may replace the store."""
-    return zarr.open_group(call.location, mode="r+", use_consolidated=False)[path]
+    # A block without values is a chunk too, or it could not be told from one that is missing.
+    with _opening, zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_group(call.location, mode="r+", use_consolidated=False)[path]
 
 
-def _finish(location: Location) -> None:
-    """Declare the store complete; the journal's entries become an attribute of it."""
-    journal = _journal(location)
-    if journal.attrs["state"] != "complete":
-        entries = {name: np.asarray(array[...]) for name, array in sorted(journal.arrays())}
-        if missing := sum(int((each == 0).sum()) for each in entries.values()):
-            raise StoreError(
-                "blocks that were written are not there",
-                variable=str(location),
-                found=f"{missing} blocks without an entry in the journal",
-                expected="workers that write to the same store",
-                fix="a path that is the same folder on all machines, or a URL",
-            )
-        written = {name: each.ravel().tolist() for name, each in entries.items()}
-        _note(location, state="complete", entries=written)
-    for name in list(journal.array_keys()):
-        del journal[name]
-    if not getattr(journal.store, "supports_consolidated_metadata", True):
+def _finish(arrays: Mapping[str, da.Array], location: Location) -> None:
+    """Declare the store complete."""
+    call = _Call(location)
+    planned = {name: _regions(array) for name, array in arrays.items()}
+    if missing := sum(len(r) - len(_listed(call, name, r)) for name, r in planned.items()):
+        raise StoreError(
+            "blocks that were written are not there",
+            variable=str(location),
+            found=f"{missing} blocks without a chunk",
+            expected="workers that write to the same store",
+            fix="a path that is the same folder on all machines, or a URL",
+        )
+    _note(location, state="complete")
+    if not getattr(_open(call, JOURNAL).store, "supports_consolidated_metadata", True):
         return
     with warnings.catch_warnings():
         # Readers other than Zarr's own may not know it, and then read the metadata one by one.
