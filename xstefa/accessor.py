@@ -264,8 +264,9 @@ class StefaAccessor:
             Whose encoder, schema and scaler are used; by default the bundled foundation model.
         head : str, HeadSize, tuple of HeadSize or None
             What learns the target: ``"resconn"`` (the paper's), another adapter or ablation of
-            `xstefa.model.variants.VARIANTS`, ``"hbv"`` (a hydrological model inside), ``"lstm"``
-            (the baseline without encoder), or sizes; those of several heads, of one kind or more,
+            `xstefa.model.variants.VARIANTS`, ``"hbv"`` (a hydrological model inside),
+            ``"reservoirs"`` (water that fills and drains, without encoder), ``"lstm"`` (the
+            baseline without encoder), or sizes; those of several heads, of one kind or more,
             whose answers are averaged. None trains the model's own heads on.
         encoder : {"frozen", "tuned", "scratch", "none"}, optional
             Keep the encoder as it is, train it on, train it from random weights, or leave it out;

@@ -16,7 +16,7 @@ from xstefa.inference import graph
 from xstefa.model.architecture import Architecture, EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.network import StefaLand
-from xstefa.model.variants import physics_size
+from xstefa.model.variants import driven_size
 from xstefa.windows import SegmentPolicy
 
 DAYS = 500
@@ -35,7 +35,7 @@ def model(request, make_model) -> Model:
     flow = make_model(causal=True, windows=RECORD, link="softplus", target="streamflow")
     if request.param == "streamflow":
         return flow
-    head = physics_size(
+    head = driven_size(
         HeadSize(kind="hbv", hidden=16),
         spec=flow.spec,
         tokens=flow.spec.tokens,

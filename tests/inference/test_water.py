@@ -18,7 +18,7 @@ from xstefa.model.architecture import WATER, HeadSize
 from xstefa.model.checkpoint import create_model
 from xstefa.model.network import StefaLand
 from xstefa.model.registry import model_for
-from xstefa.model.variants import physics_size
+from xstefa.model.variants import driven_size
 from xstefa.windows import SegmentPolicy
 
 
@@ -26,7 +26,7 @@ from xstefa.windows import SegmentPolicy
 def physics(make_model, tmp_path_factory) -> xstefa.Model:
     """An untrained model with two heads of physics, whose parameters vary from day to day."""
     spec = make_model(foundation=True).spec
-    size = physics_size(
+    size = driven_size(
         HeadSize(kind="hbv", hidden=8), spec=spec, tokens=spec.tokens, target="streamflow"
     )
     encoder = replace(spec.architecture.encoder, attention="causal", band=64)

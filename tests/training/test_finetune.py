@@ -16,7 +16,7 @@ from xstefa.binding import bind
 from xstefa.errors import ModelError, OptionError, TrainingError, XstefaError
 from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import create_model
-from xstefa.model.variants import VARIANTS, physics_size, with_target_as_input
+from xstefa.model.variants import VARIANTS, driven_size, with_target_as_input
 from xstefa.plotting.curves import plot_learning
 from xstefa.schema import Alias, Target
 from xstefa.splits.holdout import HashedSites, Period, RandomGroups, RandomSites
@@ -416,9 +416,9 @@ def test_physics_says_what_it_needs(foundation) -> None:
     size, tokens = HeadSize(kind="hbv"), foundation.schema.forcing_names
     fewer = set(tokens) - {"potential_evapotranspiration"}
     with pytest.raises(ModelError, match=r"potential_evapotranspiration.*head=.resconn"):
-        physics_size(size, spec=foundation.spec, tokens=fewer, target="streamflow")
+        driven_size(size, spec=foundation.spec, tokens=fewer, target="streamflow")
     with pytest.raises(ModelError, match=r"soil_moisture.*does not predict.*streamflow"):
-        physics_size(size, spec=foundation.spec, tokens=tokens, target="soil_moisture")
+        driven_size(size, spec=foundation.spec, tokens=tokens, target="soil_moisture")
 
 
 def test_windows_of_the_head_are_those_of_prediction(basins, foundation):

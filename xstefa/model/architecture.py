@@ -84,7 +84,7 @@ class HeadSize:
     kind : str
         A name of `xstefa.model.heads.HEADS`.
     hidden : int
-        Size of its LSTM.
+        Size of its LSTM, or of what sets the rates of its reservoirs.
     link : {"identity", "softplus", "logistic"}
         Maps the linear output into the target's range.
     kernel : int
@@ -96,8 +96,8 @@ class HeadSize:
     dropout : float
         Before the last layer, while training.
     drivers : tuple of Driver
-        Precipitation, temperature and potential evapotranspiration, for ``kind="hbv"``: see
-        `xstefa.model.variants.physics_size`.
+        Precipitation, temperature and, for ``kind="hbv"``, potential evapotranspiration, for kinds
+        that read them in their units: see `xstefa.model.variants.DRIVERS`.
     spin_up : int
         Days of a record, of at most 365, before its first answer, for ``kind="hbv"``: beside heads
         that answer earlier, it fills its stores first.

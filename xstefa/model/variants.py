@@ -40,6 +40,7 @@ VARIANTS: dict[str, Variant] = {
     "residual": Variant(head="residual"),
     # physics inside
     "hbv": Variant(head="hbv"),
+    "reservoirs": Variant(head="reservoirs", encoder="none"),
     # ablations
     "no_adapter": Variant(head="no_adapter"),
     "linear": Variant(head="linear"),
@@ -75,27 +76,31 @@ def direct_size(size: HeadSize, *, spec: ModelSpec, target: str) -> HeadSize:
     )
 
 
+DRIVERS: dict[str, tuple[str, ...]] = {
+    "hbv": ("precipitation", "temperature_mean", "potential_evapotranspiration"),
+    "reservoirs": ("precipitation", "temperature_mean"),
+}
+"""Tokens that kinds of heads read in their units, and cannot do without in training."""
+
+
 def completed(size: HeadSize, *, spec: ModelSpec, tokens: Collection[str], target: str) -> HeadSize:
     """Return a head with what its kind takes from the model under it."""
     if size.kind == "direct":
         return direct_size(size, spec=spec, target=target)
-    if size.kind == "hbv":
-        return physics_size(size, spec=spec, tokens=tokens, target=target)
+    if size.kind in DRIVERS:
+        return driven_size(size, spec=spec, tokens=tokens, target=target)
     return size
 
 
-DRIVERS = ("precipitation", "temperature_mean", "potential_evapotranspiration")
-"""Tokens that the physics needs."""
-
-
-def physics_size(
+def driven_size(
     size: HeadSize, *, spec: ModelSpec, tokens: Collection[str], target: str
 ) -> HeadSize:
-    """Return the head of kind "hbv" that knows where a model's forcings hold its drivers.
+    """Return the head that knows where a model's forcings hold its drivers.
 
     Parameters
     ----------
     size : HeadSize
+        Of a kind that `DRIVERS` names.
     spec : ModelSpec
         Its schema says where they are, its scaler how they were standardised.
     tokens : collection of str
@@ -105,19 +110,27 @@ def physics_size(
     Raises
     ------
     ModelError
-        If one of the drivers is not among the tokens, or the target is not streamflow in mm d-1.
+        If one of the drivers is not among the tokens, or physics has no such target.
     """
-    names = spec.schema.forcing_names
-    if missing := [name for name in DRIVERS if name not in names or name not in tokens]:
+    names, drivers = spec.schema.forcing_names, DRIVERS[size.kind]
+    if missing := [name for name in drivers if name not in names or name not in tokens]:
         raise ModelError(
             f"the physics needs {missing[0]} in its unit",
             variable=missing[0],
             found="training data without it"
             if missing[0] in names
             else f"{spec.name!r}, a model whose schema has no such token",
-            expected=", ".join(DRIVERS),
+            expected=", ".join(drivers),
             fix='provide it, or choose another head: head="resconn"',
         )
+    size = replace(
+        size,
+        drivers=tuple(
+            Driver(column=names.index(name), moments=spec.scaler.forcings[name]) for name in drivers
+        ),
+    )
+    if size.kind != "hbv":
+        return size
     if target != WATER[0]:
         raise ModelError(
             variable=target,
@@ -125,10 +138,7 @@ def physics_size(
             expected=WATER[0],
             fix='choose another head: head="resconn"',
         )
-    drivers = tuple(
-        Driver(column=names.index(name), moments=spec.scaler.forcings[name]) for name in DRIVERS
-    )
-    return replace(size, drivers=drivers, link="identity", scale=1.0, offset=0.0)
+    return replace(size, link="identity", scale=1.0, offset=0.0)
 
 
 def with_target_as_input(schema: Schema, target: Target) -> Schema:

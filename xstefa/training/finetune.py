@@ -243,7 +243,8 @@ def choose_head(
     if variant.head == "hbv":
         size = HeadSize(kind="hbv", hidden=64)
     elif (low, high) == (0, 1):
-        size = HeadSize(kind=variant.head, link="logistic")
+        hidden = 32 if variant.head == "reservoirs" else 256
+        size = HeadSize(kind=variant.head, hidden=hidden, link="logistic")
     else:
         values = np.concatenate([part[np.isfinite(part)] for part in observed])
         size = HeadSize(

@@ -243,14 +243,14 @@ class HeadTask:
             tokens = tuple(token for token in tokens if token in foundation.tokens)
         heads = tuple(completed(s, spec=foundation, tokens=tokens, target=target) for s in sizes)
         if all(size.kind == "hbv" for size in sizes):
-            drivers = tuple((name,) for name in DRIVERS)
+            drivers = tuple((name,) for name in DRIVERS["hbv"])
             needs = needs or drivers
             if not set(drivers) <= set(needs):
                 raise TrainingError(
                     "the physics leaves out none of what drives it",
                     variable="needs",
                     found=", ".join(map(" or ".join, needs)),
-                    expected=", ".join(DRIVERS),
+                    expected=", ".join(DRIVERS["hbv"]),
                     fix="leave needs out of HeadRecipe",
                 )
         if isinstance(windows, SegmentPolicy):  # stores begin empty

@@ -13,6 +13,7 @@ from xstefa.model.heads.direct import Direct
 from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.recurrent import LINKS, Adapted, Head, LinearProbe, PlainLSTM, ResConn
 from xstefa.model.heads.released import Released
+from xstefa.model.heads.reservoirs import Reservoirs
 
 HEADS: dict[str, type[Head]] = {
     "resconn": ResConn,
@@ -22,6 +23,7 @@ HEADS: dict[str, type[Head]] = {
     "direct": Direct,
     "lstm": PlainLSTM,
     "hbv": HBV,
+    "reservoirs": Reservoirs,
     "released": Released,
 }
 
@@ -48,11 +50,11 @@ def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> He
         )
     if size.link not in LINKS:
         raise OptionError(variable="link", found=repr(size.link), expected=", ".join(LINKS))
-    if not width and size.kind not in ("lstm", "released"):
+    if not width and size.kind not in ("lstm", "released", "reservoirs"):
         raise OptionError(
             variable="head",
             found=f"{size.kind!r} without an encoder",
-            expected='"lstm", the baseline that reads the inputs only',
+            expected='"lstm" or "reservoirs", which read the inputs only',
             fix='use head="lstm", or give an encoder',
         )
     return HEADS[size.kind](size, forcings=forcings, statics=statics, width=width)
