@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import xarray as xr
 
@@ -24,8 +24,15 @@ FEATURE = "feature"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DayEmbeddings(Answer):
-    """The encoder's representation of each day."""
+class Embeddings(Answer):
+    """The encoder's representation of each site, or of each day."""
+
+    level: Literal["site", "day"]
+
+    @property
+    def daily(self) -> bool:
+        """Whether there is one for each day."""
+        return self.level == "day"
 
     def width(self, spec: ModelSpec) -> int:
         """Return the length of an embedding."""
@@ -33,21 +40,10 @@ class DayEmbeddings(Answer):
         return spec.architecture.encoder.width
 
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
-        """Return embeddings, shape (B, T, d)."""
+        """Return embeddings, shape (B, T, d) or (B, d)."""
         assert network.encoder is not None
-        return network.encoder(forcing, static).days
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteEmbeddings(DayEmbeddings):
-    """The encoder's representation of each site."""
-
-    daily: ClassVar[bool] = False
-
-    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
-        """Return embeddings, shape (B, d)."""
-        assert network.encoder is not None
-        return network.encoder(forcing, static).site
+        encoded = network.encoder(forcing, static)
+        return encoded.days if self.daily else encoded.site
 
 
 @checked
@@ -94,7 +90,7 @@ def embed(
     """
     chosen = foundation_model(model, causal=False)
     chosen.require("encoder")
-    answer = DayEmbeddings() if level == "day" else SiteEmbeddings()
+    answer = Embeddings(level=level)
     run = prepare(
         dataset,
         chosen,
@@ -106,10 +102,7 @@ def embed(
     )
     block = run.compute(answer)
     frame = run.frame(daily=answer.daily)
-    attrs = {
-        "long_name": f"StefaLand embedding of each {level}",
-        "units": "1",
-    }
+    attrs = {"long_name": f"StefaLand embedding of each {level}", "units": "1"}
     result = xr.DataArray(
         block[..., :-1],
         dims=(*frame.dims, FEATURE),

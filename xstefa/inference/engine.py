@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from dask import threaded
@@ -43,21 +43,22 @@ _gpu_lost = False  # a process cannot use a GPU that the process it was forked f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(ABC):
-    """What is taken from the network. Immutable, and as small as a name: it travels in graphs.
+    """What is taken from the network. Immutable, and as small as a name: it travels in graphs."""
 
-    Attributes
-    ----------
-    daily : bool
-        Whether there is a value for each day; otherwise for each site, the mean over its windows.
-    needs_required : bool
-        Whether there is no answer without the tokens that the model needs: none on days before
-        which too little of them is known (`WindowPolicy.spun_up`), and from windows with such days
-        only; and whether short gaps are bridged. Windows without any known value always go
-        unanswered.
-    """
+    @property
+    def daily(self) -> bool:
+        """Whether there is a value for each day; else for each site, the mean over its windows."""
+        return True
 
-    daily: ClassVar[bool] = True
-    needs_required: ClassVar[bool] = True
+    @property
+    def needs_required(self) -> bool:
+        """Whether there is no answer without the tokens that the model needs.
+
+        None on days before which too little of them is known (`WindowPolicy.spun_up`), and from
+        windows with such days only; short gaps are bridged. Windows without any known value always
+        go unanswered.
+        """
+        return True
 
     @abstractmethod
     def width(self, spec: ModelSpec) -> int:

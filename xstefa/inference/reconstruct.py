@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import dask.array as da
 import xarray as xr
@@ -35,6 +35,7 @@ class Reconstruction(Answer):
 
     Attributes
     ----------
+    kind : {"forcing", "static"}
     columns : tuple of int
         Which of the network's variables of this kind.
     hidden : tuple of tuple of int
@@ -42,10 +43,19 @@ class Reconstruction(Answer):
         reconstructed from all that is known.
     """
 
+    kind: Kind
     columns: Columns
     hidden: tuple[Columns, ...]
-    kind: ClassVar[Kind]
-    needs_required: ClassVar[bool] = False
+
+    @property
+    def daily(self) -> bool:
+        """Whether there are values for each day."""
+        return self.kind == "forcing"
+
+    @property
+    def needs_required(self) -> bool:
+        """Whatever is known says something of the rest."""
+        return False
 
     def width(self, spec: ModelSpec) -> int:
         """Return the number of variables."""
@@ -64,21 +74,6 @@ class Reconstruction(Answer):
             found[hide] = values.static if self.kind == "static" else values.forcing
         pairs = zip(self.columns, self.hidden, strict=True)
         return torch.stack([found[hide][..., column] for column, hide in pairs], dim=-1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForcingReconstruction(Reconstruction):
-    """Forcings, for each day."""
-
-    kind: ClassVar[Kind] = "forcing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StaticReconstruction(Reconstruction):
-    """Site attributes, for each site."""
-
-    daily: ClassVar[bool] = False
-    kind: ClassVar[Kind] = "static"
 
 
 @checked
@@ -142,14 +137,16 @@ def reconstruct(
     schema, scaler = chosen.schema, chosen.spec.scaler
     moments = {**scaler.forcings, **scaler.statics}
     arrays: dict[str, xr.DataArray] = {}
-    for tokens, kind in (
-        (schema.forcings, ForcingReconstruction),
-        (schema.statics, StaticReconstruction),
-    ):
+    kinds: dict[Kind, tuple[Variable, ...]] = {
+        "forcing": schema.forcings,
+        "static": schema.statics,
+    }
+    for kind, tokens in kinds.items():
         wanted = [variable for variable in tokens if variable.name in names]
         if not wanted:
             continue
-        answer = kind(
+        answer = Reconstruction(
+            kind=kind,
             columns=tuple(tokens.index(variable) for variable in wanted),
             hidden=tuple(() if only_missing else _together(v, tokens) for v in wanted),
         )

@@ -14,7 +14,7 @@ from dask.base import tokenize
 
 from xstefa.binding import Binding, plan
 from xstefa.binding.climate import unlikely
-from xstefa.binding.plain import in_memory
+from xstefa.binding.plain import in_memory, noted
 from xstefa.binding.value_checks import check_known, doubt, value_problems
 from xstefa.errors import (
     CalendarError,
@@ -81,7 +81,6 @@ class Run:
         # No time of day: the same prediction planned twice is the same to dask.
         model = self.key.model
         line = f"xstefa {__version__}: {done} by {model.name}"
-        previous = self.binding.dataset.attrs.get("history")
         schema = model.spec.schema
         attrs = {
             "source": f"StefaLand model {model.name}",
@@ -90,7 +89,7 @@ class Run:
             "model_schema": f"{schema.name} {schema.version} {schema.fingerprint[:12]}",
             "model_precision": self.key.precision,
             "xstefa_version": __version__,
-            "history": f"{line}\n{previous}" if previous else line,
+            "history": noted(self.binding.dataset, line),
         }
         return attrs | self.outside
 

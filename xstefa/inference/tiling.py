@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from dask.array.core import normalize_chunks, slices_from_chunks
+
 from xstefa.windows import WindowPolicy
 
 BLOCK_BYTES = 128 * 2**20
@@ -77,25 +79,17 @@ class Blocks:
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
         """Return the chunks as dask writes them."""
-        return tuple(
-            tuple(part.stop - part.start for part in self._parts(dim)) for dim in self.sizes
-        )
+        lengths = tuple(self.lengths[dim] for dim in self.sizes)
+        return normalize_chunks(lengths, tuple(self.sizes.values()))
 
     def __iter__(self) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
         """Yield the number and the region of each block."""
-        parts = [list(enumerate(self._parts(dim))) for dim in self.sizes]
-        for chosen in product(*parts):
-            yield (
-                tuple(i for i, _ in chosen),
-                dict(zip(self.sizes, (part for _, part in chosen), strict=True)),
-            )
+        numbers = product(*(range(len(sizes)) for sizes in self.chunks))
+        for number, region in zip(numbers, slices_from_chunks(self.chunks), strict=True):
+            yield number, dict(zip(self.sizes, region, strict=True))
 
     def __len__(self) -> int:
-        return math.prod(len(self._parts(dim)) for dim in self.sizes)
-
-    def _parts(self, dim: str) -> list[slice]:
-        size, length = self.sizes[dim], self.lengths[dim]
-        return [slice(i, min(i + length, size)) for i in range(0, max(size, 1), length)]
+        return math.prod(map(len, self.chunks))
 
     @property
     def stored_bytes(self) -> int:

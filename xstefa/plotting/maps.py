@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import cf_xarray  # noqa: F401  registers the .cf accessor
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims
 from xstefa.datasets import US_OUTLINE
 from xstefa.errors import LayoutError
 from xstefa.plotting.labels import day, label, sentence_case, time_dimension
@@ -21,7 +21,7 @@ from xstefa.plotting.look import INK, LAND, SOIL_MOISTURE_COLOURS, style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Colormap
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
     from pyproj import CRS
 
@@ -70,7 +70,6 @@ def soil_moisture_maps(
     LayoutError
         If there is no time or place in the array, there are further dimensions, or it lacks a date.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.colors import LinearSegmentedColormap
 
     time = time_dimension(da)
@@ -80,19 +79,38 @@ def soil_moisture_maps(
         steps = np.array([_step(da, time, date) for date in dates])
     # One computation: days that come out of one block of a lazy prediction are predicted once.
     shown = da.isel({time: steps}).compute()
-    panels = [shown.isel({time: panel}) for panel in range(len(steps))]
-    place = _Place.of(panels[0])
-    values = np.concatenate([panel.values[np.isfinite(panel.values)] for panel in panels])
-    low, high = limits or _round_limits(values)
-    if cmap is None:
-        cmap = LinearSegmentedColormap.from_list("soil_moisture", SOIL_MOISTURE_COLOURS)
+    panels = {day(shown[time][panel]): shown.isel({time: panel}) for panel in range(len(steps))}
+    return draw_maps(
+        panels,
+        heading=title or sentence_case(str(da.attrs.get("long_name", da.name))),
+        label=label(da),
+        limits=limits or _round_limits(shown.values[np.isfinite(shown.values)]),
+        cmap=cmap or LinearSegmentedColormap.from_list("soil_moisture", SOIL_MOISTURE_COLOURS),
+        outline=outline,
+        columns=columns,
+    )
 
-    drawn = np.isfinite(np.stack([panel.transpose(*place.dims) for panel in panels])).any(axis=0)
-    left, right, bottom, top = place.extent(drawn)
+
+def draw_maps(
+    panels: Mapping[str, xr.DataArray],
+    *,
+    heading: str,
+    label: str,
+    limits: tuple[float, float],
+    cmap: str | Colormap | None = None,
+    outline: str | Path | None = None,
+    columns: int = 1,
+) -> Figure:
+    """Draw maps in one place, by title, with one colour scale; see `soil_moisture_maps`."""
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import Normalize
+
+    place = _Place.of(next(iter(panels.values())))
+    stacked = np.stack([panel.transpose(*place.dims) for panel in panels.values()])
+    left, right, bottom, top = place.extent(np.isfinite(stacked).any(axis=0))
     n_columns = min(columns, len(panels))
     n_rows = -(-len(panels) // n_columns)
     width = 12.0 if n_columns > 1 else 8.0
-    heading = title or sentence_case(str(da.attrs.get("long_name", da.name)))
     panel_height = width / n_columns * (top - bottom) / (right - left)
     with style():
         figure, axes = plt.subplots(
@@ -104,19 +122,19 @@ def soil_moisture_maps(
         )
         for axis in axes.flat:
             axis.set_axis_off()
-        for panel, axis in zip(panels, axes.flat, strict=False):
+        for (title, panel), axis in zip(panels.items(), axes.flat, strict=False):
             if outline is not None:
                 _draw_outline(axis, place, Path(outline))
-            image = place.draw(axis, panel, cmap=cmap, limits=(low, high))
+            image = place.draw(axis, panel, cmap, Normalize(*limits))
             axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
-            axis.set_title(day(panel[time]), color=INK)
-        below, above = bool((values < low).any()), bool((values > high).any())
+            axis.set_title(title, color=INK)
+        below, above = bool((stacked < limits[0]).any()), bool((stacked > limits[1]).any())
         extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
         bar = figure.colorbar(
             image, ax=axes, location="bottom", shrink=0.5, aspect=36, pad=0.03, extend=extend
         )
         bar.outline.set_visible(False)
-        bar.set_label(label(da))
+        bar.set_label(label)
         figure.suptitle(heading, fontsize=15, fontweight="bold", x=0.01, ha="left")
     return figure
 
@@ -146,11 +164,22 @@ class _Place:
     @classmethod
     def of(cls, panel: xr.DataArray) -> _Place:
         """Find the places of a map without time."""
-        lon, lat = coordinate(panel, "longitude"), coordinate(panel, "latitude")
+        ds, dims = panel.coords.to_dataset(), tuple(map(str, panel.dims))
+        lon, lat = (find_coordinate(ds, kind, dims) for kind in ("longitude", "latitude"))
         if lon is not None and lat is not None:
-            place = cls._geographic(lon, lat)
+            place = cls._geographic(ds[lon], ds[lat])
+        elif (axes := horizontal_dims(ds, dims)) is not None:
+            y, x = (_edges(ds[dim].values) for dim in axes)
+            x, y = np.meshgrid(x, y)
+            place = cls(dims=axes, x=x, y=y, crs=grid_crs(ds, panel))
         else:
-            place = cls._projected(panel)
+            raise LayoutError(
+                "A map needs to know where the sites are.",
+                variable=str(panel.name),
+                found=f"coordinates {tuple(panel.coords)}",
+                expected="latitude and longitude, or CF axes X and Y",
+                fix="ds['lat'].attrs['standard_name'] = 'latitude'   # and the same for longitude",
+            )
         if set(place.dims) != set(panel.dims):
             extra = {dim: 0 for dim in panel.dims if dim not in place.dims}
             raise LayoutError(
@@ -178,47 +207,19 @@ class _Place:
         x, y = _to(crs, x, y)
         return cls(dims=dims, x=x, y=y, crs=crs, middle=middle)
 
-    @classmethod
-    def _projected(cls, panel: xr.DataArray) -> _Place:
-        import rioxarray  # noqa: F401  registers the .rio accessor
-        from pyproj import CRS
-
-        try:
-            x_axis, y_axis = panel.cf["X"], panel.cf["Y"]
-        except KeyError as error:
-            raise LayoutError(
-                "Cannot see where the values are.",
-                variable=str(panel.name),
-                found=f"coordinates {tuple(panel.coords)}",
-                expected="latitude and longitude, or CF axes X and Y",
-                fix="ds['lat'].attrs['standard_name'] = 'latitude'   # and the same for longitude",
-            ) from error
-        x, y = np.meshgrid(_edges(x_axis.values), _edges(y_axis.values))
-        crs = None if panel.rio.crs is None else CRS.from_user_input(panel.rio.crs)
-        return cls(dims=(str(y_axis.dims[0]), str(x_axis.dims[0])), x=x, y=y, crs=crs)
-
     def draw(
-        self, axis: Axes, panel: xr.DataArray, *, cmap: str | Colormap, limits: tuple[float, float]
+        self, axis: Axes, panel: xr.DataArray, cmap: str | Colormap | None, norm: Normalize
     ) -> ScalarMappable:
         """Draw cells or points, return what a colour bar needs."""
         values = np.ma.masked_invalid(panel.transpose(*self.dims).values)
-        low, high = limits
         if len(self.dims) == 1:
             return axis.scatter(
-                self.x,
-                self.y,
-                c=values,
-                cmap=cmap,
-                vmin=low,
-                vmax=high,
-                s=46,
-                edgecolor=INK,
-                linewidth=0.5,
+                self.x, self.y, s=46, c=values, cmap=cmap, norm=norm, edgecolor=INK, linewidth=0.5,
                 zorder=3,
-            )
+            )  # fmt: skip
         # As one picture in vector files: there, thousands of cells show hairlines between them.
         return axis.pcolormesh(
-            self.x, self.y, values, cmap=cmap, vmin=low, vmax=high, rasterized=True, zorder=2
+            self.x, self.y, values, cmap=cmap, norm=norm, rasterized=True, zorder=2
         )
 
     def extent(self, drawn: NDArray[np.bool_]) -> tuple[float, float, float, float]:
@@ -310,12 +311,6 @@ def _round_limits(values: Floats) -> tuple[float, float]:
     low, high = np.percentile(values, [2, 98])
     step = 10.0 ** np.floor(np.log10(max(high - low, 1e-6))) / 2
     return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
-
-
-def coordinate(da: xr.DataArray, name: str) -> xr.DataArray | None:
-    """Find latitude or longitude by CF attributes, else by the usual names."""
-    keys = [*da.cf.coordinates.get(name, []), *da.cf.standard_names.get(name, []), name, name[:3]]
-    return next((da.coords[key] for key in keys if key in da.coords), None)
 
 
 def _step(da: xr.DataArray, time: str, date: str) -> int:

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xstefa.errors import LayoutError
-from xstefa.plotting.look import FAINT, LAND, style
-from xstefa.plotting.maps import coordinate, outline_lines
+from xstefa.plotting.look import LAND, style
+from xstefa.plotting.maps import draw_maps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,32 +127,12 @@ def plot_map(
     LayoutError
         If there is no latitude or longitude.
     """
-    from matplotlib.figure import Figure
-
-    latitude, longitude = coordinate(values, "latitude"), coordinate(values, "longitude")
-    if latitude is None or longitude is None:
-        raise LayoutError(
-            "a map needs to know where the sites are",
-            variable=str(values.name),
-            found=f"coordinates {', '.join(map(str, values.coords)) or 'none'}",
-            expected="latitude and longitude, by standard_name or name",
-            fix=f"assign_coords(lat=({values.dims}, latitudes), lon=({values.dims}, longitudes))",
-        )
-    flat, y, x = (a.values.ravel() for a in xr.broadcast(values, latitude, longitude))
-    known = np.isfinite(flat)
-    low, high = limits or tuple(np.percentile(flat[known], [5, 95]) if known.any() else (0, 1))
-    with style():
-        figure = Figure(figsize=(8, 4.6), layout="constrained")
-        axis = figure.add_subplot()
-        for line in () if outline is None else outline_lines(outline):
-            axis.plot(line[:, 0], line[:, 1], color=FAINT, linewidth=0.4)
-        dots = axis.scatter(x[known], y[known], c=flat[known], vmin=low, vmax=high, s=22, zorder=3)
-        axis.set_aspect(1 / np.cos(np.deg2rad(float(np.mean(y[known])))) if known.any() else 1)
-        axis.set_xlabel("longitude")
-        axis.set_ylabel("latitude")
-        axis.set_title(title or "")
-        figure.colorbar(dots, ax=axis, extend="both", label=_label(values), shrink=0.8)
-    return figure
+    values = values.compute()
+    known = values.values[np.isfinite(values.values)]
+    low, high = limits or (np.percentile(known, [5, 95]) if known.size else (0, 1))
+    return draw_maps(
+        {"": values}, heading=title or "", label=_label(values), limits=(low, high), outline=outline
+    )
 
 
 def _label(values: xr.DataArray) -> str:

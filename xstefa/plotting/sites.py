@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,16 +54,7 @@ def hydrograph(
     UnitsError
         If prediction and observation have units of different kinds.
     """
-    time, pred = _only_time(pred), pred.compute()
-    scores = None
-    if obs is not None:
-        obs = _in_units_of(pred, obs.compute())
-        nse = metrics.nse(pred, obs, dim=time).item()
-        kge = metrics.kge(pred, obs, dim=time).item()
-        scores = f"NSE {number(nse)}   KGE {number(kge)}   {_n_pairs(pred, obs)}"
-    return _site_figure(
-        pred, obs, precipitation, period=period, title=title, scores=scores, observed="line"
-    )
+    return _site_figure(pred, obs, precipitation, period, title, scores=_of_flow, line=True)
 
 
 def series(
@@ -77,17 +69,11 @@ def series(
 
     Parameters
     ----------
-    pred : xarray.DataArray
-        Predicted values, for instance soil moisture; time is the only dimension.
-    obs : xarray.DataArray, optional
-        Observed values on the same days. Correlation, unbiased RMSE and bias over all of them
-        stand in the title.
-    precipitation : xarray.DataArray, optional
-        Precipitation on the same days.
-    period : slice, optional
-        Days to draw, for instance ``slice("2010", "2011")``; the scores stay those of all.
-    title : str, optional
-        Name of the site; by default taken from the coordinates.
+    pred, obs : xarray.DataArray
+        For instance soil moisture. Correlation, unbiased RMSE and bias over all days stand in the
+        title.
+    precipitation, period, title
+        As for `hydrograph`.
 
     Returns
     -------
@@ -95,45 +81,44 @@ def series(
 
     Raises
     ------
-    LayoutError
-        If an array has other dimensions than time, or prediction and observation differ in days.
-    UnitsError
-        If prediction and observation have units of different kinds.
+    LayoutError, UnitsError
+        As for `hydrograph`.
     """
-    time, pred = _only_time(pred), pred.compute()
-    scores = None
-    if obs is not None:
-        obs = _in_units_of(pred, obs.compute())
-        r = metrics.correlation(pred, obs, dim=time).item()
-        ubrmse = metrics.ubrmse(pred, obs, dim=time).item()
-        bias = (pred - obs).mean().item()
-        scores = (
-            f"r {number(r)}   ubRMSE {ubrmse:.2g}   bias {number(bias, '+.2g')} {units(pred)}   "
-            f"{_n_pairs(pred, obs)}"
-        )
-    return _site_figure(
-        pred, obs, precipitation, period=period, title=title, scores=scores, observed="points"
-    )
+    return _site_figure(pred, obs, precipitation, period, title, scores=_of_states, line=False)
+
+
+def _of_flow(pred: xr.DataArray, obs: xr.DataArray, time: str) -> str:
+    nse, kge = (score(pred, obs, dim=time).item() for score in (metrics.nse, metrics.kge))
+    return f"NSE {number(nse)}   KGE {number(kge)}"
+
+
+def _of_states(pred: xr.DataArray, obs: xr.DataArray, time: str) -> str:
+    r, ubrmse = (f(pred, obs, dim=time).item() for f in (metrics.correlation, metrics.ubrmse))
+    bias = number((pred - obs).mean().item(), "+.2g")
+    return f"r {number(r)}   ubRMSE {ubrmse:.2g}   bias {bias} {units(pred)}"
 
 
 def _site_figure(
     pred: xr.DataArray,
     obs: xr.DataArray | None,
     precipitation: xr.DataArray | None,
-    *,
     period: slice | None,
     title: str | None,
-    scores: str | None,
-    observed: str,
+    *,
+    scores: Callable[[xr.DataArray, xr.DataArray, str], str],
+    line: bool,
 ) -> Figure:
     """Draw one site: precipitation (if given) above, prediction and observation below."""
     import matplotlib.pyplot as plt
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    time, pred, found = _only_time(pred), pred.compute(), None
+    if obs is not None:
+        obs = _in_units_of(pred, obs.compute())
+        days = int((pred.notnull() & obs.notnull()).sum())
+        found = f"{scores(pred, obs, time)}   ({days:,} days)"
     pred = _shown(pred, period)
-    obs = None if obs is None else _shown(obs, period)
-    precipitation = None if precipitation is None else _shown(precipitation, period)
     if pred.size == 0:
         raise LayoutError(
             "There are no days in this period.",
@@ -154,14 +139,14 @@ def _site_figure(
         )
         main = axes[-1, 0]
         if precipitation is not None:
-            _hang_rain(axes[0, 0], precipitation)
+            _hang_rain(axes[0, 0], _shown(precipitation, period))
         if obs is not None:
-            look = (
-                {"color": OBSERVED, "linewidth": 1.1}
-                if observed == "line"
-                else {"color": OBSERVED, "linestyle": "none", "marker": "o", "markersize": 2.6}
+            obs, points = (
+                _shown(obs, period),
+                {"linestyle": "none", "marker": "o", "markersize": 2.6},
             )
-            main.plot(_days(obs), obs.values, label="observed", **look)
+            look = {"linewidth": 1.1} if line else points
+            main.plot(_days(obs), obs.values, color=OBSERVED, label="observed", **look)
         main.plot(_days(pred), pred.values, color=PREDICTED, linewidth=1.3, label="predicted")
         main.margins(x=0.005)
         if _days(pred).dtype.kind == "M":
@@ -170,7 +155,7 @@ def _site_figure(
             main.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
         else:
             main.ticklabel_format(axis="x", useOffset=False)
-        if observed == "line":
+        if line:
             main.set_ylim(bottom=min(0.0, float(pred.min())))
         main.set_ylabel(label(pred))
         main.grid(axis="y", color=LAND, linewidth=0.8)
@@ -179,8 +164,8 @@ def _site_figure(
             main.legend(loc="upper right", ncols=2, borderaxespad=0.1)
         top = axes[0, 0]
         top.set_title(title or _site_name(pred), fontweight="bold", fontsize=14)
-        if scores is not None:
-            top.set_title(scores, loc="right", fontsize=13)
+        if found is not None:
+            top.set_title(found, loc="right", fontsize=13)
     return figure
 
 
@@ -237,10 +222,6 @@ def _site_name(da: xr.DataArray) -> str:
     _, name, value = min(texts, key=lambda item: item[:2])
     text = str(value.item())
     return text if "name" in name else f"{sentence_case(name.removesuffix('_id'))} {text}"
-
-
-def _n_pairs(pred: xr.DataArray, obs: xr.DataArray) -> str:
-    return f"({int((pred.notnull() & obs.notnull()).sum()):,} days)"
 
 
 def _in_units_of(pred: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
