@@ -17,11 +17,10 @@ from xstefa.model.registry import list_models, load_model
 from xstefa.options import set_options
 from xstefa.schema import load_schema
 from xstefa.tree import StefaTreeAccessor as StefaTreeAccessor
+from xstefa.version import __version__
 
 if TYPE_CHECKING:
     from xstefa.training.pretrain import pretrain
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Model",

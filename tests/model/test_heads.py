@@ -11,7 +11,7 @@ from xstefa.errors import ModelError, OptionError
 from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import Architecture, Driver, EncoderSize, HeadSize
 from xstefa.model.heads import HEADS, build_head
-from xstefa.model.heads.direct import Direct
+from xstefa.model.heads.direct import TargetDecoder
 from xstefa.model.network import StefaLand
 from xstefa.model.scaler import Moments
 from xstefa.model.variants import DRIVERS, VARIANTS, direct_size, with_target_as_input
@@ -135,7 +135,7 @@ def test_direct_needs_the_target_among_the_forcings(knowing: xstefa.Model) -> No
 def test_direct_starts_as_the_decoder(knowing: xstefa.Model) -> None:
     network = knowing.network()
     forcings, statics = len(knowing.schema.forcings), len(knowing.schema.statics)
-    head = Direct(
+    head = TargetDecoder(
         HeadSize(kind="direct", hidden=ENCODER.hidden),
         forcings=forcings,
         statics=statics,

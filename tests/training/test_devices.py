@@ -17,7 +17,7 @@ from xstefa.model.masking import GroupMasking
 from xstefa.splits.holdout import RandomSites
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Runner
-from xstefa.training.losses import Reconstruction
+from xstefa.training.losses import MaskedReconstruction
 from xstefa.training.sampling import Batch
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_masks_are_those_of_one_process(foundation, monkeypatch):
     network.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[2:]))
     masking = GroupMasking.from_schema(foundation.schema)
     for runner in (Runner(), Runner(rank=0, world=2), Runner(rank=1, world=2)):
-        objective = Reconstruction(network, runner=runner, masking=masking, seed=4)
+        objective = MaskedReconstruction(network, runner=runner, masking=masking, seed=4)
         rows = runner.rows
         objective(Batch(torch.arange(6)[rows], forcing[rows], static[rows], None, None, None, 6))
     for whole, first, second in zip(*seen, strict=True):

@@ -10,10 +10,10 @@ import torch
 
 from tests.training.conftest import HEAD, WINDOWS
 from xstefa.errors import TrainingError
-from xstefa.model.decoder import Reconstruction as Reconstructed
+from xstefa.model.decoder import Reconstructed
 from xstefa.model.masking import GroupMasking
 from xstefa.training.devices import Runner
-from xstefa.training.losses import Reconstruction, masked_mse, weighted_mse
+from xstefa.training.losses import MaskedReconstruction, masked_mse, weighted_mse
 from xstefa.training.sampling import Batch
 
 
@@ -34,7 +34,7 @@ def test_pretraining_weighs_forcings_and_statics_alike_so(foundation) -> None:
         parameter.data.zero_()
     forcings, statics = len(foundation.schema.forcings), len(foundation.schema.statics)
     masking = GroupMasking.from_schema(foundation.schema)
-    objective = Reconstruction(network, runner=Runner(), masking=masking, seed=0)
+    objective = MaskedReconstruction(network, runner=Runner(), masking=masking, seed=0)
     ones = torch.ones(64, WINDOWS.length, forcings), torch.ones(64, statics)
     loss = objective(Batch(torch.arange(64), *ones, None, None, None, 64))
     assert loss.item() == pytest.approx(forcings + 0.5)

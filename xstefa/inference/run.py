@@ -30,6 +30,7 @@ from xstefa.inference.graph import is_lazy, plan_job
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
+from xstefa.version import __version__
 from xstefa.windows import Floats
 
 Period = tuple[Any, Any] | list[Any] | str
@@ -76,8 +77,6 @@ class Run:
         done : str
             What was done, for the history.
         """
-        from xstefa import __version__
-
         # No time of day: the same prediction planned twice is the same to dask.
         model = self.key.model
         line = f"xstefa {__version__}: {done} by {model.name}"

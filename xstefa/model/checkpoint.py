@@ -269,6 +269,10 @@ class Model:
             ) from error
         return network.eval()
 
+    def _network_beside(self, values: Tensor | NDArray[Any]) -> StefaLand:
+        """Return the network, read once a process, on the device of some values."""
+        return _network_on(self, str(getattr(values, "device", "cpu")))
+
     def encode(
         self,
         x: A,
@@ -309,9 +313,9 @@ class Model:
         """
         from xstefa.model import tensors
 
-        return tensors.encode(
-            self, x, c, mask_x, mask_c, published_static_mask=published_static_mask
-        )
+        self.require("encoder")
+        network = self._network_beside(x)
+        return tensors.encode(network, x, c, mask_x, mask_c, published_static_mask)
 
     def reconstruct(
         self,
@@ -339,9 +343,9 @@ class Model:
         """
         from xstefa.model import tensors
 
-        return tensors.reconstruct(
-            self, x, c, mask_x, mask_c, published_static_mask=published_static_mask
-        )
+        self.require("decoder")
+        network = self._network_beside(x)
+        return tensors.reconstruct(network, x, c, mask_x, mask_c, published_static_mask)
 
     def estimate(self, x: A, c: A, *, published_fill: bool = False) -> A:
         """Run encoder and heads on windows of standardised values.
@@ -368,7 +372,8 @@ class Model:
         """
         from xstefa.model import tensors
 
-        return tensors.estimate(self, x, c, published_fill=published_fill)
+        self.require("heads")
+        return tensors.estimate(self._network_beside(x), x, c, published_fill)
 
     @checked
     def save(self, path: str | os.PathLike[str]) -> Model:
@@ -549,6 +554,11 @@ def _reading(path: Path) -> Iterator[None]:
             expected="a model saved by xstefa",
             fix=f"{_ANEW}; for the authors' .pt checkpoints use xstefa.import_published(path)",
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _network_on(model: Model, device: str) -> StefaLand:
+    return model.network().to(device)
 
 
 def _load_verified(path: Path, content_hash: str) -> Model:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from xstefa.model.encoder import Representation
 
 
-class Reconstruction(NamedTuple):
+class Reconstructed(NamedTuple):
     """Reconstructed standardised values: `forcing` (B, T, C) and `static` (B, S)."""
 
     forcing: Tensor
@@ -75,12 +75,12 @@ class Decoder(nn.Module):
         self.project_forcing = VariableProjection(variables=forcings, width=width, hidden=hidden)
         self.project_static = VariableProjection(variables=statics, width=width, hidden=hidden)
 
-    def forward(self, encoded: Representation) -> Reconstruction:
+    def forward(self, encoded: Representation) -> Reconstructed:
         """Reconstruct every variable from the encoder's representation."""
         tokens = torch.cat([encoded.days, encoded.site.unsqueeze(1)], dim=1)
         if self.lstm is not None and self.norm is not None:
             tokens, _ = self.lstm(tokens)
             tokens = self.norm(tokens)
-        return Reconstruction(
+        return Reconstructed(
             forcing=self.project_forcing(tokens[:, :-1]), static=self.project_static(tokens[:, -1])
         )

@@ -33,7 +33,7 @@ class StefaLand(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        forcings, statics = architecture.forcings, architecture.statics
+        self.forcings, self.statics = architecture.forcings, architecture.statics
         self.encoder: Encoder | CausalEncoder | None = None
         self.decoder: Decoder | None = None
         width = 0
@@ -41,11 +41,11 @@ class StefaLand(nn.Module):
             size = architecture.encoder
             width = size.width
             kind = CausalEncoder if size.causal else Encoder
-            self.encoder = kind(size, forcings=forcings, statics=statics)
+            self.encoder = kind(size, forcings=self.forcings, statics=self.statics)
             if architecture.decoder:
                 self.decoder = Decoder(
-                    forcings=forcings,
-                    statics=statics,
+                    forcings=self.forcings,
+                    statics=self.statics,
                     width=width,
                     hidden=size.hidden,
                     recurrent=architecture.recurrent,
@@ -54,7 +54,8 @@ class StefaLand(nn.Module):
         self.sizes = architecture.heads
         self.hides_target = any(size.kind == "direct" for size in self.sizes)
         self.heads = nn.ModuleList(
-            build_head(size, forcings=forcings, statics=statics, width=width) for size in self.sizes
+            build_head(size, forcings=self.forcings, statics=self.statics, width=width)
+            for size in self.sizes
         )
 
     def represent(self, forcing: Tensor, static: Tensor) -> Tensor | None:

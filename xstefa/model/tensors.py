@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from xstefa.errors import ModelError
 from xstefa.model.arithmetic import plain_float32
-from xstefa.model.causal import CausalEncoder
-from xstefa.model.checkpoint import Model
 from xstefa.model.encoder import Encoder, Representation
 from xstefa.model.network import StefaLand
 
@@ -23,32 +20,28 @@ M = TypeVar("M", Tensor, NDArray[np.bool_])
 
 
 def encode(
-    model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, *, published_static_mask: bool
+    network: StefaLand, x: A, c: A, mask_x: M | None, mask_c: M | None, published_static_mask: bool
 ) -> tuple[A, A]:
     """Encode windows; see `Model.encode`."""
-    encoded = _encoded(model, x, c, mask_x, mask_c, published_static_mask)
+    encoded = _encoded(network, x, c, mask_x, mask_c, published_static_mask)
     return _like(encoded.days, x), _like(encoded.site, x)
 
 
 def reconstruct(
-    model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, *, published_static_mask: bool
+    network: StefaLand, x: A, c: A, mask_x: M | None, mask_c: M | None, published_static_mask: bool
 ) -> tuple[A, A]:
     """Reconstruct windows; see `Model.reconstruct`."""
-    model.require("decoder")
-    encoded = _encoded(model, x, c, mask_x, mask_c, published_static_mask)
-    decoder = _network(model, encoded.days.device).decoder
-    assert decoder is not None
+    encoded = _encoded(network, x, c, mask_x, mask_c, published_static_mask)
+    assert network.decoder is not None
     with torch.no_grad(), plain_float32():
-        found = decoder(encoded)
+        found = network.decoder(encoded)
     return _like(found.forcing, x), _like(found.static, x)
 
 
-def estimate(model: Model, x: A, c: A, *, published_fill: bool) -> A:
+def estimate(network: StefaLand, x: A, c: A, published_fill: bool) -> A:
     """Run encoder and heads; see `Model.estimate`."""
-    model.require("heads")
     forcing, static = _tensor(x), _tensor(c)
-    network = _network(model, forcing.device)
-    _check(model, network.encoder, forcing, static, None, None)
+    _check(network, forcing, static, None, None)
     if published_fill:
         forcing = torch.where(forcing.isnan(), forcing.nanmedian(), forcing)
         static = torch.where(static.isnan(), static.nanmedian(), static)
@@ -56,21 +49,14 @@ def estimate(model: Model, x: A, c: A, *, published_fill: bool) -> A:
         return _like(network(forcing.to(torch.float32), static.to(torch.float32)), x)
 
 
-@lru_cache(maxsize=4)
-def _network(model: Model, device: torch.device) -> StefaLand:
-    return model.network().to(device)
-
-
 def _encoded(
-    model: Model, x: A, c: A, mask_x: M | None, mask_c: M | None, published_static_mask: bool
+    network: StefaLand, x: A, c: A, mask_x: M | None, mask_c: M | None, published_static_mask: bool
 ) -> Representation:
     forcing, static = _tensor(x), _tensor(c)
-    hide_forcing = None if mask_x is None else _tensor(mask_x)
-    hide_static = None if mask_c is None else _tensor(mask_c)
-    model.require("encoder")
-    encoder = _network(model, forcing.device).encoder
+    masks = [None if mask is None else _tensor(mask) for mask in (mask_x, mask_c)]
+    _check(network, forcing, static, *masks)
+    encoder = network.encoder
     assert encoder is not None
-    _check(model, encoder, forcing, static, hide_forcing, hide_static)
     published: dict[str, bool] = {}
     if isinstance(encoder, Encoder):
         published = {"published_static_mask": published_static_mask}
@@ -82,25 +68,18 @@ def _encoded(
                 fix="call it with smaller batches",
             )
     with torch.no_grad(), plain_float32():
-        return encoder(
-            forcing.to(torch.float32),
-            static.to(torch.float32),
-            hide_forcing,
-            hide_static,
-            **published,
-        )
+        return encoder(forcing.to(torch.float32), static.to(torch.float32), *masks, **published)
 
 
 def _check(
-    model: Model,
-    encoder: Encoder | CausalEncoder | None,
+    network: StefaLand,
     x: Tensor,
     c: Tensor,
     mask_x: Tensor | None,
     mask_c: Tensor | None,
 ) -> None:
     """Compare shapes and kinds with what the model reads."""
-    forcings, statics = len(model.schema.forcings), len(model.schema.statics)
+    forcings, statics, encoder = network.forcings, network.statics, network.encoder
     longest = len(encoder.position) - 1 if isinstance(encoder, Encoder) else math.inf
     limit = f" with T at most {longest}" if isinstance(encoder, Encoder) else ""
     expected = {

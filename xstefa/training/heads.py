@@ -12,7 +12,7 @@ from xstefa.arguments import check_fields
 from xstefa.errors import ModelError, OptionError, TrainingError, did_you_mean
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
-from xstefa.model.heads.direct import Direct
+from xstefa.model.heads.direct import TargetDecoder
 from xstefa.model.heads.hbv import KNOWN_SHARE
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import Ranges, join_ranges
@@ -390,7 +390,7 @@ class HeadTraining(Training):
         network.encoder.load_state_dict(foundation.encoder.state_dict())
         network.encoder.requires_grad_(self.encoder == "tuned")
         for head in network.heads:
-            if isinstance(head, Direct) and foundation.decoder is not None:
+            if isinstance(head, TargetDecoder) and foundation.decoder is not None:
                 head.start_from(foundation.decoder)
         if self.warm_start:
             network.heads.load_state_dict(foundation.heads.state_dict())

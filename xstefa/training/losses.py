@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from xstefa.model.decoder import Reconstruction as Reconstructed
+from xstefa.model.decoder import Reconstructed
 from xstefa.model.masking import GroupMasking
 from xstefa.model.network import StefaLand
 from xstefa.model.variants import EncoderUse
@@ -40,7 +40,7 @@ def masked_mse(
 
     Parameters
     ----------
-    reconstruction : Reconstruction
+    reconstruction : Reconstructed
     forcing : Tensor, shape (B, T, C)
     static : Tensor, shape (B, S)
         Standardised; NaN where never observed.
@@ -129,7 +129,7 @@ class Objective(nn.Module):
         """Return the loss of a batch; its mean over the processes is that of all rows."""
 
 
-class Reconstruction(Objective):
+class MaskedReconstruction(Objective):
     """Fill in masked groups of variables (appendix A.2).
 
     Parameters

@@ -20,7 +20,7 @@ from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.data import Datasets, TrainingData, fold_all, provenance, read_all, share_list
 from xstefa.training.devices import Runner, launch
 from xstefa.training.loop import RunOptions, Schedule
-from xstefa.training.losses import Reconstruction
+from xstefa.training.losses import MaskedReconstruction
 from xstefa.training.records import Record, fit_scaler
 from xstefa.training.runs import Training, versions
 from xstefa.training.sampling import Windows
@@ -196,9 +196,9 @@ class Pretraining(Training):
             self.records, length=length, spin_up=0, least_known=0.5, strides=self.strides
         )
 
-    def objective(self, runner: Runner) -> Reconstruction:
+    def objective(self, runner: Runner) -> MaskedReconstruction:
         """Build encoder and decoder, and the masks."""
-        return Reconstruction(
+        return MaskedReconstruction(
             StefaLand(self.spec.architecture),
             runner=runner,
             masking=GroupMasking.from_schema(self.spec.schema),

@@ -21,6 +21,7 @@ from xstefa.training.loop import History, Schedule, fit
 from xstefa.training.losses import Objective
 from xstefa.training.records import Record
 from xstefa.training.sampling import Windows
+from xstefa.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,8 +137,6 @@ class Training(ABC):
 
 def versions() -> dict[str, str]:
     """Return the versions on which a result depends."""
-    from xstefa import __version__
-
     return {"xstefa": __version__, "torch": torch.__version__, "numpy": np.__version__}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from xstefa.errors import OptionError
 from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import HeadSize
-from xstefa.model.heads.direct import Direct
+from xstefa.model.heads.direct import TargetDecoder
 from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.recurrent import LINKS, Adapted, Head, LinearProbe, PlainLSTM, ResConn
 from xstefa.model.heads.released import Released
@@ -20,7 +20,7 @@ HEADS: dict[str, type[Head]] = {
     **dict.fromkeys(ADAPTERS, Adapted),
     "no_adapter": Adapted,
     "linear": LinearProbe,
-    "direct": Direct,
+    "direct": TargetDecoder,
     "lstm": PlainLSTM,
     "hbv": HBV,
     "reservoirs": Reservoirs,

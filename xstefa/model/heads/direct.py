@@ -9,7 +9,7 @@ from xstefa.model.decoder import Decoder, VariableProjection
 from xstefa.model.heads.recurrent import Head, State, linked, remember
 
 
-class Direct(Head):
+class TargetDecoder(Head):
     """The pretraining decoder for one variable, equations (13)-(16): the target.
 
     The encoder knows the target as its last forcing. In pretraining it is masked like others; when
