@@ -25,7 +25,6 @@ import xstefa
 from xstefa.binding import bind
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.ranges import Range
-from xstefa.training.records import attributes
 
 WORLD = {
     "camels_fr_sample": "France",
@@ -61,7 +60,7 @@ def sources(data: Path) -> dict[str, xr.Dataset]:
 
 def outside(dataset: xr.Dataset, model: Model) -> xr.DataArray:
     """Say which attributes of which basins lie outside the range of training."""
-    static = attributes(bind(dataset, model.schema), dataset.sizes["basin"])
+    static = bind(dataset, model.schema).read().statics()
     ranges, names = model.spec.ranges, model.schema.static_names
     found = [
         ranges[name].excludes(column) if name in ranges else np.zeros(len(static), dtype=bool)
@@ -82,7 +81,7 @@ def ruled(model: Model, ranges: Mapping[str, Range] | None = None, **rules: str)
 
 def cost_of_narrower(home: xr.Dataset, model: Model) -> None:
     """Print how the NSE changes where an attribute is outside a range that is made narrower."""
-    static = attributes(bind(home, model.schema), home.sizes["basin"])
+    static = bind(home, model.schema).read().statics()
     nse = home.stefa.evaluate("streamflow", model=model).nse.values
     print("| attribute | clipped: mean, worst basin | not known: mean, worst basin |")
     print("|---|---|---|")

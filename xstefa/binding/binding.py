@@ -13,6 +13,7 @@ from xstefa.binding.climate import unlikely
 from xstefa.binding.facts import describe
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import in_memory
+from xstefa.binding.reading import Reading
 from xstefa.binding.rules import Match, best, match_target
 from xstefa.binding.sources import Direct, TokenSource
 from xstefa.binding.table import TokenTable
@@ -167,9 +168,43 @@ class Binding:
         return array.transpose(*[dim for dim in self.layout.dims if dim in array.dims])
 
     @property
-    def template(self) -> xr.DataArray:
-        """The first forcing, which says what the sites are."""
-        return next(iter(self.forcing.values()))
+    def chunks(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of the first forcing that has some, by dimension; none in memory and files."""
+        names = (
+            n
+            for t in self.schema.forcing_names
+            if t in self.sources
+            for n in self.sources[t].inputs
+        )
+        sizes = (self.dataset[name].chunksizes for name in names)
+        return {str(dim): each for dim, each in next(filter(None, sizes), {}).items()}
+
+    def read(self, region: Mapping[str, slice] | None = None) -> Reading:
+        """Return the tokens of a part of the dataset, to be read.
+
+        Parameters
+        ----------
+        region : mapping of str to slice, optional
+            Of dimensions; by default all of it.
+        """
+        ds, layout = self.dataset, self.layout
+        names = [layout.time, *(name for each in self.sources.values() for name in each.inputs)]
+        variables = {name: ds.variables[name] for name in dict.fromkeys(names)}
+        # Without its index, which would bring the other levels of a stacked dimension along.
+        variables |= {
+            name: xr.Variable(variable.dims, variable.values, variable.attrs)
+            for name, variable in variables.items()
+            if isinstance(variable, xr.IndexVariable)
+        }
+        part = {dim: (region or {}).get(dim, slice(None)) for dim in layout.dims}
+        return Reading(
+            xr.Dataset(variables).isel(part, missing_dims="ignore"),
+            self.sources,
+            schema=self.schema,
+            layout=layout,
+            sizes={dim: len(range(ds.sizes[dim])[index]) for dim, index in part.items()},
+            keep=False,
+        )
 
     def observed(self, target: str) -> xr.DataArray | None:
         """Observations of `target` in its canonical units, if the dataset has them.

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Binding, Layout
 from xstefa.binding.climate import unlikely
-from xstefa.binding.derive import hide_false_extremes
 from xstefa.binding.plain import values_of
+from xstefa.binding.reading import Reading
 from xstefa.binding.sources import TokenSource
 from xstefa.binding.value_checks import doubt, doubt_part, value_problems
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems, warn
@@ -250,7 +249,7 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
 
     sites = layout.site_dims
     shape = tuple(out[d].stop - out[d].start for d in sites)
-    forcing, static, present = read_block(job, reading, shape, chunks)
+    forcing, static, present = read_block(job, reading, chunks)
     look_at_block(job, forcing, static)
     values, coverage = get_engine(job.key).answer(
         job.answer, forcing, static, days=record[reach], record=record, out=record[days]
@@ -280,7 +279,7 @@ def _reach(start: int, stop: int, *, policy: WindowPolicy, record: Days) -> tupl
 
 
 def read_block(
-    job: Job, region: Mapping[str, slice], shape: tuple[int, ...], chunks: list[object]
+    job: Job, region: Mapping[str, slice], chunks: list[object]
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Read the tokens of a block.
 
@@ -293,78 +292,32 @@ def read_block(
         are copied, and where a whole block is without, the rest of it is not even read.
     """
     spec, layout = job.key.model.spec, job.layout
-    sites, time = layout.site_dims, layout.time
-    block = job.part(region, chunks)
-    loaded = set(block.dims)
-    days = region[time].stop - region[time].start
-    count = math.prod(shape)
-
-    def values(token: str, dims: tuple[str, ...], extent: tuple[int, ...]) -> Floats:
-        nonlocal block
-        fresh = [v for v in job.sources[token].inputs if v not in loaded]
-        loaded.update(fresh)
-        block = block.assign({name: _in_order(block, name, layout) for name in fresh})
-        array = job.sources[token].realise(block)
-        own = [d for d in dims if d in array.dims]
-        data = np.asarray(array.transpose(*own).data, dtype=np.float32)
-        data = data[tuple(slice(None) if d in own else None for d in dims)]
-        return np.broadcast_to(data, (*shape, *extent)).reshape(count, *extent)
-
-    def series(token: str) -> Floats:
-        return values(token, (*sites, time), (days,))
-
+    tokens = Reading(
+        job.part(region, chunks),
+        job.sources,
+        schema=spec.schema,
+        layout=layout,
+        sizes={dim: part.stop - part.start for dim, part in region.items()},
+        keep=not job.checked,
+    )
     names = [name for name in spec.schema.forcing_names if name in job.sources]
     needs = spec.needs if job.answer.needs_required else ()
     groups = [[name for name in group if name in names] for group in needs] or [names]
-    decisive = {name: series(name) for name in chain.from_iterable(groups)}
-    found = {name: _any_known(data) for name, data in decisive.items()}
-    present = np.all([np.any([found[name] for name in group], axis=0) for group in groups], axis=0)
-    chosen = int(present.sum())
+    present = tokens.present(groups)
     if needs and not job.checked:
         doubt_part(
             {
-                " or ".join(group): np.any([np.isfinite(decisive[n]) for n in group], axis=0)
+                " or ".join(group): np.any([np.isfinite(tokens.series(n)) for n in group], axis=0)
                 for group in groups
             }
         )
-    forcing = np.full((chosen, days, len(spec.schema.forcings)), np.nan, dtype=np.float32)
-    static = np.full((chosen, len(spec.schema.statics)), np.nan, dtype=np.float32)
-    if not chosen:
-        return forcing, static, present
-    for name in names:
-        data = decisive.pop(name) if name in decisive else series(name)
-        forcing[..., spec.schema.forcing_names.index(name)] = data[present]
-    if not job.checked:
+    forcing, static = tokens.forcings(present), tokens.statics(present)
+    if not job.checked and present.any():
         read = [job.sources[name] for name in names]
-        raise_problems(value_problems(block, read, layout=layout, tolerated=STRAY))
-    hide_false_extremes(forcing, spec.schema.forcing_names)
-    for column, name in enumerate(spec.schema.static_names):
-        if name in job.sources:
-            static[:, column] = values(name, sites, ())[present]
-    if not job.checked:
-        for each in unlikely(block, job.sources, layout=layout):
+        raise_problems(value_problems(tokens.block, read, layout=layout, tolerated=STRAY))
+        for each in unlikely(tokens.block, job.sources, layout=layout):
             doubt(each.text)
     return forcing, static, present
-
-
-def _in_order(block: xr.Dataset, name: str, layout: Layout) -> xr.Variable:
-    """Read a variable of a block into memory in one order of dimensions.
-
-    Some functions of arrays round differently in another memory layout, and how a block lies in
-    memory is an accident of chunks.
-    """
-    variable = block.variables[name]
-    dims = [d for d in (*layout.site_dims, layout.time) if d in variable.dims]
-    data = np.asarray(values_of(variable.transpose(*dims), name), order="C")
-    return xr.Variable(dims, data, variable.attrs)
-
-
-def _any_known(data: Floats) -> NDArray[np.bool_]:
-    """Whether a site (row) has any known value; a few days tell for most."""
-    days = data.shape[1]
-    known = np.asarray(np.isfinite(data[:, [0, days // 2, days - 1]]).any(axis=1))
-    known[~known] = np.isfinite(data[~known]).any(axis=1)
-    return known
 
 
 def _cut(

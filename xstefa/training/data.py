@@ -10,7 +10,6 @@ from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple, Self, TypeAlias
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.utils import parse_bytes
@@ -150,8 +149,7 @@ class TrainingData:
 
         days = int(np.ptp(binding.layout.days)) + 1
         size = 4 * len(found) * days * (len(schema.forcings) + 1)
-        chunked = any(isinstance(array.data, da.Array) for array in binding.forcing.values())
-        if memory is None or not chunked or size <= memory:
+        if memory is None or not binding.chunks or size <= memory:
             record = read()[1].select(present)
         else:
             at_once, stride = max(1, len(found) * memory // (COPIES * size)), -(-size // memory)
@@ -279,8 +277,7 @@ def _blocks(binding: Binding, sites: Sites, affordable: int) -> Iterator[dict[st
     """Yield blocks of so many sites at most, along the chunks of the dataset."""
     edges = []
     for dim, size in zip(sites.site_dims, sites.shape, strict=True):
-        chunk = max(binding.template.chunksizes.get(dim, (size,)))
-        step = min(chunk, affordable)
+        step = min(max(binding.chunks.get(dim, (size,))), affordable)
         affordable = max(1, affordable // step)
         edges.append(
             [(dim, slice(begin, min(begin + step, size))) for begin in range(0, size, step)]

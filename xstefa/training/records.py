@@ -16,7 +16,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding
-from xstefa.binding.derive import hide_false_extremes
 from xstefa.errors import TrainingError
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
@@ -72,24 +71,15 @@ class Record:
         block : mapping of str to slice, optional
             Part of the site dimensions that is read; by default all of it.
         """
-        layout, schema = binding.layout, binding.schema
-        columns = layout.days - layout.days[0]
-        length = int(columns[-1]) + 1
-        count = len(ids)
-        forcing = np.full((count, length, len(schema.forcings)), np.nan, dtype=np.float32)
-        for i, name in enumerate(schema.forcing_names):
-            if name in binding.forcing:
-                forcing[:, columns, i] = _dense(binding, binding.forcing[name], block)
-        hide_false_extremes(forcing, schema.forcing_names)
-        observed = None
+        days, tokens, observed = binding.layout.days, binding.read(block), None
         if target is not None:
-            observed = np.full((count, length), np.nan, dtype=np.float32)
-            observed[:, columns] = _dense(binding, observations(binding, target), block)
+            part = observations(binding, target).isel(block or {}, missing_dims="ignore")
+            observed = _unbroken(tokens.dense(part), days)
         return cls(
             ids=np.asarray(ids, dtype=str),
-            first_day=int(layout.days[0]),
-            forcing=forcing,
-            static=attributes(binding, count, block),
+            first_day=int(days[0]),
+            forcing=_unbroken(tokens.forcings(), days),
+            static=tokens.statics(),
             target=observed,
         )
 
@@ -268,29 +258,15 @@ def check_room(folder: Path, size: int, *, what: str, fix: str) -> None:
         )
 
 
-def attributes(binding: Binding, count: int, block: Mapping[str, slice] | None = None) -> Floats:
-    """Read the static attributes of `count` sites, those of a block; shape (site, S)."""
-    names = binding.schema.static_names
-    static = np.full((count, len(names)), np.nan, dtype=np.float32)
-    for i, name in enumerate(names):
-        if name in binding.static:
-            static[:, i] = _dense(binding, binding.static[name], block, daily=False)
-    return static
-
-
-def _dense(
-    binding: Binding, array: xr.DataArray, block: Mapping[str, slice] | None, *, daily: bool = True
-) -> Floats:
-    """Return the values of a block of sites, shape (site, day), or (site,) if not daily."""
-    layout = binding.layout
-    dims = (*layout.site_dims, layout.time) if daily else layout.site_dims
-    array, template = (
-        part.isel(block or {}, missing_dims="ignore") for part in (array, binding.template)
-    )
-    alike = template if daily else template.isel({layout.time: 0}, drop=True)
-    full = array.broadcast_like(alike)
-    values = full.transpose(*dims).to_numpy().astype(np.float32, copy=False)
-    return values.reshape(-1, len(layout.days)) if daily else values.ravel()
+def _unbroken(values: Floats, days: Days) -> Floats:
+    """Put the values of some days (site, day, ...) where they belong on a day axis without gaps."""
+    columns = days - days[0]
+    length = int(columns[-1]) + 1
+    if length == len(columns):
+        return values
+    found = np.full((len(values), length, *values.shape[2:]), np.nan, dtype=np.float32)
+    found[:, columns] = values
+    return found
 
 
 def observations(binding: Binding, target: str) -> xr.DataArray:
