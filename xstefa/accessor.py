@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
@@ -30,8 +30,7 @@ from xstefa.splits.holdout import Holdout
 if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
     from xstefa.prepare.aggregate import Polygons
     from xstefa.training.checkpoints import Checkpoint
-    from xstefa.training.finetune import HeadRecipe, TrainingOptions
-    from xstefa.training.loop import Schedule
+    from xstefa.training.options import HeadRecipe, Schedule
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -326,33 +325,10 @@ class StefaAccessor:
         ModelError
             If the model to start from does not fit.
         """
+        given = {name: value for name, value in locals().items() if name != "self"}
         from xstefa.training.finetune import finetune
 
-        return finetune(
-            self._dataset,
-            target,
-            model=model,
-            head=head,
-            encoder=encoder,
-            holdout=holdout,
-            validation=validation,
-            patience=patience,
-            steps=steps,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            schedule=schedule,
-            recipe=recipe,
-            rename=rename,
-            sites=sites,
-            device=device,
-            devices=devices,
-            precision=precision,
-            memory=memory,
-            checkpoint=checkpoint,
-            name=name,
-        )
+        return finetune(self._dataset, **given)
 
     def cross_validate(
         self,
@@ -364,7 +340,7 @@ class StefaAccessor:
         rename: Mapping[str, str] | None = None,
         sites: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        **training: Unpack[TrainingOptions],
+        **training: Any,
     ) -> xr.Dataset:
         """Fine-tune without, and test on, every fold of a holdout.
 

@@ -6,7 +6,7 @@ import builtins
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import cache, wraps
 from types import UnionType
@@ -17,7 +17,6 @@ from typing import (
     ParamSpec,
     TypeVar,
     Union,
-    Unpack,
     get_args,
     get_origin,
     get_type_hints,
@@ -73,21 +72,34 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
             return function(*args, **kwargs)
-        for name, value, annotation in _with_annotations(given, hints(function)):
-            if not typed.fits(value, annotation):
-                default = getattr(signature.parameters.get(name), "default", None)
-                raise OptionError(
-                    variable=name,
-                    found=typed.shown(value),
-                    expected=words(annotation),
-                    fix=_fix(name, annotation, default),
-                )
+        for name, value in given.items():
+            _check(name, value, hints(function).get(name, Any), signature.parameters[name].default)
         return function(*args, **kwargs)
 
     return call
 
 
-def check_fields(settings: object) -> None:
+def settings(kind: type[R], given: Mapping[str, Any]) -> R:
+    """Make a dataclass of keywords.
+
+    Raises
+    ------
+    OptionError
+        If it has no field of a name.
+    """
+    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise OptionError(
+                variable=name,
+                found="a keyword that is not known",
+                expected="one of " + ", ".join(known),
+                fix=did_you_mean(name, known),
+            )
+    return kind(**given)
+
+
+def check_fields(settings: Any) -> None:
     """Compare the fields of a dataclass with their annotations.
 
     Raises
@@ -96,37 +108,20 @@ def check_fields(settings: object) -> None:
         With the name of the field, what was found and what is expected.
     """
     rules = get_type_hints(type(settings), include_extras=True)
-    for field in fields(settings):  # type: ignore[arg-type]
-        name, annotation = field.name, rules[field.name]
-        if not typed.fits(value := getattr(settings, name), annotation):
-            default = inspect.Parameter.empty if field.default is MISSING else field.default
-            raise OptionError(
-                variable=name,
-                found=typed.shown(value),
-                expected=words(annotation),
-                fix=_fix(name, annotation, default),
-            )
+    for item in fields(settings):
+        default = inspect.Parameter.empty if item.default is MISSING else item.default
+        _check(item.name, getattr(settings, item.name), rules[item.name], default)
 
 
-def _with_annotations(
-    given: Mapping[str, Any], rules: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yield each argument with what it has to be."""
-    for name, value in given.items():
-        annotation = rules.get(name, Any)
-        if get_origin(annotation) is not Unpack:
-            yield name, value, annotation
-            continue
-        known = get_type_hints(get_args(annotation)[0], include_extras=True)
-        for key, item in value.items():
-            if key not in known:
-                raise OptionError(
-                    variable=key,
-                    found="a keyword that is not known",
-                    expected="one of " + ", ".join(known),
-                    fix=did_you_mean(key, known),
-                )
-            yield key, item, known[key]
+def _check(name: str, value: object, annotation: Any, default: object) -> None:
+    """Raise OptionError if a value is not what an annotation says."""
+    if not typed.fits(value, annotation):
+        raise OptionError(
+            variable=name,
+            found=typed.shown(value),
+            expected=words(annotation),
+            fix=_fix(name, annotation, default),
+        )
 
 
 def _fix(name: str, annotation: Any, default: object) -> str:

@@ -22,7 +22,7 @@ from xstefa.schema import Alias, Target
 from xstefa.splits.holdout import HashedSites, Period, RandomGroups, RandomSites
 from xstefa.training.devices import Runner
 from xstefa.training.finetune import HeadRecipe, finetune
-from xstefa.training.loop import RunOptions, Schedule
+from xstefa.training.options import RunOptions, Schedule
 from xstefa.training.records import Record, fit_scaler
 from xstefa.training.sampling import Feed, Windows
 from xstefa.windows import SegmentPolicy, WindowPolicy

@@ -6,12 +6,12 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xstefa.arguments import checked
+from xstefa.arguments import checked, settings
 from xstefa.evaluation.evaluate import score, training_roles
 from xstefa.inference.predict import predict
 from xstefa.model.checkpoint import Model
@@ -22,7 +22,8 @@ from xstefa.splits.holdout import Fold, Holdout, as_holdout
 from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, find_twins
 from xstefa.splits.sites import Mask, Sites, only_sites
 from xstefa.training.data import TrainingData
-from xstefa.training.finetune import HeadTask, TrainingOptions, train_heads
+from xstefa.training.finetune import HeadTask, train_heads
+from xstefa.training.options import HeadOptions
 from xstefa.training.records import Record, observations
 from xstefa.windows import Floats
 
@@ -41,10 +42,10 @@ def cross_validate(
     rename: Mapping[str, str] | None = None,
     sites: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    **how: Unpack[TrainingOptions],
+    **how: Any,
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
-    task = HeadTask.of(target, model=model, **how)
+    task = HeadTask.of(target, model=model, how=settings(HeadOptions, how))
     foundation, wanted = task.foundation, task.target
     (data,) = task.read(dataset, rename=rename, sites=sites)
     layout = data.binding.layout

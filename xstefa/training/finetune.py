@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial, reduce
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 
-from xstefa.arguments import checked
+from xstefa.arguments import checked, settings
 from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
@@ -29,21 +29,13 @@ from xstefa.training.data import (
     share_list,
 )
 from xstefa.training.devices import launch
-from xstefa.training.heads import HeadRecipe, HeadTask, HeadTraining
-from xstefa.training.loop import RunKeywords
+from xstefa.training.heads import HeadTask, HeadTraining
+from xstefa.training.options import HeadOptions, HeadRecipe
 from xstefa.training.records import Record
 from xstefa.training.runs import versions
 from xstefa.windows import Days, Floats
 
-__all__ = ["HeadRecipe", "HeadTask", "TrainingOptions", "finetune", "train_heads"]
-
-
-class TrainingOptions(RunKeywords, total=False):
-    """Keywords about how a head learns, as in `StefaAccessor.finetune`."""
-
-    head: str | HeadSize | tuple[HeadSize, ...] | None
-    encoder: EncoderUse | None
-    recipe: HeadRecipe | None
+__all__ = ["HeadRecipe", "HeadTask", "finetune", "train_heads"]
 
 
 @checked
@@ -60,7 +52,7 @@ def finetune(
     memory: str | int = "8 GiB",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     name: str | None = None,
-    **how: Unpack[TrainingOptions],
+    **how: Any,
 ) -> Model:
     """Learn a target on one or several datasets; see `StefaAccessor.finetune`.
 
@@ -71,8 +63,10 @@ def finetune(
         How often each dataset is drawn from; by default as often as it has observations.
     support : {"grid", "point", "any"}, optional
         Spatial support that the model is for; by default that of the datasets.
+    **how
+        Of `HeadOptions`.
     """
-    task = HeadTask.of(target, model=model, **how)
+    task = HeadTask.of(target, model=model, how=settings(HeadOptions, how))
     data = task.read(datasets, rename=rename, sites=sites, memory=memory)
     return train_heads(
         task,
@@ -106,10 +100,10 @@ def train_heads(
         Keep the embeddings of all sites, also of those that this fold does not learn from, so that
         all folds share them.
     """
-    recipe, foundation, target, windows = task.recipe, task.foundation, task.target, task.windows
-    options = task.run.resolved
-    data = [part.on(fold, task.run.validation) for part, fold in zip(data, folds, strict=True)]
-    schedule = task.run.schedule_for(
+    how, foundation, target, windows = task.how, task.foundation, task.target, task.windows
+    recipe, options = task.recipe, how.resolved
+    data = [part.on(fold, how.validation) for part, fold in zip(data, folds, strict=True)]
+    schedule = how.schedule_for(
         days=sum(part.survey.days for part in data), length=windows.length - windows.spin_up
     )
     require_bfloat16(options.device, schedule.precision, recipe.encoding)
@@ -165,15 +159,15 @@ def train_heads(
         shares=share_list(shares, data),
         spec=spec,
         schedule=schedule,
-        patience=task.run.patience,
+        patience=how.patience,
         checkpoint=as_checkpoint(checkpoint),
         foundation=foundation,
         encoder=use,
         how=recipe,
         encoding=(recipe.encoding or schedule.precision) if cached else None,
-        warm_start=task.head is None,
+        warm_start=how.head is None,
     )
-    return launch(training, device=options.device, count=task.run.devices)
+    return launch(training, device=options.device, count=how.devices)
 
 
 def _prepared(
@@ -207,7 +201,8 @@ def choose_head(
     ModelError
         If the model has no heads for the target.
     """
-    head, foundation, target = task.head, task.foundation, task.target
+    head, use = task.how.head, task.how.encoder
+    foundation, target = task.foundation, task.target
     own = foundation.spec.architecture.heads
     if head is None:
         if not own or foundation.spec.target != target.name:
@@ -219,7 +214,7 @@ def choose_head(
                 fix='head="resconn" for a new head',
             )
         bare = foundation.spec.architecture.encoder is None
-        return own, task.encoder or ("none" if bare else "frozen")
+        return own, use or ("none" if bare else "frozen")
     if not isinstance(head, str):
         sizes = head if isinstance(head, tuple) else (head,)
         if not sizes:
@@ -230,7 +225,7 @@ def choose_head(
                 fix='head="resconn"',
             )
         bare = all(size.kind == "lstm" for size in sizes)
-        return sizes, task.encoder or ("none" if bare else "frozen")
+        return sizes, use or ("none" if bare else "frozen")
     if head not in VARIANTS:
         raise OptionError(
             variable="head",
@@ -253,7 +248,7 @@ def choose_head(
             scale=float(values.std()) or 1.0,
             offset=0.0 if low == 0 else float(values.mean()),
         )
-    return (size,), task.encoder or variant.encoder
+    return (size,), use or variant.encoder
 
 
 def site_weights(record: Record, *, recipe: HeadRecipe, head: HeadSize) -> Floats:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Unpack
+from typing import Any
 
 from torch import Tensor
 
-from xstefa.arguments import check_fields
-from xstefa.errors import ModelError, OptionError, TrainingError, did_you_mean
+from xstefa.errors import OptionError, TrainingError, did_you_mean
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import TargetDecoder
@@ -25,71 +24,12 @@ from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
 from xstefa.training.ensemble import filled_first
-from xstefa.training.loop import RunKeywords, RunOptions
 from xstefa.training.losses import Estimation, Objective
+from xstefa.training.options import HeadOptions, HeadRecipe
 from xstefa.training.perturbation import Perturbation
 from xstefa.training.runs import Training
 from xstefa.training.sampling import Windows
-from xstefa.typed import Count, Positive, Rule, Share
 from xstefa.windows import SegmentPolicy, WindowPolicy
-
-Probability = Annotated[float, Rule("a probability below 1", lambda p: 0 <= p < 1)]
-SomeNeeds = Annotated[Needs, Rule("groups of names, (('precipitation',), ...)", bool)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadRecipe:
-    """How a head learns, beyond how long and how fast.
-
-    Attributes
-    ----------
-    loss : {"nse", "mse"}, optional
-        Squared errors weighted by ``1 / (std + scale)**2`` of each site's observations, so that
-        every site counts (Kratzert et al. 2019), or by ``1 / scale**2``, so that every day counts.
-        By default "nse", but "mse" for fractions, whose sites vary alike.
-    scale : float
-        In the unit of the target.
-    centred : float
-        Share of the loss that forgives a constant error; see `weighted_mse`.
-    token_dropout : float
-        Probability with which each token that can be done without is hidden from a window, so that
-        the head also serves datasets with fewer tokens.
-    group_dropout : float
-        Probability with which a window is made one of a poorer dataset, which has precipitation and
-        temperature only, say, or no attributes; see `xstefa.training.dropout.TokenDropout`.
-    perturbation : float
-        Probability with which the weather of a window is changed as products of it differ; see
-        `xstefa.training.perturbation.Perturbation`.
-    needs : tuple of tuple of str, optional
-        Groups of forcings, of each of which a dataset has to have one: with ``(("precipitation",),
-        ("temperature_mean", "potential_evapotranspiration"))`` rain and either of the others are
-        enough. By default as the model that is fine-tuned, precipitation and temperature, and for
-        the head "hbv" all three.
-    windows : WindowPolicy, optional
-        Windows that the head learns on, and how it reads records in prediction: a `SegmentPolicy`
-        with an encoder that looks back only. By default those of the model that is fine-tuned.
-    stride : int, optional
-        Days between the windows of a site; by default as in prediction.
-    cache : bool
-        Let a frozen encoder read each window once, and keep what it says on disk.
-    encoding : {"fp32", "bf16"}, optional
-        Precision of the encoder and of what is kept, with `cache`; by default that of the schedule.
-    """
-
-    loss: Literal["nse", "mse"] | None = None
-    scale: Positive = 0.1
-    centred: Share = 0.0
-    token_dropout: Probability = 0.0
-    group_dropout: Share = 0.0
-    perturbation: Share = 0.0
-    needs: SomeNeeds | None = None
-    windows: WindowPolicy | None = None
-    stride: Count | None = None
-    cache: bool = True
-    encoding: Precision | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +42,9 @@ class HeadTask:
     target : Target
     schema : Schema
         That of the foundation, with the target.
-    head : str, HeadSize, tuple of HeadSize or None
-    encoder : {"frozen", "tuned", "scratch", "none"}, optional
-        By default as `head` says.
+    how : HeadOptions
     recipe : HeadRecipe
-    run : RunOptions
+        Of these options, or by default.
     windows : WindowPolicy
         Of the recipe or the foundation.
     needs : tuple of tuple of str
@@ -116,24 +54,13 @@ class HeadTask:
     foundation: Model
     target: Target
     schema: Schema
-    head: str | HeadSize | tuple[HeadSize, ...] | None
-    encoder: EncoderUse | None
+    how: HeadOptions
     recipe: HeadRecipe
-    run: RunOptions
     windows: WindowPolicy
     needs: Needs
 
     @classmethod
-    def of(
-        cls,
-        target: str | Target,
-        *,
-        model: ModelLike | None,
-        head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn",
-        encoder: EncoderUse | None = None,
-        recipe: HeadRecipe | None = None,
-        **how: Unpack[RunKeywords],
-    ) -> HeadTask:
+    def of(cls, target: str | Target, *, model: ModelLike | None, how: HeadOptions) -> HeadTask:
         """Find the model and the target.
 
         Raises
@@ -143,7 +70,7 @@ class HeadTask:
             forcing.
         """
         foundation = foundation_model(model, causal=True)
-        spec, schema, recipe = foundation.spec, foundation.schema, recipe or HeadRecipe()
+        spec, schema, recipe = foundation.spec, foundation.schema, how.recipe or HeadRecipe()
         found = target if isinstance(target, Target) else schema.target(target)
         windows = spec.windows if recipe.windows is None else recipe.windows
         if windows.causal != spec.windows.causal:
@@ -172,10 +99,8 @@ class HeadTask:
             foundation=foundation,
             target=found,
             schema=schema,
-            head=head,
-            encoder=encoder,
+            how=how,
             recipe=recipe,
-            run=RunOptions(**how),
             windows=windows,
             needs=spec.needs if recipe.needs is None else recipe.needs,
         )
@@ -235,6 +160,8 @@ class HeadTask:
             self.windows,
             self.target.name,
         )
+        if encoder != "none":
+            self.foundation.require("encoder")
         needs = self.recipe.needs
         names = (*schema.forcing_names, *schema.static_names)
         tokens = tuple(name for name in names if name in ranges)
@@ -380,13 +307,7 @@ class HeadTraining(Training):
         if network.encoder is None or self.encoder == "scratch":
             return network
         foundation = self.foundation.network()
-        if foundation.encoder is None:
-            raise ModelError(
-                variable=self.foundation.name,
-                found="a model without an encoder",
-                expected="a StefaLand model, of which the encoder is kept",
-                fix='choose one of xstefa.list_models() that is no baseline, or head="lstm"',
-            )
+        assert foundation.encoder is not None
         network.encoder.load_state_dict(foundation.encoder.state_dict())
         network.encoder.requires_grad_(self.encoder == "tuned")
         for head in network.heads:

@@ -7,159 +7,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xstefa.arguments import check_fields
-from xstefa.errors import OptionError, TrainingError
+from xstefa.errors import TrainingError
 from xstefa.model.arithmetic import autocast
-from xstefa.options import Options, Precision, resolve_options
 from xstefa.progress import progress
-from xstefa.splits.holdout import Holdout
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.devices import Runner
 from xstefa.training.losses import Objective
+from xstefa.training.options import Schedule
 from xstefa.training.sampling import Feed, Sampler, Windows
-from xstefa.typed import Count, Natural, Positive, Rule, Share
 
 # Several processes have to agree on when to save; asking each step would hold them up.
 STEPS_BETWEEN_AGREEMENTS = 50
 CURVE_POINTS = 500
 VALIDATIONS = 40
-
-USUAL_EPOCHS = 25
-LEAST_STEPS = 500
-
-Decay = Annotated[float, Rule("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long and how fast to train.
-
-    Parameters
-    ----------
-    steps, batch_size : int
-    learning_rate : float
-        Peak; reached after `warm_up` of the steps, then decayed to zero along a cosine.
-    weight_decay : float
-    clip : float
-        Largest norm of the gradient.
-    average : float
-        Of the weights that are validated and kept: how much of their mean over the steps so far
-        stays at each step, 0.999, say, for a memory of 1000 steps. By default they are the last.
-    precision : {"fp32", "bf16"}
-        Arithmetic of the forward pass; weights stay in single precision.
-    seed : int
-
-    Raises
-    ------
-    OptionError
-        If a number makes no sense.
-    """
-
-    steps: Count
-    batch_size: Count = 64
-    learning_rate: Positive = 1e-3
-    weight_decay: float = 0.0
-    warm_up: Share = 0.05
-    clip: Positive = 1.0
-    average: Decay = 0.0
-    precision: Precision = "fp32"
-    seed: Natural = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        begin = max(1, round(self.warm_up * self.steps))
-        if step < begin:
-            return self.learning_rate * (step + 1) / begin
-        passed = (step - begin) / (self.steps - begin)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
-
-
-class RunKeywords(TypedDict, total=False):
-    """Keywords of `RunOptions`."""
-
-    validation: Holdout | None
-    patience: Count | None
-    steps: Count | None
-    epochs: Positive | None
-    batch_size: Count
-    learning_rate: Positive
-    seed: Natural
-    schedule: Schedule | None
-    device: str | None
-    devices: Count
-    precision: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How long and how fast to train, and on what, as in `StefaAccessor.finetune`."""
-
-    validation: Holdout | None = None
-    patience: int | None = None
-    steps: int | None = None
-    epochs: float | None = None
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    seed: int = 0
-    schedule: Schedule | None = None
-    device: str | None = None
-    devices: int = 1
-    precision: str | None = None
-
-    @property
-    def resolved(self) -> Options:
-        """The session's options with device and precision of this run."""
-        return resolve_options(device=self.device, precision=self.precision)
-
-    def schedule_for(self, *, days: int, length: int) -> Schedule:
-        """Return the schedule: as given, from steps, or from epochs and the amount of data.
-
-        Parameters
-        ----------
-        days : int
-            Known site-days. In an epoch as many days are seen. Without steps or epochs there are
-            `USUAL_EPOCHS`, but at least `LEAST_STEPS` steps.
-        length : int
-            Days that count in a window.
-
-        Raises
-        ------
-        OptionError
-            If one thing is said twice.
-        """
-        names = ("steps", "epochs", "seed", "schedule")
-        said = [name for name in names if getattr(self, name)]
-        if (self.schedule is not None and len(said) > 1) or {"steps", "epochs"} <= set(said):
-            changed = "steps" if said[0] == "epochs" else said[0]
-            raise OptionError(
-                variable=said[0],
-                found=f"{said[0]}= and {said[-1]}=",
-                expected="one of them",
-                fix="leave one out; to change a schedule, "
-                f"schedule=dataclasses.replace(schedule, {changed}=...)",
-            )
-        if self.schedule is not None:
-            return self.schedule
-        steps = self.steps
-        if steps is None:
-            wanted = self.epochs or USUAL_EPOCHS
-            steps = math.ceil(wanted * days / (length * self.batch_size))
-            steps = steps if self.epochs else max(LEAST_STEPS, steps)
-        return Schedule(
-            steps=steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            precision=self.resolved.precision or "fp32",
-            seed=self.seed,
-        )
 
 
 @dataclass(slots=True, kw_only=True)

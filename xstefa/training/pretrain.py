@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import reduce
 
 from xstefa.arguments import checked
@@ -19,8 +19,8 @@ from xstefa.splits.holdout import Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.data import Datasets, TrainingData, fold_all, provenance, read_all, share_list
 from xstefa.training.devices import Runner, launch
-from xstefa.training.loop import RunOptions, Schedule
 from xstefa.training.losses import MaskedReconstruction
+from xstefa.training.options import RunOptions, Schedule
 from xstefa.training.records import Record, fit_scaler
 from xstefa.training.runs import Training, versions
 from xstefa.training.sampling import Windows
@@ -111,22 +111,11 @@ def pretrain(
     XstefaError
         Of binding, if a dataset does not fit the schema.
     """
+    given = locals()
+    run = RunOptions(**{item.name: given[item.name] for item in fields(RunOptions)})
     if not isinstance(schema, Schema):
         schema = load_schema(schema or "stefaland")
     windows = windows or WindowPolicy()
-    run = RunOptions(
-        validation=validation,
-        patience=patience,
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        schedule=schedule,
-        device=device,
-        devices=devices,
-        precision=precision,
-    )
     data = read_all(
         datasets,
         schema=schema,

@@ -17,8 +17,9 @@ from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.data import Split
 from xstefa.training.devices import Runner
-from xstefa.training.loop import History, Schedule, fit
+from xstefa.training.loop import History, fit
 from xstefa.training.losses import Objective
+from xstefa.training.options import Schedule
 from xstefa.training.records import Record
 from xstefa.training.sampling import Windows
 from xstefa.version import __version__
