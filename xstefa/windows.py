@@ -282,6 +282,29 @@ def _recent(known: Known, days: int) -> NDArray[np.int32]:
     return counts[:, 1:] - counts[:, since]
 
 
+def unbroken(values: Floats, days: Days) -> tuple[Floats, Days]:
+    """Give every day from the first to the last a place.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (site, day, ...)
+    days : ndarray of int64, shape (day,)
+        In order.
+
+    Returns
+    -------
+    values : ndarray of float32
+        NaN on the days that were not there.
+    days : ndarray of int64
+    """
+    every = np.arange(days[0], days[-1] + 1)
+    if len(every) == len(days):
+        return values, days
+    whole = np.full((len(values), len(every), *values.shape[2:]), np.nan, dtype=np.float32)
+    whole[:, days - days[0]] = values
+    return whole, every
+
+
 def bridge(values: Floats) -> Floats:
     """Fill gaps of up to three days linearly, from the days around them.
 

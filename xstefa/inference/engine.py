@@ -25,7 +25,7 @@ from xstefa.model.architecture import ROWS
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
 from xstefa.options import require_gpu
-from xstefa.windows import Days, Floats, Known, bridge
+from xstefa.windows import Days, Floats, Known, bridge, unbroken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -291,7 +291,7 @@ class Engine:
         windows, _, _ = policy.needed(out, record)
         ends = policy.ends(out, record)
         starts = [policy.start(k, **ends) for k in windows]
-        forcing, days = _unbroken(forcing, days)
+        forcing, days = unbroken(forcing, days)
         positions = [_positions(days, policy.reads(k, **ends)) for k in windows]
 
         readable = np.array([v.name in spec.tokens for v in spec.schema.forcings])
@@ -413,16 +413,6 @@ class Engine:
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-def _unbroken(forcing: Floats, days: Days) -> tuple[Floats, Days]:
-    """Give every day from the first to the last a place, NaN where the record leaves one out."""
-    every = np.arange(days[0], days[-1] + 1)
-    if len(every) == len(days):
-        return forcing, days
-    full = np.full((len(forcing), len(every), forcing.shape[-1]), np.nan, dtype=np.float32)
-    full[:, days - days[0]] = forcing
-    return full, every
 
 
 def _positions(days: Days, wanted: Days) -> tuple[Known, Days]:

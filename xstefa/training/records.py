@@ -21,7 +21,7 @@ from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
 from xstefa.schema import Schema
 from xstefa.splits.sites import Mask
-from xstefa.windows import Days, Floats, bridge
+from xstefa.windows import Days, Floats, bridge, unbroken
 
 DAILY = ("forcing", "target")
 BY_SITE = ("ids", "static", "weight", *DAILY)
@@ -74,11 +74,12 @@ class Record:
         days, tokens, observed = binding.layout.days, binding.read(block), None
         if target is not None:
             part = observations(binding, target).isel(block or {}, missing_dims="ignore")
-            observed = _unbroken(tokens.dense(part), days)
+            observed, _ = unbroken(tokens.dense(part), days)
+        forcing, _ = unbroken(tokens.forcings(), days)
         return cls(
             ids=np.asarray(ids, dtype=str),
             first_day=int(days[0]),
-            forcing=_unbroken(tokens.forcings(), days),
+            forcing=forcing,
             static=tokens.statics(),
             target=observed,
         )
@@ -256,17 +257,6 @@ def check_room(folder: Path, size: int, *, what: str, fix: str) -> None:
             expected="room for all of it in the cache folder",
             fix=fix,
         )
-
-
-def _unbroken(values: Floats, days: Days) -> Floats:
-    """Put the values of some days (site, day, ...) where they belong on a day axis without gaps."""
-    columns = days - days[0]
-    length = int(columns[-1]) + 1
-    if length == len(columns):
-        return values
-    found = np.full((len(values), length, *values.shape[2:]), np.nan, dtype=np.float32)
-    found[:, columns] = values
-    return found
 
 
 def observations(binding: Binding, target: str) -> xr.DataArray:
