@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding import Binding
 from xstefa.binding.plain import in_memory
 from xstefa.binding.sources import TokenSource
 from xstefa.errors import XstefaWarning, warn
 from xstefa.inference.engine import EngineKey
+from xstefa.inference.job import Job
 from xstefa.model.ranges import Range
 from xstefa.schema import Variable
 from xstefa.windows import YEAR, Floats
-
-if TYPE_CHECKING:
-    from xstefa.inference.graph import Job
-    from xstefa.inference.run import Run
 
 # Means of a few years vary more than those of decades: by this share of the range of means.
 VARIABILITY = 0.1
@@ -36,7 +33,7 @@ class ExtrapolationWarning(XstefaWarning):
     """A model is given what lies outside of all that it was trained on."""
 
 
-def outside_training(run: Run) -> dict[str, str]:
+def outside_training(binding: Binding, key: EngineKey) -> dict[str, str]:
     """Warn of attributes in memory that lie outside the range of training.
 
     Returns
@@ -44,12 +41,11 @@ def outside_training(run: Run) -> dict[str, str]:
     dict of str to str
         The same as an attribute of the result; empty if there are none.
     """
-    key = run.key
     found: dict[str, str] = {}
     for variable in key.model.spec.schema.statics:
-        source = run.binding.sources.get(variable.name)
-        if source is not None and _at_hand(source, run.binding.dataset):
-            found |= _attributes(run.binding.token(variable.name).to_numpy(), variable, key)
+        source = binding.sources.get(variable.name)
+        if source is not None and _at_hand(source, binding.dataset):
+            found |= _attributes(binding.token(variable.name).to_numpy(), variable, key)
     if found and not key.extrapolate:
         _warn("attributes", found, key)
     return {"attributes_outside_training": "; ".join(found.values())} if found else {}

@@ -20,7 +20,8 @@ from dask.base import compute_as_if_collection
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import key_split
 
-from xstefa.inference.graph import Job, job_key_of, sample_block
+from xstefa.inference.graph import job_key_of, sample_block
+from xstefa.inference.job import Job
 
 __all__ = ["differences", "identify", "is_certain"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 from uuid import uuid4
@@ -17,16 +17,16 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from xstefa.binding import Binding, Layout
+from xstefa.binding import Binding
 from xstefa.binding.climate import unlikely
 from xstefa.binding.plain import values_of
 from xstefa.binding.reading import Reading
-from xstefa.binding.sources import TokenSource
 from xstefa.binding.value_checks import doubt, doubt_part, value_problems
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems, warn
 from xstefa.inference.engine import Answer, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_block
 from xstefa.inference.file_reads import Chunked, read_inside, storage_chunks
+from xstefa.inference.job import Job
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.model.architecture import ROWS
 from xstefa.windows import Days, Floats, WindowPolicy
@@ -42,57 +42,6 @@ STRAY = 0.5
 
 # An in-memory input is cut into this many blocks a core, so that all cores have work to the end.
 BLOCKS_PER_CORE = 4
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Job:
-    """All that the tasks of one prediction have in common: it is in the graph once.
-
-    Attributes
-    ----------
-    key : EngineKey
-    answer : Answer
-    sources : mapping of str to Source
-        The recipe of each token.
-    layout : Layout
-        Without coordinates.
-    dataset : Dataset
-        The variables that tasks read or hold themselves, and the coordinates that recipes need.
-    operands : tuple of Chunked
-        The variables whose chunks tasks receive, in the order in which they do.
-    checked : bool
-        Whether the values were looked at as a whole; else each block looks at its own.
-    """
-
-    key: EngineKey
-    answer: Answer
-    sources: Mapping[str, TokenSource]
-    layout: Layout
-    dataset: xr.Dataset
-    operands: tuple[Chunked, ...]
-    checked: bool
-
-    def part(self, region: Mapping[str, slice], chunks: list[object]) -> xr.Dataset:
-        """Return a region of the dataset; what lies in files is read when it is asked for.
-
-        Parameters
-        ----------
-        region : mapping of str to slice
-        chunks : list
-            For each of the operands the chunks that the region touches.
-        """
-        part = {dim: where for dim, where in region.items() if dim in self.dataset.dims}
-        computed = {
-            each.name: each.cut(found, region)
-            for each, found in zip(self.operands, chunks, strict=True)
-        }
-        return self.dataset.isel(part).assign(computed)
-
-    def __repr__(self) -> str:
-        # Dask prints arguments when a task fails.
-        return (
-            f"<{type(self.answer).__name__} of {self.key.model!r} for {dict(self.dataset.sizes)}>"
-        )
 
 
 def plan_job(binding: Binding, *, key: EngineKey, answer: Answer, answered: slice) -> da.Array:

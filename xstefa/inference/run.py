@@ -222,7 +222,7 @@ def prepare(
         extrapolate=extrapolate,
     )
     run = Run(key=key, binding=binding, answered=answered)
-    return replace(run, outside=outside_training(run))
+    return replace(run, outside=outside_training(run.binding, run.key))
 
 
 def _steps(time: xr.DataArray, period: Period | None) -> slice:

@@ -74,7 +74,8 @@ class Record:
         days, tokens, observed = binding.layout.days, binding.read(block), None
         if target is not None:
             part = observations(binding, target).isel(block or {}, missing_dims="ignore")
-            observed, _ = unbroken(tokens.dense(part), days)
+            # Torch has no tensors that are read only.
+            observed = np.require(unbroken(tokens.dense(part), days)[0], requirements="W")
         forcing, _ = unbroken(tokens.forcings(), days)
         return cls(
             ids=np.asarray(ids, dtype=str),
