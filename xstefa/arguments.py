@@ -6,7 +6,7 @@ import builtins
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
 from functools import cache, wraps
 from types import UnionType
@@ -79,15 +79,15 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def settings(kind: type[R], given: Mapping[str, Any]) -> R:
-    """Make a dataclass of keywords.
+def check_names(kind: type, given: Iterable[str]) -> None:
+    """Compare keywords with the fields of a dataclass.
 
     Raises
     ------
     OptionError
         If it has no field of a name.
     """
-    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    known = [item.name for item in fields(kind)]
     for name in given:
         if name not in known:
             raise OptionError(
@@ -96,7 +96,6 @@ def settings(kind: type[R], given: Mapping[str, Any]) -> R:
                 expected="one of " + ", ".join(known),
                 fix=did_you_mean(name, known),
             )
-    return kind(**given)
 
 
 def check_fields(settings: Any) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
 
-from xstefa.arguments import check_fields
-from xstefa.errors import OptionError, did_you_mean
+from xstefa.arguments import check_fields, check_names
+from xstefa.errors import OptionError
 from xstefa.typed import Count, Rule
 
 Precision = Literal["fp32", "bf16"]
@@ -189,13 +189,5 @@ def require_gpu(device: str) -> None:
 
 def _replaced(options: Options, values: Mapping[str, Any]) -> Options:
     """Put ``values`` into ``options``, checked."""
-    known = [field.name for field in fields(Options)]
-    for name in values:
-        if name not in known:
-            raise OptionError(
-                variable=name,
-                found="an option xstefa does not have",
-                expected="one of " + ", ".join(known),
-                fix=did_you_mean(name, known) or "see xstefa.set_options",
-            )
+    check_names(Options, values)
     return replace(options, **values)

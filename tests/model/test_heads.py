@@ -100,7 +100,9 @@ def test_wrong_names() -> None:
     with pytest.raises(OptionError, match="resconn"):
         build_head(HeadSize(kind="resnet"), forcings=C, statics=S, width=8)
     with pytest.raises(OptionError, match=r"link.*softplus"):
-        build_head(HeadSize(link="relu"), forcings=C, statics=S, width=8)
+        HeadSize(link="relu")
+    with pytest.raises(OptionError, match=r"hidden.*whole number above 0"):
+        EncoderSize(hidden=0)
     with pytest.raises(OptionError, match="without an encoder"):
         build_head(HeadSize(kind="linear"), forcings=C, statics=S, width=0)
 

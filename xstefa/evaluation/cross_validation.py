@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xstefa.arguments import checked, settings
+from xstefa.arguments import checked
 from xstefa.evaluation.evaluate import score, training_roles
 from xstefa.inference.predict import predict
 from xstefa.model.checkpoint import Model
@@ -45,7 +45,7 @@ def cross_validate(
     **how: Any,
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
-    task = HeadTask.of(target, model=model, how=settings(HeadOptions, how))
+    task = HeadTask.of(target, model=model, how=HeadOptions.of(how))
     foundation, wanted = task.foundation, task.target
     (data,) = task.read(dataset, rename=rename, sites=sites)
     layout = data.binding.layout

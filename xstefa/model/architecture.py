@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from xstefa.arguments import check_fields
 from xstefa.model.scaler import Moments
 from xstefa.typed import Count, Finite, Natural, Positive, Share
 
@@ -48,7 +49,8 @@ class EncoderSize:
     static_masked_rows: Count = 1
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or self.width % self.heads:
+        check_fields(self)
+        if self.width % self.heads:
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
         if self.band % 64:
             raise ValueError(f"band must be a multiple of 64 days, found {self.band}")
@@ -114,6 +116,9 @@ class HeadSize:
     dropout: Share = 0.4
     drivers: tuple[Driver, ...] = ()
     spin_up: Natural = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,8 +45,6 @@ class VariableEmbedding(nn.Module):
         masked_rows: int = 1,
     ) -> None:
         super().__init__()
-        if masked_as not in ("vector", "scalar"):
-            raise ValueError(f"masked_as must be 'vector' or 'scalar', found {masked_as!r}")
         self.masked_as = masked_as
         self.weight1 = nn.Parameter(torch.empty(variables, hidden).uniform_(-1, 1))
         self.bias1 = nn.Parameter(torch.empty(variables, hidden).uniform_(-1, 1))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xstefa.arguments import checked, settings
+from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
@@ -66,7 +66,7 @@ def finetune(
     **how
         Of `HeadOptions`.
     """
-    task = HeadTask.of(target, model=model, how=settings(HeadOptions, how))
+    task = HeadTask.of(target, model=model, how=HeadOptions.of(how))
     data = task.read(datasets, rename=rename, sites=sites, memory=memory)
     return train_heads(
         task,

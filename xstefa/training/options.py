@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from xstefa.arguments import check_fields
+from xstefa.arguments import check_fields, check_names
 from xstefa.errors import OptionError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.variants import EncoderUse
@@ -195,8 +196,20 @@ class HeadRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadOptions(RunOptions):
-    """How a head learns, as in `StefaAccessor.finetune`."""
+    """How a head learns: keywords of `StefaAccessor.finetune`."""
 
     head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn"
     encoder: EncoderUse | None = None
     recipe: HeadRecipe | None = None
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
+        """Make it of keywords.
+
+        Raises
+        ------
+        OptionError
+            If one is not known.
+        """
+        check_names(cls, keywords)
+        return cls(**keywords)

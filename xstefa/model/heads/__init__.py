@@ -11,7 +11,7 @@ from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import HeadSize
 from xstefa.model.heads.direct import TargetDecoder
 from xstefa.model.heads.hbv import HBV
-from xstefa.model.heads.recurrent import LINKS, Adapted, Head, LinearProbe, PlainLSTM, ResConn
+from xstefa.model.heads.recurrent import Adapted, Head, LinearProbe, PlainLSTM, ResConn
 from xstefa.model.heads.released import Released
 from xstefa.model.heads.reservoirs import Reservoirs
 
@@ -39,7 +39,7 @@ def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> He
     Raises
     ------
     OptionError
-        If no head or link has that name, or it needs an encoder and there is none.
+        If no head has that name, or it needs an encoder and there is none.
     """
     if size.kind not in HEADS:
         raise OptionError(
@@ -48,8 +48,6 @@ def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> He
             expected=", ".join(HEADS),
             fix='leave it out for the paper\'s head, "resconn"',
         )
-    if size.link not in LINKS:
-        raise OptionError(variable="link", found=repr(size.link), expected=", ".join(LINKS))
     if not width and size.kind not in ("lstm", "released", "reservoirs"):
         raise OptionError(
             variable="head",
