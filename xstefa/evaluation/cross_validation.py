@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xstefa.arguments import checked
+from xstefa.errors import warn
 from xstefa.evaluation.evaluate import score, training_roles
 from xstefa.inference.predict import predict
 from xstefa.model.checkpoint import Model
@@ -147,11 +147,11 @@ def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:
     """Warn of what makes the test easier than it looks."""
     alike = int((result["twin_similarity"] >= NEAR_DUPLICATE).sum())
     if alike:
-        warnings.warn(
-            f"{alike} test sites have a near duplicate among the training sites of their fold: see "
-            "'twin' in the result, and group such sites, e.g. with Regions",
-            LeakageWarning,
-            stacklevel=5,
+        warn(
+            LeakageWarning(
+                f"{alike} test sites have a near duplicate among the training sites of their "
+                "fold: see 'twin' in the result, and group such sites, e.g. with Regions"
+            )
         )
     over_sites = any(not fold.train_sites.all() for fold in folds)
     roles = result["pretraining"].where(result["fold"] >= 0, HELD_OUT)
@@ -160,9 +160,9 @@ def _report(result: xr.Dataset, folds: Sequence[Fold]) -> None:
     perhaps = int((roles != HELD_OUT).sum()) - seen
     if over_sites and seen + perhaps:
         counts = [f"{seen}"] * bool(seen) + [f"perhaps {perhaps}"] * bool(perhaps)
-        warnings.warn(
-            f"the foundation model was pretrained on the inputs of {' and '.join(counts)} test "
-            "sites: see 'pretraining' in the result. Pretrain without them for a clean test",
-            LeakageWarning,
-            stacklevel=5,
+        warn(
+            LeakageWarning(
+                f"the foundation model was pretrained on the inputs of {' and '.join(counts)} test "
+                "sites: see 'pretraining' in the result. Pretrain without them for a clean test"
+            )
         )

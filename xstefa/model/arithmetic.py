@@ -10,14 +10,13 @@ import functools
 import os
 import platform
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
-from xstefa.errors import OptionError, XstefaWarning
+from xstefa.errors import OptionError, XstefaWarning, warn
 
 
 class PrecisionWarning(XstefaWarning):
@@ -176,11 +175,11 @@ def require_bfloat16(device: str | None, *precisions: str | None) -> None:
 def warn_of_emulation(kind: str) -> None:
     """Warn, once a process, that bfloat16 is slow on a kind of device."""
     if not bfloat16_is_native(kind):
-        warnings.warn(
-            "precision='bf16' is several times slower than 'fp32' here: it is emulated on a "
-            f"{_emulator(kind)}. Pass precision='fp32'.",
-            PrecisionWarning,
-            stacklevel=2,
+        warn(
+            PrecisionWarning(
+                "precision='bf16' is several times slower than 'fp32' here: it is emulated on a "
+                f"{_emulator(kind)}. Pass precision='fp32'."
+            )
         )
 
 

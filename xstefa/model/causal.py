@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xstefa.model import kernels
 from xstefa.model.architecture import EncoderSize
-from xstefa.model.encoder import SMALL_BATCH, EncoderLayer, Representation, TokenEncoder
+from xstefa.model.encoder import SMALL_BATCH, EncoderLayer, Representation, TokenEncoder, hidden
 from xstefa.model.heads.recurrent import State
 
 BLOCK = 64
@@ -79,10 +79,7 @@ class CausalEncoder(TokenEncoder):
         Representation
             Days (B, T, d) and site (B, d), which knows the attributes only.
         """
-        if mask_forcing is not None:
-            forcing = forcing.masked_fill(mask_forcing, torch.nan)
-        if mask_static is not None:
-            static = static.masked_fill(mask_static, torch.nan)
+        forcing, static = hidden(forcing, mask_forcing), hidden(static, mask_static)
         return self.advance(forcing, static, None)[0]
 
     def advance(

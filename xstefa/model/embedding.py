@@ -11,7 +11,7 @@ from xstefa.model import kernels
 class VariableEmbedding(nn.Module):
     """Embed each variable with its own two-layer network and sum, equations (4)-(6).
 
-    A value that is missing (NaN) or masked contributes that variable's learned vector instead.
+    A value that is missing (NaN) contributes that variable's learned vector instead.
     All variables run as one matrix product over their concatenated hidden units: with
     ``keep`` 1 where a value is known,
 
@@ -54,17 +54,13 @@ class VariableEmbedding(nn.Module):
         shape = (variables, width) if masked_as == "vector" else (masked_rows, variables)
         self.masked = nn.Parameter(torch.randn(shape) * 0.02)
 
-    def forward(
-        self, values: Tensor, mask: Tensor | None = None, *, published_rows: bool = False
-    ) -> Tensor:
+    def forward(self, values: Tensor, *, published_rows: bool = False) -> Tensor:
         """Sum the variables' embeddings.
 
         Parameters
         ----------
         values : Tensor, shape (..., V)
-            Standardised values; NaN where missing.
-        mask : Tensor of bool, shape (..., V), optional
-            True where a known value is to be hidden.
+            Standardised values; NaN where missing or hidden.
         published_rows : bool
             With ``masked_as="scalar"``: give row ``i`` of a batch, ``values`` of shape (B, V), the
             scalars of row ``i`` of the table, as the released code does. The answer then depends
@@ -74,7 +70,7 @@ class VariableEmbedding(nn.Module):
         -------
         Tensor, shape (..., d)
         """
-        hide = values.isnan() if mask is None else values.isnan() | mask
+        hide = values.isnan()
         if self.masked_as == "scalar":
             masked = self.masked[: len(values)] if published_rows else self.masked[0]
             values = torch.where(hide, masked, values)

@@ -95,6 +95,11 @@ class TokenEncoder(nn.Module):
         self.project = nn.Linear(width, width)
 
 
+def hidden(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return values, missing where a mask is True."""
+    return values if mask is None else values.masked_fill(mask, torch.nan)
+
+
 class Encoder(TokenEncoder):
     """Days and site attributes to their joint representation, equations (4)-(13).
 
@@ -136,10 +141,11 @@ class Encoder(TokenEncoder):
                 f"a window of {length - 1} days does not fit the position table of "
                 f"{len(self.position)} rows; use at most {len(self.position) - 1} days"
             )
+        forcing, static = hidden(forcing, mask_forcing), hidden(static, mask_static)
         if kernels.infers_on_cpu(forcing) and not published_static_mask:
-            return self._in_small_batches(forcing, static, mask_forcing, mask_static)
-        site = self.embed_static(static, mask_static, published_rows=published_static_mask)
-        days = self.embed_forcing(forcing, mask_forcing)
+            return self._in_small_batches(forcing, static)
+        site = self.embed_static(static, published_rows=published_static_mask)
+        days = self.embed_forcing(forcing)
         tokens = torch.cat([days, site.unsqueeze(1)], dim=1)
         # The scaling is not in the paper; the released code multiplies tokens with positions.
         tokens = (tokens + self.position[:length]) * self.width**0.5
@@ -148,13 +154,7 @@ class Encoder(TokenEncoder):
         tokens = self.project(self.norm(tokens))
         return Representation(days=tokens[:, :-1], site=tokens[:, -1])
 
-    def _in_small_batches(
-        self,
-        forcing: Tensor,
-        static: Tensor,
-        mask_forcing: Tensor | None,
-        mask_static: Tensor | None,
-    ) -> Representation:
+    def _in_small_batches(self, forcing: Tensor, static: Tensor) -> Representation:
         """Encode as above, a few windows at a time.
 
         Kernels round by the shape, so all small batches have one, and a window's numbers do not
@@ -170,12 +170,8 @@ class Encoder(TokenEncoder):
         inputs = torch.zeros((SMALL_BATCH, padded, self.width), dtype=self.position.dtype)
         for begin in range(0, rows, SMALL_BATCH):
             part = slice(begin, begin + SMALL_BATCH)
-            inputs[:, :days] = self.embed_forcing(
-                kernels.filled(forcing, part), kernels.filled(mask_forcing, part)
-            )
-            inputs[:, days] = self.embed_static(
-                kernels.filled(static, part), kernels.filled(mask_static, part)
-            )
+            inputs[:, :days] = self.embed_forcing(kernels.filled(forcing, part))
+            inputs[:, days] = self.embed_static(kernels.filled(static, part))
             inputs[:, :length] += self.position[:length]
             tokens = (inputs * self.width**0.5).to(dtype)
             for layer in self.layers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +24,8 @@ def infers_on_cpu(tensor: Tensor) -> bool:
     )
 
 
-@overload
-def filled(rows: Tensor, part: slice) -> Tensor: ...
-@overload
-def filled(rows: Tensor | None, part: slice) -> Tensor | None: ...
-def filled(rows: Tensor | None, part: slice) -> Tensor | None:
+def filled(rows: Tensor, part: slice) -> Tensor:
     """Return some rows, and rows of zeros where there are no more."""
-    if rows is None:
-        return None
     found = rows[part]
     missing = part.stop - part.start - len(found)
     return torch.cat([found, found.new_zeros((missing, *found.shape[1:]))]) if missing else found

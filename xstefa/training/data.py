@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding, plan
-from xstefa.errors import OptionError, TrainingError
+from xstefa.errors import OptionError, TrainingError, warn
 from xstefa.model.ranges import Range, Ranges, join_ranges, ranges_of
 from xstefa.schema import Needs, Schema
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
@@ -372,12 +371,12 @@ def fold_all(data: Sequence[TrainingData], holdout: Holdout | None) -> list[Fold
     absent = sorted(named.difference(*(part.sites.ids.tolist() for part in data)))
     if absent:
         found = ", ".join(map(repr, data[0].sites.ids[:3].tolist()))
-        warnings.warn(
-            f"{len(absent)} of {len(named)} sites that are to be held out by name are in no "
-            f"dataset ({', '.join(map(repr, absent[:3]))}): they hold out nothing. Sites are named "
-            f"{found}, ...",
-            LeakageWarning,
-            stacklevel=5,
+        warn(
+            LeakageWarning(
+                f"{len(absent)} of {len(named)} sites that are to be held out by name are in no "
+                f"dataset ({', '.join(map(repr, absent[:3]))}): they hold out nothing. Sites are "
+                f"named {found}, ..."
+            )
         )
     for part, fold in zip(data, folds, strict=True):
         tested = part.names(fold.test_sites & ~fold.train_sites)
