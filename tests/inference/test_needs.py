@@ -15,7 +15,7 @@ from xstefa.binding import plan
 from xstefa.binding.value_checks import ValuesWarning
 from xstefa.errors import LayoutError, MissingTokenError, ModelError, XstefaWarning
 from xstefa.model import registry
-from xstefa.model.checkpoint import Model, ModelSpec, _digest
+from xstefa.model.checkpoint import Model, ModelSpec, content_hash_of
 
 P, T, PET = "precipitation", "temperature_mean", "potential_evapotranspiration"
 NEEDS = ((P,), (T, PET))
@@ -176,7 +176,9 @@ def test_a_file_holds_them(old, model, tmp_path):
 
     def written(content):
         text = json.dumps(content)
-        path.write_bytes(save(weights, metadata={"xstefa": text, "sha256": _digest(text, weights)}))
+        path.write_bytes(
+            save(weights, metadata={"xstefa": text, "sha256": content_hash_of(text, weights)})
+        )
         return Model(path)
 
     assert written(content).spec == old.spec

@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 from xstefa.errors import ModelError
 from xstefa.model.architecture import Architecture
-from xstefa.model.checkpoint import Model, ModelSpec, _digest, create_model
+from xstefa.model.checkpoint import Model, ModelSpec, content_hash_of, create_model
 from xstefa.model.ranges import Range
 from xstefa.model.scaler import Moments, Scaler
 from xstefa.schema import load_schema
@@ -57,7 +57,7 @@ def content_of(saved) -> dict:
 def written(path: Path, content: object, weights: dict[str, np.ndarray]) -> Path:
     """Write a description that states the hash it has, as no damage can but a faulty writer may."""
     text = content if isinstance(content, str) else json.dumps(content)
-    header = {"xstefa": text, "sha256": _digest(text, weights)}
+    header = {"xstefa": text, "sha256": content_hash_of(text, weights)}
     path.write_bytes(save(weights, metadata=header))
     return path
 

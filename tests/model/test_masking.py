@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xstefa.model.masking import GroupMasking, _covered
+from xstefa.model.masking import GroupMasking, covered
 from xstefa.schema import load_schema
 
 SCHEMA = load_schema()
@@ -76,6 +76,6 @@ def test_same_seed_same_masks() -> None:
 def test_covered_days_by_hand(windows: list[tuple[int, int]], days: int) -> None:
     starts = torch.tensor([start for start, _ in windows]).view(-1, 1, 1)
     lengths = torch.tensor([length for _, length in windows]).view(-1, 1, 1)
-    found = _covered(starts, lengths, days)[0, :, 0]
+    found = covered(starts, lengths, days)[0, :, 0]
     by_hand = [any(s <= day < s + n for s, n in windows) for day in range(days)]
     assert found.tolist() == by_hand

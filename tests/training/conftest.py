@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import xarray as xr
 
 import xstefa
 from xstefa.model.architecture import EncoderSize, HeadSize
+from xstefa.training.options import Schedule
 from xstefa.windows import WindowPolicy
 
 WINDOWS = WindowPolicy(length=40, spin_up=10, blend=4)
@@ -27,6 +29,23 @@ def _own_cache_and_thread(tmp_path_factory):
     with xstefa.set_options(cache_dir=tmp_path_factory.getbasetemp() / "cache", device="cpu"):
         yield
     torch.set_num_threads(threads)
+
+
+class Interruption(Exception):
+    """Raised in the middle of a training."""
+
+
+def interrupted(after: int, **how: Any) -> Schedule:
+    """Return a schedule that stops all trainings together after so many steps."""
+    left = iter(range(after))
+
+    class Stopping(Schedule):
+        def rate(self, step: int) -> float:
+            if next(left, None) is None:
+                raise Interruption
+            return super().rate(step)
+
+    return Stopping(**how)
 
 
 def make_basins(sites: int = 8, days: int = 200, seed: int = 0) -> xr.Dataset:

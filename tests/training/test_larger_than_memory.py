@@ -12,14 +12,21 @@ import xarray as xr
 from safetensors import safe_open
 
 import xstefa
-from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
+from tests.training.conftest import (
+    ENCODER,
+    HEAD,
+    WINDOWS,
+    Interruption,
+    interrupted,
+    make_basins,
+)
 from xstefa.errors import TrainingError
 from xstefa.splits.holdout import Period, RandomSites
-from xstefa.training import loop, sampling
+from xstefa.training import sampling
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.data import TrainingData, read_all
 from xstefa.training.devices import Runner
-from xstefa.training.heads import HeadRecipe
+from xstefa.training.options import HeadRecipe, Schedule
 from xstefa.training.records import Record
 from xstefa.training.sampling import Feed, Windows
 
@@ -142,23 +149,15 @@ def test_embeddings_of_what_does_not_fit_are_not_kept(stored, foundation, tmp_pa
     assert not (tmp_path / "embeddings").exists()
 
 
-def test_pretraining_goes_on(stored, tmp_path, monkeypatch):
-    how = {"size": ENCODER, "windows": WINDOWS, "batch_size": 4, "memory": "100 kB", "steps": 4}
+def test_pretraining_goes_on(stored, tmp_path):
+    schedule = {"steps": 4, "batch_size": 4}
+    how = {"size": ENCODER, "windows": WINDOWS, "memory": "100 kB"}
     data = {"a": stored, "b": make_basins(sites=3)}
-    expected = xstefa.pretrain(data, **how)
-    clip, seen = loop._clip, []
-
-    def fail(*args):
-        seen.append(args)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        clip(*args)
-
-    monkeypatch.setattr(loop, "_clip", fail)
-    checkpoint = Checkpoint(path=tmp_path / "state", minutes=0)
-    with pytest.raises(KeyboardInterrupt):
-        xstefa.pretrain(data, checkpoint=checkpoint, **how)
-    assert xstefa.pretrain(data, checkpoint=checkpoint, **how) == expected
+    expected = xstefa.pretrain(data, schedule=Schedule(**schedule), **how)
+    how["checkpoint"] = checkpoint = Checkpoint(path=tmp_path / "state", minutes=0)
+    with pytest.raises(Interruption):
+        xstefa.pretrain(data, schedule=interrupted(2, **schedule), **how)
+    assert xstefa.pretrain(data, schedule=Schedule(**schedule), **how) == expected
     with safe_open(checkpoint.path, framework="np") as file:
         recipe = json.loads(file.metadata()["xstefa_training"])["recipe"]
     assert recipe["strides"] == [3, 1]

@@ -15,13 +15,20 @@ import torch
 from safetensors import safe_open
 
 import xstefa
-from tests.training.conftest import ENCODER, HEAD, WINDOWS, make_basins
+from tests.training.conftest import (
+    ENCODER,
+    HEAD,
+    WINDOWS,
+    Interruption,
+    interrupted,
+    make_basins,
+)
 from xstefa.errors import OptionError, TrainingError
 from xstefa.model.architecture import HeadSize
 from xstefa.splits.holdout import RandomGroups, RandomSites
 from xstefa.training import loop
 from xstefa.training.checkpoints import Checkpoint
-from xstefa.training.loop import Schedule
+from xstefa.training.options import Schedule
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,27 +37,25 @@ import sys, torch, xstefa
 from tests.training.conftest import HEAD, make_basins
 from xstefa.splits.holdout import RandomSites
 from xstefa.model.architecture import HeadSize
-from xstefa.training import loop
 from xstefa.training.checkpoints import Checkpoint
+from xstefa.training.options import Schedule
 from dataclasses import replace
 from pathlib import Path
 
 foundation, folder, stop = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
-if stop:  # say that so many steps are saved, and wait to be killed
-    clip, steps = loop._clip, iter(range(100))
 
-    def stopping(*args):
-        if next(steps) == stop:
+class Waiting(Schedule):
+    def rate(self, step):
+        if stop and step == stop:  # say that so many steps are saved, and wait to be killed
             print("stopped", flush=True)
             sys.stdin.read()
-        clip(*args)
+        return super().rate(step)
 
-    loop._clip = stopping
 with xstefa.set_options(cache_dir=folder / "cache", device="cpu"):
     model = make_basins().stefa.finetune(
-        "streamflow", model=foundation, head=replace(HEAD, dropout=0.5), batch_size=4,
-        steps=12, validation=RandomSites(0.25), patience=30,
+        "streamflow", model=foundation, head=replace(HEAD, dropout=0.5),
+        schedule=Waiting(steps=12, batch_size=4), validation=RandomSites(0.25), patience=30,
         checkpoint=Checkpoint(path=folder / "state", minutes=0))
 print(model.content_hash)
 """
@@ -89,45 +94,21 @@ def _losses(state: Path) -> list[float]:
         return json.loads(file.metadata()["xstefa_training"])["state"]["losses"]
 
 
-class Interruption(Exception):
-    pass
-
-
-@pytest.fixture
-def interrupted(monkeypatch):
-    """Stop the loop before a step."""
-
-    def stop(at: int):
-        seen = iter(range(10_000))
-        clip = loop._clip
-
-        def fail(*args):
-            if next(seen) == at:
-                raise Interruption
-            clip(*args)
-
-        monkeypatch.setattr(loop, "_clip", fail)
-        return lambda: monkeypatch.setattr(loop, "_clip", clip)
-
-    return stop
-
-
 @pytest.mark.parametrize(("at", "average"), [(1, 0.0), (4, 0.5)])
-def test_pretraining_goes_on(basins, tmp_path, interrupted, at, average):
+def test_pretraining_goes_on(basins, tmp_path, at, average):
     """Masks and dropout are drawn as if nothing had happened."""
-    schedule = Schedule(steps=6, batch_size=4, average=average)
+    how = {"steps": 6, "batch_size": 4, "average": average}
 
-    def pretrain(**more):
+    def pretrain(schedule, **more):
         return xstefa.pretrain(basins, size=ENCODER, windows=WINDOWS, schedule=schedule, **more)
 
-    expected = pretrain()
+    schedule = Schedule(**how)
+    expected = pretrain(schedule)
     checkpoint = Checkpoint(path=tmp_path / "state", minutes=0)
-    mend = interrupted(at)
     with pytest.raises(Interruption):
-        pretrain(checkpoint=checkpoint)
-    mend()
-    assert pretrain(checkpoint=checkpoint) == expected
-    assert pretrain(checkpoint=checkpoint) == expected  # nothing is left to do
+        pretrain(interrupted(at, **how), checkpoint=checkpoint)
+    assert pretrain(schedule, checkpoint=checkpoint) == expected
+    assert pretrain(schedule, checkpoint=checkpoint) == expected  # nothing is left to do
 
 
 def test_mean_of_weights(basins, tmp_path, monkeypatch):
@@ -173,27 +154,26 @@ def test_stopped_early_stays_stopped(basins, foundation, tmp_path):
     assert len(models[0].spec.provenance["learning_curve"]["training"]) < 30
 
 
-def test_cross_validation_goes_on(basins, foundation, tmp_path, interrupted):
-    def validate(**more):
+def test_cross_validation_goes_on(basins, foundation, tmp_path):
+    how = {"steps": 4, "batch_size": 4}
+
+    def validate(schedule, **more):
         return basins.stefa.cross_validate(
             "streamflow",
             model=foundation,
             holdout=RandomGroups(3),
             head=HEAD,
-            steps=4,
-            batch_size=4,
+            schedule=schedule,
             scores="nse",
             **more,
         )
 
-    expected = validate()
-    mend = interrupted(6)  # in the second fold
-    with pytest.raises(Interruption):
-        validate(checkpoint=tmp_path)
-    mend()
+    expected = validate(Schedule(**how))
+    with pytest.raises(Interruption):  # in the second fold
+        validate(interrupted(6, **how), checkpoint=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["fold-0.safetensors"]
-    interrupted(8)  # the first fold is not trained again
-    assert validate(checkpoint=tmp_path).identical(expected)
+    # The first fold is not trained again.
+    assert validate(interrupted(8, **how), checkpoint=tmp_path).identical(expected)
 
 
 def test_names_of_checkpoints(tmp_path):

@@ -467,7 +467,7 @@ def create_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool =
         for name, value in weights.items()
     }
     text = spec.to_json()
-    sha256 = _digest(text, arrays)
+    sha256 = content_hash_of(text, arrays)
     content = save(arrays, metadata={"xstefa": text, "sha256": sha256})
     path = get_options().cache_path() / "models" / f"{sha256}{SUFFIX}"
     _parsed(content)  # what cannot be read is not written
@@ -476,7 +476,7 @@ def create_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool =
     return Model(path)
 
 
-def _digest(text: str, weights: Weights) -> str:
+def content_hash_of(text: str, weights: Weights) -> str:
     """Return the SHA-256 of a description and of weights, with their names, types and shapes."""
     digest = hashlib.sha256(text.encode())
     for name, values in sorted(weights.items()):
@@ -518,7 +518,7 @@ def _parsed(content: bytes) -> tuple[ModelSpec, str, Weights]:
     text, stated = header["xstefa"], header.get("sha256")
     if stated is None:  # older than the hash, or damaged
         ModelSpec.from_json(text)
-    if (found := _digest(text, weights)) != stated:
+    if (found := content_hash_of(text, weights)) != stated:
         raise ModelError(
             "the content is not what it was when it was saved",
             variable="sha256",

@@ -62,12 +62,12 @@ class GroupMasking:
         lengths = torch.randint(self.shortest, self.longest + 1, shape, generator=generator)
         starts = torch.randint(1 - self.shortest, days, shape, generator=generator)
         chosen = torch.rand(shape, generator=generator) < self.probability
-        forcing = _covered(starts, torch.where(chosen, lengths, 0), days)
+        forcing = covered(starts, torch.where(chosen, lengths, 0), days)
         static = torch.rand((batch, len(self.static)), generator=generator) < self.probability
         return forcing.float() @ self.forcing > 0, static.float() @ self.static > 0
 
 
-def _covered(starts: Tensor, lengths: Tensor, days: int) -> Tensor:
+def covered(starts: Tensor, lengths: Tensor, days: int) -> Tensor:
     """Return the days that windows cover, (batch, days, groups), from (windows, batch, groups).
 
     Each window adds one at its first day and takes it away behind its last; the running sum counts
