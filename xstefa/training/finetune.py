@@ -161,11 +161,9 @@ def train_heads(
         schedule=schedule,
         patience=how.patience,
         checkpoint=as_checkpoint(checkpoint),
-        foundation=foundation,
+        task=task,
         encoder=use,
-        how=recipe,
         encoding=(recipe.encoding or schedule.precision) if cached else None,
-        warm_start=how.head is None,
     )
     return launch(training, device=options.device, count=how.devices)
 

@@ -225,26 +225,21 @@ class HeadTraining(Training):
 
     Attributes
     ----------
-    foundation : Model
-        Gives the encoder.
+    task : HeadTask
+        Its foundation gives the encoder and, if its head is None, the heads to start from.
     encoder : {"frozen", "tuned", "scratch", "none"}
-    how : HeadRecipe
     encoding : {"fp32", "bf16"}, optional
         Precision of cached embeddings; by default there are none.
-    warm_start : bool
-        Start from the heads of `foundation`, which then has such heads.
     """
 
-    foundation: Model
+    task: HeadTask
     encoder: EncoderUse
-    how: HeadRecipe
     encoding: Precision | None = None
-    warm_start: bool = False
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What determines the result, as JSON; the rest is in the model's provenance."""
-        own = {"encoding": self.encoding, "warm_start": self.warm_start}
+        own = {"encoding": self.encoding, "warm_start": self.task.how.head is None}
         return super().recipe | own
 
     def windows(self) -> Windows:
@@ -260,7 +255,7 @@ class HeadTraining(Training):
 
     def objective(self, runner: Runner) -> Estimation:
         """Build encoder and heads, and the dropout of tokens."""
-        spec, how, seed = self.spec, self.how, self.schedule.seed
+        spec, how, seed = self.spec, self.task.recipe, self.schedule.seed
         network = self.network()
         perturbed = None
         if how.perturbation:
@@ -306,13 +301,13 @@ class HeadTraining(Training):
         network = StefaLand(self.spec.architecture)
         if network.encoder is None or self.encoder == "scratch":
             return network
-        foundation = self.foundation.network()
+        foundation = self.task.foundation.network()
         assert foundation.encoder is not None
         network.encoder.load_state_dict(foundation.encoder.state_dict())
         network.encoder.requires_grad_(self.encoder == "tuned")
         for head in network.heads:
             if isinstance(head, TargetDecoder) and foundation.decoder is not None:
                 head.start_from(foundation.decoder)
-        if self.warm_start:
+        if self.task.how.head is None:
             network.heads.load_state_dict(foundation.heads.state_dict())
         return network
