@@ -244,6 +244,15 @@ def test_heads_are_trained_on(basins, foundation):
         basins.stefa.finetune("streamflow", model=foundation, head=None, steps=1)
 
 
+def test_a_baseline_has_no_encoder_to_keep(basins, foundation):
+    how = {"steps": 1, "batch_size": 4}
+    baseline = basins.stefa.finetune("streamflow", model=foundation, head="lstm", **how)
+    for head in ("resconn", "released"):
+        with pytest.raises(ModelError, match="without an encoder"):
+            basins.stefa.finetune("streamflow", model=baseline, head=head, **how)
+    assert basins.stefa.finetune("streamflow", model=baseline, head="lstm", **how)
+
+
 def test_several_datasets(basins, foundation):
     parts = {"a": basins.isel(site=slice(5)), "b": basins.isel(site=slice(5, 8), time=slice(120))}
     model = finetune(parts, "streamflow", model=foundation, shares={"a": 3, "b": 1}, **FAST)
