@@ -45,8 +45,8 @@ ENCODER = EncoderSize(
 )
 PRETRAINING_WINDOWS = SegmentPolicy(length=640, spin_up=128)
 WINDOWS = SegmentPolicy(length=1095, spin_up=365)
-# Soil forgets within months, its records are short, and its maps are large.
-SHORT_WINDOWS = SegmentPolicy(length=548, spin_up=183, span=1461)
+# Soil forgets within months, and its records are short.
+SHORT_WINDOWS = SegmentPolicy(length=548, spin_up=183)
 PRETRAINING = Schedule(steps=3000, batch_size=32, learning_rate=1e-3, precision="bf16")
 
 # Basins outside the United States by river system: gauges that are nested, on one river, or (upper
@@ -206,7 +206,7 @@ TASKS = {
         judged=("smap",),
         windows=SHORT_WINDOWS,
         heads=(HeadSize(hidden=128, link="logistic"),),
-        schedule=replace(HEAD_SCHEDULE, steps=2000),
+        schedule=replace(HEAD_SCHEDULE, steps=1000),
         recipe=HeadRecipe(token_dropout=0.1, centred=0.7, stride=61, encoding="bf16"),
     ),
     # Soil moisture is known at some fifty towers only. The satellite's cells teach the course of
@@ -221,6 +221,30 @@ TASKS = {
         schedule=replace(HEAD_SCHEDULE, steps=400),
         recipe=HeadRecipe(
             loss="nse", scale=0.02, token_dropout=0.25, centred=0.9, stride=61, encoding="bf16"
+        ),
+    ),
+    # Reservoirs cannot anticipate, and dry where no rain falls.
+    "soil-water-grid": Task(
+        target="soil_moisture",
+        support="grid",
+        sources={"smap": 1.0},
+        judged=("smap",),
+        windows=SHORT_WINDOWS,
+        heads=(HeadSize(kind="reservoirs", hidden=32, link="logistic"),),
+        schedule=replace(HEAD_SCHEDULE, steps=600, learning_rate=1e-2),
+        recipe=HeadRecipe(token_dropout=0.1, centred=0.7, stride=61, encoding="bf16"),
+    ),
+    # What they know before training of how soil dries, fifty towers cannot teach better.
+    "soil-water-point": Task(
+        target="soil_moisture",
+        support="point",
+        sources={"fluxnet": 0.5, "smap": 0.5},
+        judged=("fluxnet",),
+        windows=SHORT_WINDOWS,
+        heads=(HeadSize(kind="reservoirs", hidden=32, link="logistic"),),
+        schedule=replace(HEAD_SCHEDULE, steps=200, learning_rate=1e-3),
+        recipe=HeadRecipe(
+            loss="nse", scale=0.02, token_dropout=0.25, centred=0.5, stride=61, encoding="bf16"
         ),
     ),
 }

@@ -14,7 +14,7 @@ from xstefa.model.heads import HEADS, build_head
 from xstefa.model.heads.direct import TargetDecoder
 from xstefa.model.network import StefaLand
 from xstefa.model.scaler import Moments
-from xstefa.model.variants import DRIVERS, VARIANTS, direct_size, with_target_as_input
+from xstefa.model.variants import DRIVEN, VARIANTS, direct_size, with_target_as_input
 from xstefa.schema import load_schema
 from xstefa.windows import WindowPolicy
 
@@ -29,9 +29,7 @@ def network(kind: str, members: int = 1, **size: object) -> StefaLand:
         forcings=C,
         statics=S,
         encoder=None if kind == "lstm" else ENCODER,
-        heads=(
-            HeadSize(kind=kind, hidden=8, drivers=WEATHER[: len(DRIVERS.get(kind, ()))], **size),
-        )
+        heads=(HeadSize(kind=kind, hidden=8, drivers=WEATHER if kind in DRIVEN else (), **size),)
         * members,
     )
     return StefaLand(architecture).eval()

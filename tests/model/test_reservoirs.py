@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,10 +15,11 @@ from xstefa.model.heads.reservoirs import RESERVOIRS, Reservoirs
 from xstefa.model.scaler import Moments
 
 C, S, SITES, DAYS = 5, 6, 3, 900
-RAIN, WARMTH = 3, 0
+RAIN, WARMTH, DEMAND = 3, 0, 4
 DRIVERS = (
     Driver(column=RAIN, moments=Moments(mean=0.6, std=0.9, transform="log1p")),
     Driver(column=WARMTH, moments=Moments(mean=8.0, std=9.0)),
+    Driver(column=DEMAND, moments=Moments(mean=2.0, std=1.5)),
 )
 
 
@@ -60,7 +63,9 @@ def test_one_reservoir_by_hand(head: Reservoirs) -> None:
     filled = torch.where(static.isnan(), head.fill_static, static)
     with torch.no_grad():
         site = head.site(filled)
-        rates = head._rates(forcing, site)
+        demand = forcing[..., DEMAND, None] * 1.5 + 2.0
+        hurried = math.log(2) * 2.0 + 0.1 * demand.clamp(min=0)
+        rates = head._rates(forcing, site, hurried)
         level, weights = head.output(site).split([1, RESERVOIRS], dim=-1)
     stores = torch.zeros(SITES, RESERVOIRS)
     for day in range(DAYS):
@@ -93,12 +98,20 @@ def test_it_falls_without_rain_and_forgets(head: Reservoirs) -> None:
     assert (found[:, -1] - never[:, -1] < 0.2 * (found[:, 99] - never[:, 99])).all()
 
 
+def test_more_demand_makes_no_day_wetter(head: Reservoirs) -> None:
+    forcing, static = inputs(rain())
+    before = moisture(head, forcing, static)
+    forcing[..., DEMAND] += 0.5
+    change = moisture(head, forcing, static) - before
+    assert change.max() < 1e-7
+    assert (change.mean(1) < 0).all()
+
+
 def test_what_falls_in_frost_arrives_when_it_thaws(head: Reservoirs) -> None:
     """As much water arrives as fell, later."""
     warmth = torch.where(torch.arange(DAYS) < 300, -15.0, 15.0).expand(SITES, DAYS)
-    forcing, _ = inputs(rain(), warmth)
     with torch.no_grad():
-        water, left = head._thaw(forcing, None)
+        water, left = head._thaw(rain()[..., None], warmth[..., None], None)
     assert water[:, :300].max() < 1e-3
     assert left.max() < 1e-3
     torch.testing.assert_close(water.sum(1)[:, 0], rain().sum(1), rtol=1e-4, atol=0.1)
@@ -126,5 +139,5 @@ def test_every_weight_learns(head: Reservoirs) -> None:
 
 
 def test_drivers_are_needed() -> None:
-    with pytest.raises(OptionError, match="precipitation and temperature"):
+    with pytest.raises(OptionError, match="potential evapotranspiration"):
         build_head(HeadSize(kind="reservoirs"), forcings=C, statics=S, width=0)

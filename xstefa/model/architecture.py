@@ -98,8 +98,8 @@ class HeadSize:
     dropout : float
         Before the last layer, while training.
     drivers : tuple of Driver
-        Precipitation, temperature and, for ``kind="hbv"``, potential evapotranspiration, for kinds
-        that read them in their units: see `xstefa.model.variants.DRIVERS`.
+        Precipitation, temperature and potential evapotranspiration, for kinds that read them in
+        their units: see `xstefa.model.variants.DRIVEN`.
     spin_up : int
         Days of a record, of at most 365, before its first answer, for ``kind="hbv"``: beside heads
         that answer earlier, it fills its stores first.

@@ -76,18 +76,16 @@ def direct_size(size: HeadSize, *, spec: ModelSpec, target: str) -> HeadSize:
     )
 
 
-DRIVERS: dict[str, tuple[str, ...]] = {
-    "hbv": ("precipitation", "temperature_mean", "potential_evapotranspiration"),
-    "reservoirs": ("precipitation", "temperature_mean"),
-}
-"""Tokens that kinds of heads read in their units, and cannot do without in training."""
+DRIVERS = ("precipitation", "temperature_mean", "potential_evapotranspiration")
+"""Tokens that heads of some kinds read in their units."""
+DRIVEN = ("hbv", "reservoirs")
 
 
 def completed(size: HeadSize, *, spec: ModelSpec, tokens: Collection[str], target: str) -> HeadSize:
     """Return a head with what its kind takes from the model under it."""
     if size.kind == "direct":
         return direct_size(size, spec=spec, target=target)
-    if size.kind in DRIVERS:
+    if size.kind in DRIVEN:
         return driven_size(size, spec=spec, tokens=tokens, target=target)
     return size
 
@@ -100,7 +98,7 @@ def driven_size(
     Parameters
     ----------
     size : HeadSize
-        Of a kind that `DRIVERS` names.
+        Of a kind that `DRIVEN` names.
     spec : ModelSpec
         Its schema says where they are, its scaler how they were standardised.
     tokens : collection of str
@@ -112,21 +110,21 @@ def driven_size(
     ModelError
         If one of the drivers is not among the tokens, or physics has no such target.
     """
-    names, drivers = spec.schema.forcing_names, DRIVERS[size.kind]
-    if missing := [name for name in drivers if name not in names or name not in tokens]:
+    names = spec.schema.forcing_names
+    if missing := [name for name in DRIVERS if name not in names or name not in tokens]:
         raise ModelError(
             f"the physics needs {missing[0]} in its unit",
             variable=missing[0],
             found="training data without it"
             if missing[0] in names
             else f"{spec.name!r}, a model whose schema has no such token",
-            expected=", ".join(drivers),
+            expected=", ".join(DRIVERS),
             fix='provide it, or choose another head: head="resconn"',
         )
     size = replace(
         size,
         drivers=tuple(
-            Driver(column=names.index(name), moments=spec.scaler.forcings[name]) for name in drivers
+            Driver(column=names.index(name), moments=spec.scaler.forcings[name]) for name in DRIVERS
         ),
     )
     if size.kind != "hbv":

@@ -170,14 +170,14 @@ class HeadTask:
             tokens = tuple(token for token in tokens if token in foundation.tokens)
         heads = tuple(completed(s, spec=foundation, tokens=tokens, target=target) for s in sizes)
         if all(size.kind == "hbv" for size in sizes):
-            drivers = tuple((name,) for name in DRIVERS["hbv"])
+            drivers = tuple((name,) for name in DRIVERS)
             needs = needs or drivers
             if not set(drivers) <= set(needs):
                 raise TrainingError(
                     "the physics leaves out none of what drives it",
                     variable="needs",
                     found=", ".join(map(" or ".join, needs)),
-                    expected=", ".join(DRIVERS["hbv"]),
+                    expected=", ".join(DRIVERS),
                     fix="leave needs out of HeadRecipe",
                 )
         if isinstance(windows, SegmentPolicy):  # stores begin empty

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xstefa.errors import OptionError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.hbv import (
     BOUNDS,
@@ -18,7 +17,7 @@ from xstefa.model.hbv import (
     unit_hydrograph,
 )
 from xstefa.model.hbv_adjoint import fluxes, simulate
-from xstefa.model.heads.recurrent import ResConn, State
+from xstefa.model.heads.recurrent import ResConn, State, require_drivers
 from xstefa.model.physical import physical
 
 COMPONENTS = 16
@@ -53,15 +52,7 @@ class HBV(ResConn):
 
     def __init__(self, size: HeadSize, *, forcings: int, statics: int, width: int) -> None:
         super().__init__(size, forcings=forcings, statics=statics, width=width)
-        drivers, hidden = size.drivers, size.hidden
-        if len(drivers) != len(Forcing._fields) or any(d.column >= forcings for d in drivers):
-            raise OptionError(
-                variable="drivers",
-                found=f"{len(drivers)} of {forcings} forcings",
-                expected="the columns of precipitation, temperature and potential "
-                "evapotranspiration",
-                fix='head="hbv", for which training finds them',
-            )
+        drivers, hidden = require_drivers(size, forcings), size.hidden
         self.drivers, self.spin_up = drivers, size.spin_up
         self._of_site = [name for name in BOUNDS if name not in DAILY]
         self.output = nn.Linear(hidden, len(DAILY) * COMPONENTS)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xstefa.errors import OptionError
 from xstefa.model import kernels
 from xstefa.model.adapters import ADAPTERS
-from xstefa.model.architecture import HeadSize
+from xstefa.model.architecture import Driver, HeadSize
 
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda z: z,
@@ -83,6 +84,24 @@ class Head(nn.Module):
             What the piece before returned; None begins a record.
         """
         raise NotImplementedError
+
+
+def require_drivers(size: HeadSize, forcings: int) -> tuple[Driver, ...]:
+    """Return where precipitation, temperature and potential evapotranspiration are.
+
+    Raises
+    ------
+    OptionError
+        If the size of the head does not say.
+    """
+    if len(size.drivers) != 3 or any(d.column >= forcings for d in size.drivers):
+        raise OptionError(
+            variable="drivers",
+            found=f"{len(size.drivers)} of {forcings} forcings",
+            expected="the columns of precipitation, temperature and potential evapotranspiration",
+            fix=f'head="{size.kind}", for which training finds them',
+        )
+    return size.drivers
 
 
 class LinearProbe(Head):
