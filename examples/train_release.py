@@ -223,18 +223,9 @@ TASKS = {
             loss="nse", scale=0.02, token_dropout=0.25, centred=0.9, stride=61, encoding="bf16"
         ),
     ),
-    # Reservoirs cannot anticipate, and dry where no rain falls.
-    "soil-water-grid": Task(
-        target="soil_moisture",
-        support="grid",
-        sources={"smap": 1.0},
-        judged=("smap",),
-        windows=SHORT_WINDOWS,
-        heads=(HeadSize(kind="reservoirs", hidden=32, link="logistic"),),
-        schedule=replace(HEAD_SCHEDULE, steps=600, learning_rate=1e-2),
-        recipe=HeadRecipe(token_dropout=0.1, centred=0.7, stride=61, encoding="bf16"),
-    ),
-    # What they know before training of how soil dries, fifty towers cannot teach better.
+    # Reservoirs know before training how soil dries, which fifty towers cannot teach better: left
+    # out in turn, they have 0.74 of correlation with reservoirs of which little but the level is
+    # learned, 0.72 where every rate is. At cells, which teach more, `resconn` alone is best.
     "soil-water-point": Task(
         target="soil_moisture",
         support="point",
