@@ -43,18 +43,10 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
     Raises
     ------
     OptionError
-        If it is no array or dataset, an array has no name, or a dimension is stacked.
+        If an array has no name, or a dimension is stacked.
     LayoutError
         If a variable or dimension has a name that is no text.
     """
-    if not isinstance(obj, xr.DataArray | xr.Dataset):
-        raise OptionError(
-            "results are xarray objects",
-            variable="obj",
-            found=type(obj).__name__,
-            expected="a DataArray or a Dataset",
-            fix="ds.stefa.predict('streamflow')",
-        )
     if isinstance(obj, xr.DataArray):
         if not isinstance(obj.name, str) or not obj.name or obj.name in obj.coords:
             raise OptionError(

@@ -11,7 +11,7 @@ from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS
 from xstefa.binding.facts import Facts
 from xstefa.binding.geometry import axis_of
 from xstefa.binding.rules import Rules, misfit
-from xstefa.errors import LayoutError, MissingTokenError, OptionError, SchemaError, XstefaError
+from xstefa.errors import LayoutError, MissingTokenError, SchemaError, XstefaError
 from xstefa.schema import Schema, Variable
 
 __all__ = ["check_rename", "misfits", "missing", "quantities_along"]
@@ -122,21 +122,13 @@ def check_rename(
 
     Raises
     ------
-    OptionError, MissingTokenError, SchemaError
+    MissingTokenError, SchemaError
     """
-    if not isinstance(rename, Mapping | None):
-        raise OptionError(
-            "rename is a mapping from variables of the dataset to tokens",
-            variable="rename",
-            found=repr(rename),
-            expected="a dictionary",
-            fix="rename={'<your variable>': 'precipitation'}",
-        )
     tokens = ", ".join(v.name for v in (*schema.tokens, *schema.ingredients))
     owners: dict[str, str] = {}
     for name, token in (rename or {}).items():
         if name not in ds.variables:
-            backwards = name in schema and isinstance(token, str) and token in ds.variables
+            backwards = name in schema and token in ds.variables
             raise MissingTokenError(
                 "rename names a variable that the dataset does not have",
                 variable=str(name),
@@ -146,7 +138,7 @@ def check_rename(
                 if backwards
                 else "rename={variable of the dataset: token}",
             )
-        if not isinstance(token, str) or token not in schema:
+        if token not in schema:
             raise SchemaError(
                 "rename names a token that the schema does not have",
                 variable=str(token),

@@ -320,25 +320,20 @@ def check_steps(time: xr.DataArray) -> None:
             expected="a date on every step",
             fix=f"ds = ds.sel({name}=ds[{name!r}].notnull())",
         )
-    stamps = time.values
-    later, earlier = stamps[1:], stamps[:-1]
-    if bool((later < earlier).any()):
-        raise CalendarError(
-            "the days are not in order",
-            variable=name,
-            found=f"{later[int(np.argmax(later < earlier))]} after a later day",
-            expected="ascending days",
-            fix=f"ds = ds.sortby({name!r})",
-        )
-    if bool((later == earlier).any()):
-        raise CalendarError(
-            "days occur twice",
-            variable=name,
-            found=f"{int((later == earlier).sum())} repeated steps, first at "
-            f"{later[int(np.argmax(later == earlier))]}",
-            expected="one step a day",
-            fix=f"ds = ds.drop_duplicates({name!r})",
-        )
+    later, earlier = time.values[1:], time.values[:-1]
+    for wrong, message, expected, fix in (
+        (later < earlier, "the days are not in order", "ascending days", "sortby"),
+        (later == earlier, "days occur twice", "one step a day", "drop_duplicates"),
+    ):
+        if bool(wrong.any()):
+            at = int(np.argmax(wrong))
+            raise CalendarError(
+                message,
+                variable=name,
+                found=f"{later[at]} after {earlier[at]}",
+                expected=expected,
+                fix=f"ds = ds.{fix}({name!r})",
+            )
 
 
 def day_of_year(ds: xr.Dataset, time: str) -> xr.DataArray:

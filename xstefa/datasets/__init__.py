@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 import xarray as xr
 
 from xstefa.arguments import checked
-from xstefa.errors import OptionError
 
-SAMPLES: Mapping[str, str] = MappingProxyType(
+Sample: TypeAlias = Literal["camels_us", "fluxnet", "conus_grid"]
+
+SAMPLES: Mapping[Sample, str] = MappingProxyType(
     {
         "camels_us": "12 CAMELS-US basins, 1989-10 to 1999-09, (basin, time)",
         "fluxnet": "8 FLUXNET2015 towers, 2008 to 2013, (station, time)",
@@ -30,7 +32,7 @@ US_OUTLINE: Path = Path(__file__).with_name("us_outline.geojson")
 
 
 @checked
-def open_sample(name: str, *, chunks: Mapping[str, int] | int | str | None = None) -> xr.Dataset:
+def open_sample(name: Sample, *, chunks: Mapping[str, int] | int | str | None = None) -> xr.Dataset:
     """Open a data set that ships with xstefa.
 
     Parameters
@@ -53,14 +55,6 @@ def open_sample(name: str, *, chunks: Mapping[str, int] | int | str | None = Non
     OptionError
         If there is no sample of that name.
     """
-    if name not in SAMPLES:
-        raise OptionError(
-            "There is no such sample.",
-            variable="name",
-            found=repr(name),
-            expected="one of " + ", ".join(repr(known) for known in SAMPLES),
-            fix=f'xstefa.open_sample("{next(iter(SAMPLES))}")',
-        )
     path = Path(__file__).with_name(f"{name}.nc")
     # decode_coords="all" makes the grid mapping a coordinate, so that arrays keep their CRS.
     # Samples are opened again and again, and with the netCDF library a handle that garbage

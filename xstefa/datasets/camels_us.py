@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendEntrypoint
 
+from xstefa.arguments import checked
 from xstefa.datasets.series import NOTHING, Archive, Series, ends_of, metadata
-from xstefa.errors import LayoutError, OptionError
+from xstefa.errors import LayoutError
 
 __all__ = ["CamelsUsBackend"]
 
-_FORCINGS = ("daymet", "maurer", "maurer_extended", "nldas", "nldas_extended")
+_Forcing: TypeAlias = Literal["daymet", "maurer", "maurer_extended", "nldas", "nldas_extended"]
 _FORCING_FOLDER, _FLOW_FOLDER = "basin_mean_forcing", "usgs_streamflow"
 _CUBIC_FEET = 0.028316846592  # m3
 
@@ -51,14 +52,13 @@ class CamelsUsBackend(BackendEntrypoint):
     description = "CAMELS-US folder of text files (xstefa)"
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "forcing")
 
+    @checked
     def open_dataset(  # type: ignore[override]
         self,
         filename_or_obj: str | PathLike[str],
         *,
         drop_variables: str | Iterable[str] | None = None,
-        forcing: Literal[
-            "daymet", "maurer", "maurer_extended", "nldas", "nldas_extended"
-        ] = "daymet",
+        forcing: _Forcing = "daymet",
     ) -> xr.Dataset:
         """Open a CAMELS-US folder.
 
@@ -82,14 +82,6 @@ class CamelsUsBackend(BackendEntrypoint):
         OptionError
             If there is no such forcing.
         """
-        if forcing not in _FORCINGS:
-            raise OptionError(
-                "CAMELS-US has no such forcing",
-                variable="forcing",
-                found=repr(forcing),
-                expected=" or ".join(map(repr, _FORCINGS)),
-                fix="forcing='daymet'",
-            )
         root = Path(filename_or_obj)
         forcings = _forcing_files(root, forcing)
         basins, paths = list(forcings), list(forcings.values())

@@ -229,28 +229,23 @@ def _steps(time: xr.DataArray, period: Period | None) -> slice:
     """Return the steps that ``.sel(time=slice(*period))`` or ``.sel(time="1991")`` chooses."""
     if period is None:
         return slice(0, time.size)
-    index = time.to_index()
-    ends = _date(index[0]), _date(index[-1])
+    index, why = time.to_index(), ""
     try:
         first, last = (period, period) if isinstance(period, str) else period
-        chosen = index.slice_indexer(first, last)
-        found = chosen.start or 0, time.size if chosen.stop is None else chosen.stop
+        chosen = range(time.size)[index.slice_indexer(first, last)]
     except (KeyError, TypeError, ValueError) as error:
-        raise OptionError(
-            variable="period",
-            found=f"{period!r} ({error})",
-            expected=f"two dates such as {time.name!r} has, or None for either end of the record",
-            fix=f"period={ends}   # or a part of it",
-        ) from error
-    if found[0] >= found[1]:
+        chosen, why = range(0), f" ({error})"
+    if not chosen:
+        ends = _date(index[0]), _date(index[-1])
         raise OptionError(
             "no day of the dataset is in the period",
             variable="period",
-            found=repr(period),
-            expected=f"dates between {ends[0]} and {ends[1]}, the earlier first",
+            found=f"{period!r}{why}",
+            expected=f"two dates between {ends[0]} and {ends[1]}, the earlier first, or None for "
+            "either end of the record",
             fix=f"period={ends}   # or a part of it",
         )
-    return slice(*map(int, found))
+    return slice(chosen.start, chosen.stop)
 
 
 def _date(day: object) -> str:
