@@ -257,7 +257,7 @@ def test_further_dimensions_are_refused_with_the_fix(grid: xr.DataArray) -> None
 
 
 def test_no_time_no_place_no_days(grid: xr.DataArray, basin: xr.Dataset) -> None:
-    with pytest.raises(LayoutError, match="time dimension"):
+    with pytest.raises(LayoutError, match="no time axis"):
         plotting.soil_moisture_maps(grid[0])
     with pytest.raises(LayoutError, match="latitude and longitude"):
         plotting.soil_moisture_maps(grid.drop_vars(["lat", "lon"]))

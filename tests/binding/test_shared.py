@@ -67,7 +67,7 @@ def test_tokens_of_real_files(shared, schema, name, chunks):
     binding = bind(ds, schema)
     found = {token: binding.table[token].variables for token in EXPECTED[name]}
     assert found == EXPECTED[name]
-    binding.check_ranges(days=8)
+    binding.check_ranges()
 
     sites = {dim: slice(0, 8) for dim in binding.layout.site_dims}
     for token, array in {**binding.forcing, **binding.static}.items():

@@ -267,14 +267,11 @@ class Binding:
         same = Conversion(found=wanted.units, used=wanted.units)
         return Direct(wanted=wanted, match=match, conversion=same).within_limits(depth)
 
-    def check_ranges(self, *, days: int = 16) -> None:
+    def check_ranges(self) -> None:
         """Raise if the values cannot be in the units that they are labelled with. Reads data.
 
-        Parameters
-        ----------
-        days : int
-            Number of days, evenly spread over the record, that are read of each series, at no
-            more than 64 places along each dimension.
+        16 days are read of each series, spread over the record, at no more than 64 places along
+        each dimension.
 
         Raises
         ------
@@ -283,7 +280,7 @@ class Binding:
             or one is far outside.
         """
         sources = self.sources.values()
-        raise_problems(value_problems(self.dataset, sources, layout=self.layout, days=days))
+        raise_problems(value_problems(self.dataset, sources, layout=self.layout))
 
     @property
     def at_hand(self) -> bool:
@@ -304,7 +301,7 @@ class Binding:
         if (layout := self._layout) is None:
             return self.table
         ds, sources = self.dataset, self.sources
-        picks = layout.spread(ds, days=16)
+        picks = layout.spread(ds)
         part = ds.isel(picks)
         problems = value_problems(part, sources.values(), layout=layout)
         wrong = {problem.variable for problem in problems}

@@ -60,12 +60,9 @@ def _attrs(ds: xr.Dataset, name: str) -> dict[str, object]:
 
 def horizontal_dims(ds: xr.Dataset, dims: tuple[str, ...]) -> tuple[str, str] | None:
     """Return the dimensions (y, x) of a map, each with numbers; None if `dims` are not one."""
-    axes = {axis_of(dim, _attrs(ds, dim)): dim for dim in dims if _is_numeric(ds, dim)}
+    numeric = [dim for dim in dims if dim in ds.coords and ds.variables[dim].dtype.kind in "fiu"]
+    axes = {axis_of(dim, _attrs(ds, dim)): dim for dim in numeric}
     return (axes["Y"], axes["X"]) if "Y" in axes and "X" in axes else None
-
-
-def _is_numeric(ds: xr.Dataset, name: str) -> bool:
-    return name in ds.coords and ds.variables[name].dtype.kind in "fiu"
 
 
 def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "point"]:
@@ -167,18 +164,15 @@ def latitude_of(ds: xr.Dataset, *, crs: str, y: str, x: str) -> xr.DataArray:
     """Latitude [degrees north] of the cells of a map, float32 (y, x), from its CRS as WKT."""
     system = CRS.from_wkt(crs)
     transformer = Transformer.from_crs(system, "EPSG:4326", always_xy=True)
-    across, up = np.meshgrid(
-        *(ds[dim].values.astype(float) * _metres(ds[dim], system) for dim in (x, y))
-    )
+    axes = []
+    for dim in (x, y):
+        km = system.is_projected and ds[dim].attrs.get("units") == "km"
+        axes.append(ds[dim].values.astype(float) * (1000.0 if km else 1.0))
+    across, up = np.meshgrid(*axes)
     _, latitude = transformer.transform(across, up)
     # Outside of the projection's domain pyproj answers with infinity.
     latitude = np.where(np.isfinite(latitude), latitude, np.nan)
     return xr.DataArray(latitude.astype(np.float32), dims=(y, x))
-
-
-def _metres(coordinate: xr.DataArray, crs: CRS) -> float:
-    """Factor from the coordinate's units to those of a projection in metres."""
-    return 1000.0 if crs.is_projected and coordinate.attrs.get("units") == "km" else 1.0
 
 
 def _grid_mapping(

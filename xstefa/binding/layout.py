@@ -70,7 +70,7 @@ class Layout:
         steps = self.coords.to_dataset().isel({self.time: part}, missing_dims="ignore")
         return replace(self, days=self.days[part], coords=steps.coords)
 
-    def spread(self, ds: xr.Dataset, *, days: int) -> dict[str, NDArray[np.int64]]:
+    def spread(self, ds: xr.Dataset, *, days: int = 16) -> dict[str, NDArray[np.int64]]:
         """Return positions of at most so many days of (a part of) a dataset, evenly spread.
 
         Along each site dimension there are at most 64.

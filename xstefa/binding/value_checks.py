@@ -43,22 +43,19 @@ def value_problems(
     *,
     layout: Layout,
     tolerated: float = TOLERATED,
-    days: int = 16,
     every: bool = False,
 ) -> list[RangeError]:
-    """Return a problem for each variable whose values cannot be in its units. Reads a few days.
+    """Return a problem for each variable whose values cannot be in its units. Reads 16 days.
 
     Parameters
     ----------
     tolerated : float
         Share of a variable's values that may lie outside what is physically possible, as long as
         no single one is far off.
-    days : int
-        How many days are looked at, evenly spread.
     every : bool
         Whether to look at all values for those that are far off.
     """
-    part = ds.isel(layout.spread(ds, days=days))
+    part = ds.isel(layout.spread(ds))
 
     def problem(leaf: Direct) -> RangeError | None:
         try:

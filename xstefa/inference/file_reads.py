@@ -152,7 +152,9 @@ def read_inside(variable: xr.Variable) -> xr.Variable | None:
     lazy = xr.Variable([f"axis_{i}" for i in range(len(axes))], source)
     lazy = lazy.isel(
         {
-            f"axis_{i}": axis if isinstance(axis, int) else _as_slice(axis)
+            f"axis_{i}": axis
+            if isinstance(axis, int)
+            else slice(axis.start, None if axis.stop < 0 else axis.stop, axis.step)
             for i, axis in enumerate(axes)
         }
     )
@@ -198,10 +200,6 @@ def _joined(found: Sequence[Sequence[_Index]], whole: _Index) -> tuple[range | i
             return None
         axes[position] = joined
     return tuple(axes) if len(axes) == len(whole.axes) else None
-
-
-def _as_slice(axis: range) -> slice:
-    return slice(axis.start, None if axis.stop < 0 else axis.stop, axis.step)
 
 
 def storage_chunks(variable: xr.Variable) -> dict[str, int]:

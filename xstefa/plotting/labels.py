@@ -7,24 +7,6 @@ import re
 import numpy as np
 import xarray as xr
 
-from xstefa.errors import LayoutError
-
-
-def time_dimension(da: xr.DataArray) -> str:
-    """Find the time dimension by its values, which no other dimension has."""
-    for dim in da.dims:
-        if dim in da.coords and (
-            da[dim].dtype.kind == "M" or isinstance(da[dim].to_index(), xr.CFTimeIndex)
-        ):
-            return str(dim)
-    raise LayoutError(
-        "There is no time dimension.",
-        variable=str(da.name),
-        found=f"dimensions {da.dims}",
-        expected="one with dates as its coordinate",
-        fix="xr.decode_cf(ds), or open the file with decode_times=True",
-    )
-
 
 def day(time: xr.DataArray) -> str:
     """Date in words: 1 March 2012."""

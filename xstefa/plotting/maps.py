@@ -13,10 +13,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims
+from xstefa.binding.time_axis import find_time
 from xstefa.datasets import US_OUTLINE
 from xstefa.errors import LayoutError
-from xstefa.plotting.labels import day, label, sentence_case, time_dimension
+from xstefa.plotting.labels import day, label, sentence_case
 from xstefa.plotting.look import INK, LAND, SOIL_MOISTURE_COLOURS, style
+from xstefa.prepare.cells import edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +74,7 @@ def soil_moisture_maps(
     """
     from matplotlib.colors import LinearSegmentedColormap
 
-    time = time_dimension(da)
+    time = find_time(da.coords.to_dataset())
     if dates is None:
         steps = np.linspace(0, da.sizes[time] - 1, min(6, da.sizes[time])).round().astype(int)
     else:
@@ -169,7 +171,7 @@ class _Place:
         if lon is not None and lat is not None:
             place = cls._geographic(ds[lon], ds[lat])
         elif (axes := horizontal_dims(ds, dims)) is not None:
-            y, x = (_edges(ds[dim].values) for dim in axes)
+            y, x = (edges(ds[dim].values) for dim in axes)
             x, y = np.meshgrid(x, y)
             place = cls(dims=axes, x=x, y=y, crs=grid_crs(ds, panel))
         else:
@@ -197,12 +199,12 @@ class _Place:
             x, y = lon.values.astype(float), lat.values.astype(float)
             dims = tuple(str(dim) for dim in lon.dims)
         elif lon.ndim == 1 and lat.ndim == 1:
-            x, y = np.meshgrid(_edges(lon.values), _edges(lat.values))
+            x, y = np.meshgrid(edges(lon.values), edges(lat.values))
             dims = (str(lat.dims[0]), str(lon.dims[0]))
         else:
             dims = tuple(str(dim) for dim in lat.dims)
             lon = lon.transpose(*dims)
-            x, y = (_edges(_edges(c.values, axis=0), axis=1) for c in (lon, lat))
+            x, y = (edges(edges(c.values, axis=0), axis=1) for c in (lon, lat))
         crs, middle = _map_crs(x, y), float((x.min() + x.max()) / 2)
         x, y = _to(crs, x, y)
         return cls(dims=dims, x=x, y=y, crs=crs, middle=middle)
@@ -236,17 +238,6 @@ class _Place:
         x, y = self.x[inside], self.y[inside]
         margin = share * max(np.ptp(x), np.ptp(y))
         return x.min() - margin, x.max() + margin, y.min() - margin, y.max() + margin
-
-
-def _edges(centres: NDArray[np.generic], axis: int = 0) -> Floats:
-    """Cell borders halfway between centres, extrapolated at both ends."""
-    values = np.moveaxis(np.asarray(centres, dtype=np.float64), axis, 0)
-    if len(values) == 1:
-        half = np.full_like(values, 0.5)
-        return np.moveaxis(np.concatenate([values - half, values + half]), 0, axis)
-    inner = (values[:-1] + values[1:]) / 2
-    ends = [2 * values[:1] - inner[:1], inner, 2 * values[-1:] - inner[-1:]]
-    return np.moveaxis(np.concatenate(ends), 0, axis)
 
 
 def _map_crs(lon: Floats, lat: Floats) -> CRS:

@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.time_axis import find_time
 from xstefa.binding.units import conversion
 from xstefa.errors import LayoutError
 from xstefa.evaluation import metrics
-from xstefa.plotting.labels import label, number, sentence_case, time_dimension, units
+from xstefa.plotting.labels import label, number, sentence_case, units
 from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, style
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _shown(da: xr.DataArray, period: slice | None) -> xr.DataArray:
 
 def _only_time(da: xr.DataArray) -> str:
     """Name the time dimension of a series that has no other."""
-    time = time_dimension(da)
+    time = find_time(da.coords.to_dataset())
     if da.ndim != 1:
         others = {dim: 0 for dim in da.dims if dim != time}
         raise LayoutError(
@@ -203,7 +204,7 @@ def _only_time(da: xr.DataArray) -> str:
 
 def _days(da: xr.DataArray) -> NDArray[np.generic]:
     """Time for the horizontal axis; calendars matplotlib does not know become fractional years."""
-    times = da[time_dimension(da)]
+    times = da[_only_time(da)]
     if times.dtype.kind == "M":
         return times.values
     length = xr.DataArray(times.dt.days_in_year, dims=times.dims)

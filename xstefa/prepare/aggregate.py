@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.binding.plain import noted
 from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning, warn
-from xstefa.prepare.cells import REGULAR, Map, axes_of, map_of
+from xstefa.prepare.cells import REGULAR, Map, map_of
 
 if TYPE_CHECKING:
     import geopandas
@@ -45,8 +45,8 @@ def aggregate(
     """Average a map over polygons; see `StefaAccessor.aggregate`."""
     _need_extra()
     basins = _basins(polygons, by)
-    axes_of(ds, what="ds", fix="for sites that are basins already, predict without aggregating")
-    grid = map_of(ds, what="ds")
+    fix = "for sites that are basins already, predict without aggregating"
+    grid = map_of(ds, what="ds", fix=fix)
     grid.check_regular(what="ds", fix="ds.interp(lat=..., lon=...) to a regular grid first")
     shares = _shares(grid, basins, drop=outside == "drop")
     basins, dropped = basins[shares.inside], basins.index[~shares.inside]

@@ -12,7 +12,7 @@ from pyproj import CRS
 from xstefa.binding.geometry import grid_crs, horizontal_dims, is_geographic
 from xstefa.errors import LayoutError
 
-__all__ = ["REGULAR", "WGS84", "Cells", "Map", "axes_of", "cell_edges", "map_of"]
+__all__ = ["REGULAR", "WGS84", "Cells", "Map", "axes_of", "cell_edges", "edges", "map_of"]
 
 WGS84 = CRS.from_epsg(4326)
 REGULAR = 1e-3  # of a cell that cells of a regular grid may be off
@@ -106,12 +106,20 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str, what: str 
             "selected",
         )
     else:
-        middle = (centre[1:] + centre[:-1]) / 2
-        edges = np.concatenate([[2 * centre[0] - middle[0]], middle, [2 * centre[-1] - middle[-1]]])
-        low, high = np.minimum(edges[1:], edges[:-1]), np.maximum(edges[1:], edges[:-1])
+        low, high = np.sort([edges(centre)[:-1], edges(centre)[1:]], axis=0)
     if kind == "latitude":
         low, high = np.clip(low, -90.0, 90.0), np.clip(high, -90.0, 90.0)
     return Cells(low=low, high=high, period=360.0 if kind == "longitude" else None)
+
+
+def edges(centres: NDArray[np.generic], axis: int = 0) -> Floats:
+    """Cell borders halfway between centres, extrapolated at both ends; a single cell is 1 wide."""
+    values = np.moveaxis(np.asarray(centres, dtype=np.float64), axis, 0)
+    inner = (values[:-1] + values[1:]) / 2
+    ends = [values - 0.5, values + 0.5]
+    if len(values) > 1:
+        ends = [2 * values[:1] - inner[:1], inner, 2 * values[-1:] - inner[-1:]]
+    return np.moveaxis(np.concatenate(ends), 0, axis)
 
 
 def axes_of(ds: xr.Dataset, *, what: str, fix: str) -> tuple[str, str]:
@@ -168,21 +176,17 @@ class Map:
                 )
 
 
-def map_of(ds: xr.Dataset, *, what: str) -> Map:
-    """Read the grid of `ds`, called `what` in messages; it has two horizontal dimensions.
+def map_of(ds: xr.Dataset, *, what: str, fix: str = "") -> Map:
+    """Read the grid of `ds`, called `what` in messages; `fix` says what to do if it has none.
 
     Raises
     ------
     LayoutError
-        If it has no coordinate reference system, or cells without edges.
+        If it is no map, or has no coordinate reference system, or cells without edges.
     """
-    axes = horizontal_dims(ds, tuple(map(str, ds.dims)))
-    assert axes is not None
-    y, x = axes
-    crs = None
-    for array in ds.data_vars.values():
-        if set(axes) <= set(map(str, array.dims)):
-            crs = crs or grid_crs(ds, array)
+    axes = y, x = axes_of(ds, what=what, fix=fix)
+    maps = (array for array in ds.data_vars.values() if set(axes) <= set(map(str, array.dims)))
+    crs = next((crs for array in maps if (crs := grid_crs(ds, array)) is not None), None)
     if crs is None and is_geographic(ds, y=y, x=x):
         crs = WGS84
     if crs is None:
