@@ -301,18 +301,6 @@ BAD = {
         "precipitation",
         "rename={'pr': 'precipitation'}",
     ),
-    "rename to a list": (
-        lambda ds: (ds, {"pr": ["precipitation"]}),
-        SchemaError,
-        "['precipitation']",
-        "rename=",
-    ),
-    "rename as a list": (
-        lambda ds: (ds, ["pr", "precipitation"]),
-        OptionError,
-        "rename",
-        "rename={",
-    ),
     "rename of a static to a series": (
         lambda ds: (ds, {"elevation": "temperature_mean"}),
         LayoutError,
@@ -526,6 +514,12 @@ def test_bad_datasets_are_refused_by_name_with_the_fix(basins, schema, case):
     changed = change(basins)
     ds, rename = changed if isinstance(changed, tuple) else (changed, None)
     check(problems(bind, ds, schema, rename=rename, strict=True), error, variable, fix)
+
+
+@pytest.mark.parametrize("rename", [{"pr": ["precipitation"]}, ["pr", "precipitation"]])
+def test_rename_is_a_mapping_of_names(basins, schema, rename):
+    with pytest.raises(OptionError, match=r"'rename': Found .*Expected Mapping\[str, str\]"):
+        bind(basins, schema, rename=rename)
 
 
 OPTIONAL = [

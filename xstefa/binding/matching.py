@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 import xarray as xr
 
+from xstefa.arguments import checked
 from xstefa.binding.binding import Binding
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
 from xstefa.binding.explain import check_rename, misfits, missing, quantities_along
@@ -35,6 +36,7 @@ from xstefa.schema import Needs, Schema, Variable
 __all__ = ["bind", "plan"]
 
 
+@checked
 def bind(
     ds: xr.Dataset,
     schema: Schema,
