@@ -7,13 +7,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.binding import TokenTable, plan
-from xstefa.binding.packing import decoded
 from xstefa.binding.plain import plain
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.inference.embed import embed
@@ -23,12 +22,13 @@ from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.variants import EncoderUse
+from xstefa.prepare.aggregate import aggregate
+from xstefa.prepare.attach import attach
 from xstefa.prepare.daily import daily
 from xstefa.schema import Schema, Target, load_schema
 from xstefa.splits.holdout import Holdout
 
 if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
-    from xstefa.prepare.aggregate import Polygons
     from xstefa.training.checkpoints import Checkpoint
     from xstefa.training.options import HeadRecipe, Schedule
 
@@ -91,135 +91,16 @@ class StefaAccessor:
         -------
         TokenTable
         """
-        chosen = schema
-        if not isinstance(schema, Schema):
-            schema = load_schema("stefaland" if schema is None else schema)
-        understood = plan(self._dataset, schema, rename=rename)
+        understood = plan(self._dataset, load_schema(schema or "stefaland"), rename=rename)
         if check or (check is None and understood.at_hand):
             # The models that are bundled for a target each were trained on what this one has seen.
-            ranges = foundation_model(None, causal=False).spec.ranges if chosen is None else None
+            ranges = foundation_model(None, causal=False).spec.ranges if schema is None else None
             return understood.look(ranges)
         return understood.table
 
-    @checked
-    def daily(
-        self,
-        *,
-        accumulation: str | None = None,
-        rename: Mapping[str, str] | None = None,
-        schema: Schema | str | Path | None = None,
-    ) -> xr.Dataset:
-        """Make a sub-daily dataset daily, each variable by the rule of its kind.
-
-        States and rates are averaged, temperature also gives its daily extremes, amounts are
-        summed. The value of an amount at 00:00 belongs to the day before. A day of which steps are
-        missing has no value. Days are those of the time axis (mostly UTC).
-
-        Parameters
-        ----------
-        accumulation : str, optional
-            Over which time amounts collect: ``"step"``, since the step before (ERA5, NLDAS-2);
-            ``"day"``, since 00 UTC (ERA5-Land); ``"6h"``, since the last of 00, 06, 12 and 18 UTC
-            (GFS), likewise for other hours; ``"24h from 18:00"``, since 18:00; ``"start"``, since
-            the first day. By default each variable by what the values of 4 to 64 days prove, else
-            by what the metadata say: a running total falls at its restarts alone. If neither tells,
-            `UnitsError`.
-        rename : mapping of str to str, optional
-            Dataset variable to token. Variables keep their names: give it to `predict` too.
-        schema : Schema or str, optional
-            By default that of the bundled models.
-
-        Returns
-        -------
-        Dataset
-            Lazy where the dataset is. Series that are no token, ingredient or target are left out,
-            and named in the history. A daily dataset comes back as it is. Reference and lead times
-            that do not overlap become one axis.
-
-        Raises
-        ------
-        UnitsError, CalendarError, LayoutError, MissingTokenError
-            If amounts are ambiguous; a day is not a whole number of steps, or products of different
-            steps were merged; forecasts overlap; or nothing is known.
-        """
-        if not isinstance(schema, Schema):
-            schema = load_schema("stefaland" if schema is None else schema)
-        return daily(decoded(self._dataset), schema, accumulation=accumulation, rename=rename)
-
-    def attach(
-        self,
-        static: xr.Dataset | xr.DataArray,
-        *,
-        resampling: Literal["average", "nearest"] = "average",
-    ) -> xr.Dataset:
-        """Add static layers, of any grid, on the sites of this dataset.
-
-        Parameters
-        ----------
-        static : Dataset or DataArray
-            Maps of any CRS, resolution, direction, longitude convention and nodata value, such as
-            ``rioxarray.open_rasterio(path).rename("elevation")``.
-        resampling : {"average", "nearest"}
-            The mean over each cell, weighted by area (exact between grids of latitude and
-            longitude or of one projection, by GDAL between projections); or the value at its
-            centre, for classes. Stations always take the value of the cell they stand in.
-
-        Returns
-        -------
-        Dataset
-            This dataset with the layers under their own names, float32, NaN where unknown.
-
-        Raises
-        ------
-        LayoutError
-            If either has no place on Earth, or they do not overlap.
-        OptionError
-            If a name is taken, or classes would be averaged.
-        """
-        from xstefa.prepare.attach import attach
-
-        return attach(self._dataset, static, resampling=resampling)
-
-    def aggregate(
-        self,
-        polygons: Polygons,
-        *,
-        by: str | None = None,
-        outside: Literal["raise", "drop"] = "raise",
-    ) -> xr.Dataset:
-        """Average a map over basins, each cell weighted by its area inside the polygon.
-
-        Needs the packages of the extra ``vector``: exactextract and geopandas.
-
-        Parameters
-        ----------
-        polygons : GeoDataFrame, GeoSeries or path
-            Basin outlines in any coordinate reference system.
-        by : str, optional
-            Column of identifiers; by default the index.
-        outside : {"raise", "drop"}
-            What to do about polygons that no cell of the map touches: refuse them, or drop them
-            with a warning that names them.
-
-        Returns
-        -------
-        Dataset
-            Dimensions ``basin`` and those of the dataset but for its map; lazy where the dataset
-            is. With `catchment_area` of the polygons, `grid_coverage` (the share of each polygon
-            that lies on the map), and latitude and longitude of a point inside. Missing cells do
-            not count; classes are left out, and named in the history.
-
-        Raises
-        ------
-        MissingExtraError
-            If the packages of the extra are not installed.
-        LayoutError, OptionError
-            If the dataset is no regular map, or a polygon lies outside of it.
-        """
-        from xstefa.prepare.aggregate import aggregate
-
-        return aggregate(decoded(self._dataset), polygons, by=by, outside=outside)
-
+    daily = _method(daily)
+    attach = _method(attach)
+    aggregate = _method(aggregate)
     predict = _method(predict)
     embed = _method(embed)
     reconstruct = _method(reconstruct)

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
+from xstefa.binding.packing import decoded
 from xstefa.binding.plain import noted
 from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning, warn
 from xstefa.prepare.cells import REGULAR, Map, map_of
@@ -42,8 +43,37 @@ def aggregate(
     by: str | None = None,
     outside: Literal["raise", "drop"] = "raise",
 ) -> xr.Dataset:
-    """Average a map over polygons; see `StefaAccessor.aggregate`."""
+    """Average a map over basins, each cell weighted by its area inside the polygon.
+
+    Needs the packages of the extra ``vector``: exactextract and geopandas.
+
+    Parameters
+    ----------
+    polygons : GeoDataFrame, GeoSeries or path
+        Basin outlines in any coordinate reference system.
+    by : str, optional
+        Column of identifiers; by default the index.
+    outside : {"raise", "drop"}
+        What to do about polygons that no cell of the map touches: refuse them, or drop them
+        with a warning that names them.
+
+    Returns
+    -------
+    Dataset
+        Dimensions ``basin`` and those of the dataset but for its map; lazy where the dataset
+        is. With `catchment_area` of the polygons, `grid_coverage` (the share of each polygon
+        that lies on the map), and latitude and longitude of a point inside. Missing cells do
+        not count; classes are left out, and named in the history.
+
+    Raises
+    ------
+    MissingExtraError
+        If the packages of the extra are not installed.
+    LayoutError, OptionError
+        If the dataset is no regular map, or a polygon lies outside of it.
+    """
     _need_extra()
+    ds = decoded(ds)
     basins = _basins(polygons, by)
     fix = "for sites that are basins already, predict without aggregating"
     grid = map_of(ds, what="ds", fix=fix)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import numpy as np
-import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
-from rasterio.enums import Resampling
-from rasterio.transform import from_bounds
 
 from xstefa.arguments import checked
 from xstefa.binding.geometry import find_coordinate, horizontal_dims
@@ -28,7 +25,30 @@ Choice: TypeAlias = Literal["average", "nearest"]
 def attach(
     ds: xr.Dataset, static: xr.Dataset | xr.DataArray, *, resampling: Choice = "average"
 ) -> xr.Dataset:
-    """Add static layers to a dataset on its own sites; see `StefaAccessor.attach`."""
+    """Add static layers, of any grid, on the sites of this dataset.
+
+    Parameters
+    ----------
+    static : Dataset or DataArray
+        Maps of any CRS, resolution, direction, longitude convention and nodata value, such as
+        ``rioxarray.open_rasterio(path).rename("elevation")``.
+    resampling : {"average", "nearest"}
+        The mean over each cell, weighted by area (exact between grids of latitude and
+        longitude or of one projection, by GDAL between projections); or the value at its
+        centre, for classes. Stations always take the value of the cell they stand in.
+
+    Returns
+    -------
+    Dataset
+        This dataset with the layers under their own names, float32, NaN where unknown.
+
+    Raises
+    ------
+    LayoutError
+        If either has no place on Earth, or they do not overlap.
+    OptionError
+        If a name is taken, or classes would be averaged.
+    """
     layers = _layers(static, resampling)
     taken = [name for name in layers.data_vars if name in ds.variables]
     if taken:
@@ -91,6 +111,8 @@ def _grid_mapping_reference(ds: xr.Dataset, axes: tuple[str, str] | None) -> dic
 
 def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset:
     """Return the maps of `static` as floats over two dimensions, NaN where there is no data."""
+    import rioxarray  # noqa: F401  (registers the .rio accessor)
+
     if isinstance(static, xr.DataArray):
         if static.name is None:
             raise OptionError(
@@ -165,6 +187,9 @@ def _same(one: CRS, other: CRS) -> bool:
 
 def _warped(layer: xr.DataArray, source: Map, target: Map) -> NDArray[np.float32]:
     """Return the area-weighted mean over cells of another projection, by GDAL."""
+    from rasterio.enums import Resampling
+    from rasterio.transform import from_bounds
+
     for grid, what in ((source, "static"), (target, "ds")):
         fix = "bring both to one system first: static.rio.reproject('EPSG:4326')"
         grid.check_regular(what=what, fix=fix)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 import cftime
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.binding.explain import check_rename
 from xstefa.binding.facts import Facts, check_methods, describe
+from xstefa.binding.packing import decoded
 from xstefa.binding.plain import in_memory, noted
 from xstefa.binding.rules import Match, Rules, match_target
 from xstefa.binding.time_axis import (
@@ -34,7 +36,7 @@ from xstefa.binding.time_axis import (
 from xstefa.binding.units import check_sum, is_amount
 from xstefa.errors import CalendarError, MissingTokenError
 from xstefa.prepare.accumulation import Restarts, name_of, restarts_of, some_days, stated
-from xstefa.schema import Schema, Target, Variable
+from xstefa.schema import Schema, Target, Variable, load_schema
 
 __all__ = ["daily"]
 
@@ -64,12 +66,45 @@ class _Rule:
 @checked
 def daily(
     ds: xr.Dataset,
-    schema: Schema,
+    schema: Schema | str | Path | None = None,
     *,
     accumulation: str | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> xr.Dataset:
-    """Aggregate a sub-daily dataset to days; see `StefaAccessor.daily`."""
+    """Make a sub-daily dataset daily, each variable by the rule of its kind.
+
+    States and rates are averaged, temperature also gives its daily extremes, amounts are
+    summed. The value of an amount at 00:00 belongs to the day before. A day of which steps are
+    missing has no value. Days are those of the time axis (mostly UTC).
+
+    Parameters
+    ----------
+    accumulation : str, optional
+        Over which time amounts collect: ``"step"``, since the step before (ERA5, NLDAS-2);
+        ``"day"``, since 00 UTC (ERA5-Land); ``"6h"``, since the last of 00, 06, 12 and 18 UTC
+        (GFS), likewise for other hours; ``"24h from 18:00"``, since 18:00; ``"start"``, since
+        the first day. By default each variable by what the values of 4 to 64 days prove, else
+        by what the metadata say: a running total falls at its restarts alone. If neither tells,
+        `UnitsError`.
+    rename : mapping of str to str, optional
+        Dataset variable to token. Variables keep their names: give it to `predict` too.
+    schema : Schema or str, optional
+        By default that of the bundled models.
+
+    Returns
+    -------
+    Dataset
+        Lazy where the dataset is. Series that are no token, ingredient or target are left out,
+        and named in the history. A daily dataset comes back as it is. Reference and lead times
+        that do not overlap become one axis.
+
+    Raises
+    ------
+    UnitsError, CalendarError, LayoutError, MissingTokenError
+        If amounts are ambiguous; a day is not a whole number of steps, or products of different
+        steps were merged; forecasts overlap; or nothing is known.
+    """
+    ds, schema = decoded(ds), load_schema(schema or "stefaland")
     renamed = check_rename(ds, schema, rename)
     time = find_time(ds)
     check_steps(ds[time])

@@ -208,13 +208,14 @@ class Schema:
         return build(cls, sections, error=SchemaError, fix=fix)
 
 
-def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
+def load_schema(name_or_path: str | Path | Schema = "stefaland") -> Schema:
     """Load a schema that comes with xstefa by name, or any TOML file by path.
 
     Parameters
     ----------
-    name_or_path : str or Path
-        A bundled name such as ``"stefaland"``, or the path of a ``.toml`` file.
+    name_or_path : str, Path or Schema
+        A bundled name such as ``"stefaland"``, or the path of a ``.toml`` file; a schema is
+        returned as it is.
 
     Returns
     -------
@@ -225,6 +226,8 @@ def load_schema(name_or_path: str | Path = "stefaland") -> Schema:
     SchemaError
         If there is no such schema, or its content is malformed.
     """
+    if isinstance(name_or_path, Schema):
+        return name_or_path
     if not isinstance(name_or_path, str | Path):
         raise SchemaError(
             "a schema is known by its name or path",
