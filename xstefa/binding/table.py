@@ -6,7 +6,6 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from html import escape
 from importlib import resources
 
@@ -149,7 +148,10 @@ class TokenTable:
                 # What is to be typed stays in one piece.
                 what, fix, mended = item.partition("Fix: ")
                 lines += [*_wrapped(what), *([f"        {fix}{mended}"] if fix else [])]
-            lines += _aligned([row.cells for row in section.found])
+            table = _without_empty_columns([COLUMNS, *(row.cells for row in section.found)])
+            widths = [max(map(len, column[1:])) for column in zip(*table, strict=True)]
+            for cells in table[1:]:
+                lines.append("    " + "  ".join(map(str.ljust, cells, widths)).rstrip())
             if section.absent:
                 lines += _wrapped("missing: " + ", ".join(map(_absent, section.absent)))
         lines.append(f"Values: {self.looked_at or NOT_LOOKED_AT}")
@@ -159,10 +161,11 @@ class TokenTable:
         head = f"<div class='xstefa-head'>xstefa.TokenTable {escape(self._heading)}</div>"
         body = "".join(section.html() for section in self._sections())
         values = f"<p>Values: {escape(self.looked_at or NOT_LOOKED_AT)}</p>"
+        style = resources.files(__package__).joinpath("table.css").read_text("utf-8")
         # The text inside <pre> is what shows where style sheets are stripped (untrusted notebooks),
         # as in xarray's own representation.
         return (
-            f"<div>{_style()}<pre class='xstefa-text'>{escape(repr(self))}</pre>"
+            f"<div><style>{style}</style><pre class='xstefa-text'>{escape(repr(self))}</pre>"
             f"<div class='xstefa-table' style='display:none'>{head}{body}{values}</div></div>"
         )
 
@@ -216,7 +219,11 @@ class _Section:
 
     def html(self) -> str:
         """Return it as an element that can be folded, in colour if it is an alarm."""
-        items = "".join(f"<li>{_html_item(item)}</li>" for item in self.items)
+        items = ""
+        for item in self.items:
+            what, fix, mended = item.partition("Fix: ")
+            code = f"<br>{fix}<code>{_html_text(mended)}</code>" if fix else ""
+            items += f"<li>{_html_text(what)}{code}</li>"
         body = f"<ul>{items}</ul>" if items else ""
         if self.found:
             body += _html_table(COLUMNS, [row.cells for row in self.found])
@@ -236,35 +243,19 @@ def _absent(row: TokenRow) -> str:
     return f"{row.token} (required)" if row.required else row.token
 
 
-def _aligned(table: list[tuple[str, ...]]) -> list[str]:
-    columns = [column for column in zip(*table, strict=True) if any(column)]
-    widths = [max(map(len, column)) for column in columns]
-    return [
-        "    " + "  ".join(map(str.ljust, cells, widths)).rstrip()
-        for cells in zip(*columns, strict=True)
-    ]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=" " * 4,
-        subsequent_indent=" " * 8,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+_wrapped = textwrap.TextWrapper(
+    _WIDTH,
+    initial_indent=" " * 4,
+    subsequent_indent=" " * 8,
+    break_long_words=False,
+    break_on_hyphens=False,
+).wrap
 
 
 def _html_text(text: str) -> str:
     """Escape a text, and let a line end after the underscores of names, but not within units."""
     text = escape(text).replace("_", "_<wbr>")
     return re.sub(r"\w+-\d+", r"<span class='xstefa-unit'>\g<0></span>", text)
-
-
-def _html_item(item: str) -> str:
-    what, fix, mended = item.partition("Fix: ")
-    return _html_text(what) + (f"<br>{fix}<code>{_html_text(mended)}</code>" if fix else "")
 
 
 def _html_details(heading: str, more: str, body: str, *, is_open: bool = False) -> str:
@@ -274,25 +265,22 @@ def _html_details(heading: str, more: str, body: str, *, is_open: bool = False) 
 
 
 def _html_table(names: tuple[str, ...], table: Sequence[tuple[str, ...]]) -> str:
-    # Columns without any text (no values were looked at) would only take room.
-    shown = [i for i in range(len(names)) if any(cells[i] for cells in table)]
-    head = "".join(f"<th>{names[i]}</th>" for i in shown)
-    rows = "".join(
-        "<tr>" + "".join(_html_cell(cells[i]) for i in shown) + "</tr>" for cells in table
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    head, *rows = _without_empty_columns([names, *table])
+    lines = ["".join(f"<th>{name}</th>" for name in head)]
+    for cells in rows:
+        wrong = [" class='xstefa-wrong'" if text.endswith("(!)") else "" for text in cells]
+        pairs = zip(wrong, map(_html_text, cells), strict=True)
+        lines.append("".join(f"<td{kind}>{text}</td>" for kind, text in pairs))
+    first, *others = (f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead>{first}</thead><tbody>{''.join(others)}</tbody></table>"
 
 
-def _html_cell(text: str) -> str:
-    kind = " class='xstefa-wrong'" if text.endswith("(!)") else ""
-    return f"<td{kind}>{_html_text(text)}</td>"
+def _without_empty_columns(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Leave out columns without any text below the head: no values were looked at."""
+    columns = [column for column in zip(*table, strict=True) if any(column[1:])]
+    return list(zip(*columns, strict=True))
 
 
 # Text keeps the colour of its surroundings, which a notebook's theme chooses, on a tint of red that
 # is light on white and dark on black.
 _ALARM = "border-left: 4px solid #dc3b3b; background: #dc3b3b22; padding: 2px 8px; margin: 4px 0"
-
-
-@cache
-def _style() -> str:
-    return f"<style>{resources.files(__package__).joinpath('table.css').read_text('utf-8')}</style>"
