@@ -18,12 +18,7 @@ from xstefa.binding.rules import Match, best, match_target
 from xstefa.binding.sources import Direct, TokenSource
 from xstefa.binding.table import TokenTable
 from xstefa.binding.units import Conversion, same_kind
-from xstefa.binding.value_checks import (
-    notes_of,
-    token_values,
-    value_problems,
-    without_extremes,
-)
+from xstefa.binding.value_checks import notes_of, token_values, value_problems, without_extremes
 from xstefa.errors import LayoutError, UnitsError, XstefaError, XstefaWarning, raise_problems, warn
 from xstefa.model.ranges import Ranges
 from xstefa.schema import Needs, Schema, Target

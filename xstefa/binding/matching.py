@@ -17,20 +17,11 @@ from xstefa.binding.facts import Facts, describe
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, latitude_of
 from xstefa.binding.layout import Layout, make_layout, merged_maps
 from xstefa.binding.plain import in_memory, plain, values_of
-from xstefa.binding.rules import (
-    Match,
-    Rules,
-    best,
-    is_named,
-)
+from xstefa.binding.rules import Match, Rules, best, is_named
 from xstefa.binding.sources import Coordinate, Derived, Direct, Source, TokenSource
 from xstefa.binding.table import TokenRow, TokenTable
 from xstefa.binding.time_axis import day_of_year, find_time
-from xstefa.errors import (
-    AmbiguousMatchError,
-    LayoutError,
-    XstefaError,
-)
+from xstefa.errors import AmbiguousMatchError, LayoutError, XstefaError
 from xstefa.schema import Needs, Schema, Variable
 
 __all__ = ["bind", "plan"]

@@ -222,16 +222,11 @@ def conversion(
             fix="xstefa.import_published(path, units={<name in the checkpoint>: <units>}), or "
             f"leave the variable out with ds.drop_vars({variable!r})",
         )
+    why = "cannot convert these units"
     try:
         best = _best(found, used)
     except UnitsError as error:
-        raise UnitsError(
-            error.message,
-            variable=variable,
-            found=error.found,
-            expected=f"units convertible to {used!r}",
-            fix=f"ds[{variable!r}].attrs['units'] = {used!r}   # or what they really are",
-        ) from error
+        best, why = None, error.message or why
     if best is not None:
         known, daily = best
         if time_method == "sum" and interval is not None and not daily:
@@ -250,7 +245,7 @@ def conversion(
             ),
         )
     raise UnitsError(
-        "cannot convert these units",
+        why,
         variable=variable,
         found=repr(found),
         expected=f"units convertible to {used!r}",
