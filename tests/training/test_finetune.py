@@ -244,6 +244,13 @@ def test_heads_are_trained_on(basins, foundation):
         basins.stefa.finetune("streamflow", model=foundation, head=None, steps=1)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "reservoirs"])
+def test_what_reads_the_inputs_only_needs_no_encoder(basins, foundation, kind):
+    how = {"head": HeadSize(kind=kind, hidden=8, link="softplus"), "steps": 1, "batch_size": 4}
+    model = basins.stefa.finetune("streamflow", model=foundation, **how)
+    assert model.spec.architecture.encoder is None
+
+
 def test_a_baseline_has_no_encoder_to_keep(basins, foundation):
     how = {"steps": 1, "batch_size": 4}
     baseline = basins.stefa.finetune("streamflow", model=foundation, head="lstm", **how)

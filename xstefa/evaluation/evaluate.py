@@ -96,9 +96,9 @@ def evaluate(
     found = score(predicted, observed, scores=scores, dim=layout.time)
     places = Sites.of(dataset, layout, name=sites)
     found["training"] = training_roles(chosen, places)
-    told = "attributes_outside_training"
+    outside = "attributes_outside_training"
     return found.assign_attrs(
-        {told: predicted.attrs[told]} if told in predicted.attrs else {},
+        {outside: predicted.attrs[outside]} if outside in predicted.attrs else {},
         title=f"{target} of {chosen.name} against observations",
         target=target,
         model_name=chosen.name,

@@ -22,7 +22,7 @@ TOKEN_BLOCK = 16
 
 
 class Representation(NamedTuple):
-    """What the encoder says: `days` (B, T, d) and `site` (B, d)."""
+    """Embeddings of the encoder: `days` (B, T, d) and `site` (B, d)."""
 
     days: Tensor
     site: Tensor

@@ -134,7 +134,7 @@ class StefaLand(nn.Module):
         return self._in_units(answers), after
 
     def _in_units(self, answers: list[Tensor]) -> Tensor:
-        """Return what each head says in the unit of its target, stacked."""
+        """Return the answers of the heads in the unit of the target, stacked."""
         return torch.stack(
             [
                 (answer if size.power == 1 else answer**size.power) * size.scale + size.offset
@@ -149,7 +149,7 @@ class StefaLand(nn.Module):
 
 
 def _asked(head: nn.Module, water: bool) -> Callable[..., tuple[Tensor, State]]:
-    """Return what a head is asked for."""
+    """Return the method of a head that answers."""
     if water:
         assert isinstance(head, HBV)
         return head.water

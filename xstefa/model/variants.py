@@ -52,6 +52,9 @@ VARIANTS: dict[str, Variant] = {
     "lstm": Variant(head="lstm", encoder="none"),
 }
 
+BASELINES = frozenset(name for name, variant in VARIANTS.items() if variant.encoder == "none")
+"""Kinds of heads that read the inputs only."""
+
 
 def direct_size(size: HeadSize, *, spec: ModelSpec, target: str) -> HeadSize:
     """Return the head of kind "direct" that continues a foundation model's own decoder.

@@ -26,7 +26,7 @@ from xstefa.windows import Days
 
 Datasets: TypeAlias = xr.Dataset | Mapping[str, xr.Dataset]
 
-# Longer lists of sites (cells of a large grid) are told by their number and hash only.
+# Longer lists of sites (cells of a large grid) are described by their number and hash only.
 MOST_NAMED_SITES = 20_000
 
 # Copies of some sites that are in memory at a time, of a dataset that is larger.
@@ -414,7 +414,7 @@ def share_list(shares: Mapping[str, float] | None, data: Sequence[TrainingData])
 
 
 def provenance(data: Sequence[TrainingData], holdout: Holdout | None) -> dict[str, Any]:
-    """Return what a model says of its training data."""
+    """Return the training data as a model's provenance describes them."""
     return {
         "datasets": {part.name: part.describe() for part in data},
         "held_out": None if holdout is None else holdout.to_dict(),

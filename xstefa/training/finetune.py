@@ -17,7 +17,7 @@ from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.ranges import join_ranges
 from xstefa.model.registry import ModelLike
-from xstefa.model.variants import VARIANTS, EncoderUse
+from xstefa.model.variants import BASELINES, VARIANTS, EncoderUse
 from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
@@ -222,7 +222,7 @@ def choose_head(
                 expected="sizes of one head or several",
                 fix='head="resconn"',
             )
-        bare = all(size.kind == "lstm" for size in sizes)
+        bare = all(size.kind in BASELINES for size in sizes)
         return sizes, use or ("none" if bare else "frozen")
     if head not in VARIANTS:
         raise OptionError(

@@ -1,4 +1,4 @@
-"""What can be said of a training: how long, how fast, on what, and how a head learns."""
+"""Options of training: how long, how fast, on what device, and how a head learns."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class RunOptions:
         Raises
         ------
         OptionError
-            If one thing is said twice.
+            If options contradict one another.
         """
         names = ("steps", "epochs", "seed", "schedule")
         said = [name for name in names if getattr(self, name)]
@@ -173,7 +173,7 @@ class HeadRecipe:
     stride : int, optional
         Days between the windows of a site; by default as in prediction.
     cache : bool
-        Let a frozen encoder read each window once, and keep what it says on disk.
+        Let a frozen encoder read each window once, and keep its embeddings on disk.
     encoding : {"fp32", "bf16"}, optional
         Precision of the encoder and of what is kept, with `cache`; by default that of the schedule.
     """

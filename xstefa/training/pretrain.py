@@ -70,34 +70,17 @@ def pretrain(
         How often each dataset is drawn from; by default as often as it has known site-days.
     holdout : Holdout, optional
         Sites that are left out, of each dataset. It has to have one fold.
-    validation : Holdout, optional
-        Training sites whose loss is watched instead.
-    patience : int, optional
-        Stop early: after this many validations without a lower loss. There are 40 in a full run.
-    steps : int, optional
-    epochs : float, optional
-        Length of the training; by default 25 epochs (Table 15), but at least 500 steps.
-    batch_size, learning_rate, seed
-        By default as in Table 15.
-    schedule : Schedule, optional
-        Everything about the length and speed of training, in place of the five above and
-        `precision`.
-    rename : mapping of str to str, optional
-        Dataset variable to token.
     sites : str or mapping of str to str, optional
         Variable that names the sites, or one for each dataset.
-    device : str, optional
-        Torch device; default as set by `set_options`.
-    devices : int
-        Number of devices; on CPUs, of processes.
-    precision : {"fp32", "bf16"}, optional
-        Default as set by `set_options`.
     memory : str or int
-        What a chunked dataset may take; a larger one is written to disk, in the cache. Its moments
-        are then fitted to a sample of its sites.
-    checkpoint : path-like or Checkpoint, optional
-        File to save the state of training to, and to go on from if it is there.
-    name : str
+        As for `StefaAccessor.finetune`. The moments of a dataset on disk are fitted to a sample of
+        its sites.
+    validation, patience, steps, epochs, seed, schedule
+        As for `StefaAccessor.finetune`.
+    rename, device, devices, precision, checkpoint, name
+        Likewise.
+    batch_size, learning_rate
+        By default as in the paper's Table 15.
 
     Returns
     -------
