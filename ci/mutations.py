@@ -3,7 +3,7 @@
     python ci/mutations.py [word ...]
 
 With words only files are changed whose name holds one of them. It works on a copy in a temporary
-folder. Which changes survive, and why, is in README.md, "Contributing".
+folder. Which changes survive, and why, is in docs/structure.md.
 """
 
 from __future__ import annotations

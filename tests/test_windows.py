@@ -72,6 +72,18 @@ def test_neighbours_weights_add_up_to_one() -> None:
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+def test_windows_fade_into_one_another() -> None:
+    """Over four days, half of them in either; without blending, from one day to the next."""
+    policy = WindowPolicy(length=40, spin_up=10, blend=4)
+    assert policy.stride == 26
+    days = np.arange(23, 30)
+    rising = [0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1]
+    np.testing.assert_allclose(policy.weight(1, days), rising, atol=1e-6)
+    np.testing.assert_allclose(policy.weight(0, days), 1 - np.array(rising), atol=1e-6)
+    sharp = WindowPolicy(length=36, spin_up=10, blend=0)
+    assert sharp.weight(1, days).tolist() == [0, 0, 0, 1, 1, 1, 1]
+
+
 def test_a_day_is_spun_up_if_half_of_what_precedes_it_is_known() -> None:
     policy = WindowPolicy(length=40, spin_up=10, blend=4)
     known = np.ones((4, 40, 2), dtype=bool)

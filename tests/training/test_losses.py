@@ -49,6 +49,12 @@ def test_known_days_after_the_spin_up_count_by_site(centred: float, expected: fl
     assert loss.item() == pytest.approx(expected)
 
 
+def test_a_single_day_is_its_own_mean() -> None:
+    one, target, weight = (torch.tensor(v) for v in ([[3.0, 9.0]], [[1.0, nan]], [2.0]))
+    assert weighted_mse(one, target, weight, spin_up=0).item() == 8
+    assert weighted_mse(one, target, weight, spin_up=0, centred=1.0).item() == 0
+
+
 def test_days_of_the_spin_up_are_not_learned_from(basins, foundation) -> None:
     """Of records as long as one window, the order of what is observed in its spin-up is nothing."""
     short = basins.isel(time=slice(WINDOWS.length))
