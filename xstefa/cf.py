@@ -16,8 +16,6 @@ from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, 
 from xstefa.binding.plain import check_names, plain
 from xstefa.errors import OptionError, StoreError, XstefaError
 
-__all__ = ["as_cf", "describing", "to_netcdf"]
-
 CONVENTIONS = "CF-1.11"
 
 # Attributes of a result that also describe the file as a whole.

@@ -11,28 +11,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "AmbiguousMatchError",
-    "BindingErrors",
-    "CalendarError",
-    "LayoutError",
-    "MissingExtraError",
-    "MissingTokenError",
-    "ModelError",
-    "OptionError",
-    "RangeError",
-    "ReadError",
-    "SchemaError",
-    "StoreError",
-    "TrainingError",
-    "UnitsError",
-    "XstefaError",
-    "XstefaWarning",
-    "did_you_mean",
-    "raise_problems",
-    "warn",
-]
-
 
 class XstefaWarning(UserWarning):
     """Base of all warnings of xstefa: it goes on, and says with what."""

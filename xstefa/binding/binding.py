@@ -23,8 +23,6 @@ from xstefa.errors import LayoutError, UnitsError, XstefaError, XstefaWarning, r
 from xstefa.model.ranges import Ranges
 from xstefa.schema import Needs, Schema, Target
 
-__all__ = ["Binding", "TokenWarning"]
-
 _DISCHARGE = Target(
     name="discharge",
     units="m3 s-1",

@@ -16,8 +16,6 @@ import xarray as xr
 from xstefa.binding.layout import Layout
 from xstefa.binding.sources import Direct, TokenSource
 
-__all__ = ["Unlikely", "unlikely"]
-
 _YEAR = 365
 _DAYS = 1000
 _LEAST = 300  # values that say what a climate is

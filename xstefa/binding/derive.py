@@ -23,8 +23,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DAY_OF_YEAR", "DERIVATIONS", "LATITUDE", "Derivation", "hide_false_extremes"]
-
 Array: TypeAlias = NDArray[np.floating]
 Kernel: TypeAlias = Callable[..., Array]
 

@@ -14,8 +14,6 @@ from xstefa.binding.rules import Rules, misfit
 from xstefa.errors import LayoutError, MissingTokenError, SchemaError, XstefaError
 from xstefa.schema import Schema, Variable
 
-__all__ = ["check_rename", "misfits", "missing", "quantities_along"]
-
 
 def quantities_along(ds: xr.Dataset, schema: Schema) -> LayoutError | None:
     """Return the problem of a dataset that has its quantities along a dimension."""

@@ -13,8 +13,6 @@ from xstefa.binding.packing import Storage
 from xstefa.binding.units import is_units
 from xstefa.errors import UnitsError
 
-__all__ = ["DAYLIGHT", "Facts", "check_methods", "describe"]
-
 _CELL_METHOD = re.compile(r"((?:\w+:\s*)+)(\w+)(\s+within\s+days)?")
 _COLUMN = re.compile(r"(\w+) ?\(([^()]+)\)")
 # Coordinates along time that aggregation made and a selection may have dropped since.

@@ -12,17 +12,6 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 from xarray.indexes import PandasMultiIndex
 
-__all__ = [
-    "find_coordinate",
-    "grid_crs",
-    "horizontal_dims",
-    "is_geographic",
-    "latitude_of",
-    "output_coordinates",
-    "stacked_levels",
-    "support",
-]
-
 Axis: TypeAlias = Literal["X", "Y"]
 
 # Which of cf_xarray's criteria make a horizontal axis, and which names where no attribute tells.

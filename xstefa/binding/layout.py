@@ -21,8 +21,6 @@ from xstefa.binding.time_axis import (
 )
 from xstefa.errors import LayoutError
 
-__all__ = ["Layout", "make_layout", "merged_maps"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:

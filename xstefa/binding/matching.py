@@ -24,8 +24,6 @@ from xstefa.binding.time_axis import day_of_year, find_time
 from xstefa.errors import AmbiguousMatchError, LayoutError, XstefaError
 from xstefa.schema import Needs, Schema, Variable
 
-__all__ = ["bind", "plan"]
-
 
 @checked
 def bind(

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from xstefa.errors import RangeError, UnitsError
 
-__all__ = ["Storage", "decoded"]
-
 _PACKING = ("scale_factor", "add_offset")
 _MARKS = ("_FillValue", "missing_value")
 _LIMITS = ("valid_range", "valid_min", "valid_max")

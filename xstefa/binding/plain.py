@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from xstefa.errors import LayoutError, ReadError, XstefaError
 
-__all__ = ["check_names", "in_memory", "noted", "plain", "values_of"]
-
 # Attributes that CF, ACDD and GRIB readers define as text. Files have them as bytes (HDF5) or as
 # several texts (NetCDF-4) too, and programs as anything.
 _TEXTS = {

@@ -17,8 +17,6 @@ from xstefa.binding.units import same_kind
 from xstefa.errors import AmbiguousMatchError
 from xstefa.schema import Schema, Target, Variable
 
-__all__ = ["Match", "Rank", "Rules", "best", "is_named", "match_target", "misfit"]
-
 _EXTREMES = frozenset({"maximum", "minimum", "maximum_absolute_value", "range", "median"})
 
 

@@ -22,8 +22,6 @@ from xstefa.binding.units import Conversion, check_sum, conversion, is_amount
 from xstefa.errors import RangeError, UnitsError
 from xstefa.schema import Target, Variable
 
-__all__ = ["TOLERATED", "Coordinate", "Derived", "Direct", "Source", "TokenSource", "leaves"]
-
 # Values that may lie outside while the units fit: real records have spikes, a wrong label moves
 # nearly all of a few values, and many of many.
 TOLERATED = 0.01

@@ -11,8 +11,6 @@ from importlib import resources
 
 import pandas as pd
 
-__all__ = ["TokenRow", "TokenTable"]
-
 COLUMNS = ("token", "variable", "units", "known", "range", "rule")
 _ADVICE = ("token", "how to provide it")
 _WIDTH = 100  # of text lines that are wrapped

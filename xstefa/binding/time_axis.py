@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from xstefa.binding.plain import check_names
 from xstefa.errors import CalendarError, LayoutError
 
-__all__ = ["check_days", "check_steps", "day_numbers", "day_of_year", "find_time"]
-
 
 def find_time(ds: xr.Dataset) -> str:
     """Name of the time dimension; LayoutError if there is none, more than one, or an odd name."""

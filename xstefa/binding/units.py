@@ -21,8 +21,6 @@ import xarray as xr
 from xstefa.errors import UnitsError
 from xstefa.schema import UNKNOWN_UNITS
 
-__all__ = ["Conversion", "check_sum", "conversion", "is_amount", "is_units", "same_kind"]
-
 _EXPONENT = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
 _WORD = re.compile(r"\b[A-Z][a-z]{4,}\b")  # Kelvin, Watts: names of units are small letters
 _PER_HOURS = re.compile(r"/\s*([0-9]+)\s*(h|hr|hours?)$")

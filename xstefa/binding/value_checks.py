@@ -17,11 +17,6 @@ from xstefa.binding.sources import TOLERATED, Direct, TokenSource, leaves
 from xstefa.errors import MissingTokenError, RangeError, XstefaWarning, warn
 from xstefa.schema import Needs
 
-__all__ = [
-    "ValuesWarning", "check_known", "doubt", "doubt_part", "notes_of", "token_values",
-    "value_problems", "without_extremes",
-]  # fmt: skip
-
 _HARDLY = 0.05  # as a share of the values that any needed token has
 _YEAR = 365
 _SITES = 4  # fewer, where one is known and another not, may be those along a coast

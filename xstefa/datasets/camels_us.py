@@ -28,8 +28,6 @@ from xstefa.arguments import checked
 from xstefa.datasets.series import NOTHING, Archive, Series, ends_of, metadata
 from xstefa.errors import LayoutError
 
-__all__ = ["CamelsUsBackend"]
-
 _Forcing: TypeAlias = Literal["daymet", "maurer", "maurer_extended", "nldas", "nldas_extended"]
 _FORCING_FOLDER, _FLOW_FOLDER = "basin_mean_forcing", "usgs_streamflow"
 _CUBIC_FEET = 0.028316846592  # m3

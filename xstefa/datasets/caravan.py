@@ -27,8 +27,6 @@ from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 from xstefa.datasets.series import NOTHING, Archive, Series, ends_of, metadata
 from xstefa.errors import LayoutError, OptionError
 
-__all__ = ["CaravanBackend"]
-
 _GAUGE, _DATE = "gauge_id", "date"
 _STATISTICS = {"mean": "mean", "min": "minimum", "max": "maximum", "sum": "sum"}
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-__all__ = ["NOTHING", "SITES_A_CHUNK", "Archive", "Series", "ends_of", "metadata"]
-
 # With `chunks={}` a task reads this many files: enough to be worth a task, small in memory.
 SITES_A_CHUNK = 32
 

@@ -16,8 +16,6 @@ import numpy as np
 import xarray as xr
 from dask.local import get_sync
 
-__all__ = ["Chunked", "read_inside", "storage_chunks"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunked:

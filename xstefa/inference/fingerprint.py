@@ -23,8 +23,6 @@ from dask.utils import key_split
 from xstefa.inference.graph import job_key_of, sample_block
 from xstefa.inference.job import Job
 
-__all__ = ["differences", "identify", "is_certain"]
-
 # The names of a pass over a dataset and of what takes its answer apart: settings, then dask's own.
 _PASS = re.compile(r"stefa-([0-9a-f]{32})-[0-9a-f]{32}")
 _TAKEN = re.compile(r"each-([0-9a-f]{32})-[0-9a-f]{32}")

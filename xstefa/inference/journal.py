@@ -20,18 +20,6 @@ from zarr.abc.store import Store
 from xstefa.errors import StoreError
 from xstefa.inference import fingerprint
 
-__all__ = [
-    "JOURNAL",
-    "Location",
-    "changes",
-    "damaged",
-    "describe",
-    "open_part",
-    "other_prediction",
-    "read_journal",
-    "sealed",
-]
-
 # A path, a URL, or a store that has neither.
 Location: TypeAlias = str | Store
 

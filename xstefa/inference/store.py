@@ -58,8 +58,6 @@ from xstefa.inference.journal import (
 from xstefa.inference.writer_lock import claimed
 from xstefa.progress import counting, progress
 
-__all__ = ["to_zarr"]
-
 Number: TypeAlias = tuple[int, ...]
 """Of a block, along each dimension."""
 

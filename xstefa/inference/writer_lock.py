@@ -22,8 +22,6 @@ from fsspec.core import url_to_fs
 
 from xstefa.errors import StoreError
 
-__all__ = ["claimed"]
-
 # Seconds between renewals; after how many a claim from elsewhere counts as left behind; and how
 # long two processes that take one over at the same moment may lie apart.
 RENEWED_EVERY = 5.0

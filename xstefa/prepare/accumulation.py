@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from xstefa.binding.plain import values_of
 from xstefa.errors import OptionError, UnitsError
 
-__all__ = ["Restarts", "name_of", "restarts_of", "some_days", "stated"]
-
 Restarts: TypeAlias = tuple[int, ...]
 
 _DAY = 86400  # s

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Polygons: TypeAlias = geopandas.GeoDataFrame | geopandas.GeoSeries | str | PathLike[str]
 
-__all__ = ["aggregate"]
-
 BASIN = "basin"
 
 # As many polygons outside of the map are named.

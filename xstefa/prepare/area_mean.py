@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from xstefa.prepare.cells import Cells
 
-__all__ = ["area_mean"]
-
 Floats = NDArray[np.float64]
 
 _ROWS = 512  # of the source that are in memory at once

@@ -16,8 +16,6 @@ from xstefa.errors import LayoutError, OptionError
 from xstefa.prepare.area_mean import area_mean
 from xstefa.prepare.cells import WGS84, Cells, Map, axes_of, map_of
 
-__all__ = ["Choice", "attach"]
-
 Choice: TypeAlias = Literal["average", "nearest"]
 
 

@@ -12,8 +12,6 @@ from pyproj import CRS
 from xstefa.binding.geometry import grid_crs, horizontal_dims, is_geographic
 from xstefa.errors import LayoutError
 
-__all__ = ["REGULAR", "WGS84", "Cells", "Map", "axes_of", "cell_edges", "edges", "map_of"]
-
 WGS84 = CRS.from_epsg(4326)
 REGULAR = 1e-3  # of a cell that cells of a regular grid may be off
 

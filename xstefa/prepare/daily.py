@@ -38,8 +38,6 @@ from xstefa.errors import CalendarError, MissingTokenError
 from xstefa.prepare.accumulation import Restarts, name_of, restarts_of, some_days, stated
 from xstefa.schema import Schema, Target, Variable, load_schema
 
-__all__ = ["daily"]
-
 Method: TypeAlias = Literal["mean", "sum", "maximum", "minimum"]
 
 _DAY = 86400  # s
