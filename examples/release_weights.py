@@ -85,15 +85,9 @@ TRIALS = {
         joined=("water-balance",),
         stretched=("camels", "mopex"),
         note="It has as many\n"
-        "heads as the part of this model that is its own; the two HBV heads come on top, and "
-        "learned for 1,500\n"
-        "and 2,000 steps. **It is no equal in training**: it learned for 5,000 steps, that "
-        "part for 8,000, and with an\n"
-        "older recipe that hides and perturbs more. A part of the difference is that of "
-        "training; an LSTM trained alike\n"
-        "is still to come. All were stretched at the held-out sites of the United States "
-        "(gain and power: 1.00 and\n"
-        "1.05 for this model, 1.02 and 1.04 for its own part, 1.00 and 1.06 for the LSTM). ",
+        "heads as the part of this model that is its own, with as many steps (8,000) of the same "
+        "recipe; the two HBV\n"
+        "heads come on top. All were stretched at the held-out sites of the United States. ",
     ),
     "water-balance": Trial(
         source="camels",

@@ -67,11 +67,11 @@ def looking_back(model):
     from xstefa.windows import SegmentPolicy
 
     spec = model.spec
-    spans = {} if spec.target == "streamflow" else {"length": 548, "spin_up": 183, "span": 1461}
+    short = {} if spec.target == "streamflow" else {"length": 548, "spin_up": 183}
     encoder = replace(spec.architecture.encoder, attention="causal")
     spec = replace(
         spec,
-        windows=SegmentPolicy(**spans),
+        windows=SegmentPolicy(**short),
         architecture=replace(spec.architecture, encoder=encoder),
     )
     torch.manual_seed(0)
