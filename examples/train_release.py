@@ -353,6 +353,8 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
             task.target,
             model=out / "stefaland-pretrain.safetensors",
             head=tuple(baselines(task.heads) if baseline else task.heads),
+            # Also of heads that do not read it: they are to stand beside others.
+            encoder="none" if baseline else "frozen",
             support=task.support,
             shares=shares,
             sites={source: ids for source in shares if (ids := SOURCES[source].ids)},
