@@ -62,7 +62,7 @@ def test_masks_are_those_of_one_process(foundation, monkeypatch):
     for runner in (Runner(), Runner(rank=0, world=2), Runner(rank=1, world=2)):
         objective = MaskedReconstruction(network, runner=runner, masking=masking, seed=4)
         rows = runner.rows
-        objective(Batch(torch.arange(6)[rows], forcing[rows], static[rows], None, None, None, 6))
+        objective(Batch(torch.arange(6)[rows], forcing[rows], static[rows], size=6))
     for whole, first, second in zip(*seen, strict=True):
         assert torch.equal(whole[0::2], first)
         assert torch.equal(whole[1::2], second)

@@ -89,7 +89,7 @@ def test_changed_first_then_hidden():
     forcing = torch.ones(16, 5, len(NAMES))
     static = torch.ones(16, len(SCHEMA.statics))
     number = torch.arange(16)
-    batch = Batch(number, forcing, static, None, None, None, 16)
+    batch = Batch(number, forcing, static, size=16)
     got, _ = dropout(batch)
     assert (got.isnan() == dropout.forcing[:16, None].expand_as(got)).all()
     changed = dropout.perturbation(number, forcing)

@@ -36,7 +36,7 @@ def test_pretraining_weighs_forcings_and_statics_alike_so(foundation) -> None:
     masking = GroupMasking.from_schema(foundation.schema)
     objective = MaskedReconstruction(network, runner=Runner(), masking=masking, seed=0)
     ones = torch.ones(64, WINDOWS.length, forcings), torch.ones(64, statics)
-    loss = objective(Batch(torch.arange(64), *ones, None, None, None, 64))
+    loss = objective(Batch(torch.arange(64), *ones, size=64))
     assert loss.item() == pytest.approx(forcings + 0.5)
 
 

@@ -91,7 +91,7 @@ def test_the_last_of_a_group_is_never_hidden(foundation):
     forcing[1000:2000, :, t] = torch.nan
     forcing[2000:3000, :6, pet] = torch.nan
     static = torch.zeros(4000, len(schema.statics))
-    batch = Batch(number, forcing, static, None, None, None, 4000)
+    batch = Batch(number, forcing, static, size=4000)
     hidden = dropout(batch)[0].isnan().all(dim=1)
     again = dropout(batch._replace(number=number[5:], forcing=forcing[5:], static=static[5:]))
     assert torch.equal(again[0].isnan().all(dim=1), hidden[5:])

@@ -32,22 +32,22 @@ class Batch(NamedTuple):
     forcing : Tensor, shape (B, T, C)
     static : Tensor, shape (B, S)
         Standardised; NaN where missing.
+    size : int
+        Rows of the step over all processes.
     target : Tensor, shape (B, T), or None
     weight : Tensor, shape (B,), or None
         Loss weight of each row's site.
     days : Tensor, shape (B, T, d), or None
         Embeddings of a frozen encoder, if they are in the cache.
-    size : int
-        Rows of the step over all processes.
     """
 
     number: Tensor
     forcing: Tensor
     static: Tensor
-    target: Tensor | None
-    weight: Tensor | None
-    days: Tensor | None
     size: int
+    target: Tensor | None = None
+    weight: Tensor | None = None
+    days: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,14 +226,14 @@ class Feed:
         self._runner = runner
         self._encoded = encoded
         self._records = [
-            _Held.of(record, counted, runner.device)
+            _held(record, counted, runner.device)
             for record, counted in zip(windows.records, windows.counted, strict=True)
         ]
 
     def __call__(self, picks: Picks) -> Batch:
         """Return the batch of some windows."""
         windows, device = self.windows, self._runner.device
-        parts: list[tuple[Tensor | None, ...]] = []
+        parts = []
         numbers, before, offset = [], 0, 0
         for held, places, drawn, chosen in zip(
             self._records, windows.places, windows.drawn, picks, strict=True
@@ -242,72 +242,44 @@ class Feed:
             rank, world = self._runner.rank, self._runner.world
             own = drawn[chosen[(rank - before) % world :: world]]
             numbers.append(torch.from_numpy(own + offset))
-            parts.append(held.gather(places[own], windows.length))
+            parts.append(_gathered(held, places[own], windows.length))
             before += len(chosen)
             offset += len(places)
         number = torch.cat(numbers)
-        forcing, static, target, weight = (
-            None if any(t is None for t in column) else torch.cat(column).to(device)
-            for column in zip(*parts, strict=True)
-        )
-        assert forcing is not None and static is not None
+        names = set.intersection(*map(set, parts))
         return Batch(
             number=number.to(device),
-            forcing=forcing,
-            static=static,
-            target=target,
-            weight=weight,
             days=None if self._encoded is None else self._encoded[number].to(device),
             size=before,
+            **{name: torch.cat([part[name] for part in parts]).to(device) for name in names},
         )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Held:
-    """A record's values as tensors, on the device if they fit there."""
+def _held(record: Record, counted: Mask | None, device: torch.device) -> dict[str, Tensor]:
+    """Return a record's values as tensors, on the device if they fit there."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        needed = record.forcing.nbytes + (0 if record.target is None else record.target.nbytes)
+        if needed >= free / 2:  # half of what is free is for the network
+            device = CPU
+    arrays = {name: getattr(record, name) for name in ("forcing", "static", "target", "weight")}
+    arrays["counted"] = counted
+    return {k: torch.from_numpy(v).to(device) for k, v in arrays.items() if v is not None}
 
-    forcing: Tensor
-    static: Tensor
-    target: Tensor | None
-    weight: Tensor | None
-    counted: Tensor | None
 
-    @classmethod
-    def of(cls, record: Record, counted: Mask | None, device: torch.device) -> _Held:
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            needed = record.forcing.nbytes + (0 if record.target is None else record.target.nbytes)
-            if needed >= free / 2:  # half of what is free is for the network
-                device = CPU
-
-        def held(values: NDArray[Any] | None) -> Tensor | None:
-            return None if values is None else torch.from_numpy(values).to(device)
-
-        forcing, static = held(record.forcing), held(record.static)
-        assert forcing is not None and static is not None
-        return cls(
-            forcing=forcing,
-            static=static,
-            target=held(record.target),
-            weight=held(record.weight),
-            counted=held(counted),
-        )
-
-    def gather(self, places: NDArray[np.int64], length: int) -> tuple[Tensor | None, ...]:
-        """Return forcing, static, target and weight of windows."""
-        where = torch.from_numpy(places).to(self.forcing.device)
-        days = self.forcing.shape[1]
-        site = where.div(days, rounding_mode="floor")
-        day = (where % days)[:, None] + torch.arange(length, device=where.device)
-        target = None if self.target is None else self.target[site[:, None], day]
-        if target is not None and self.counted is not None:
-            target = target.masked_fill(~self.counted[day], torch.nan)
-        return (
-            self.forcing[site[:, None], day],
-            self.static[site],
-            target,
-            None if self.weight is None else self.weight[site],
-        )
+def _gathered(
+    held: Mapping[str, Tensor], places: NDArray[np.int64], length: int
+) -> dict[str, Tensor]:
+    """Return forcing, static and, where there are some, target and weight of windows."""
+    forcing = held["forcing"]
+    where = torch.from_numpy(places).to(forcing.device)
+    days = forcing.shape[1]
+    site = where.div(days, rounding_mode="floor")
+    day = (where % days)[:, None] + torch.arange(length, device=where.device)
+    daily = {name: held[name][site[:, None], day] for name in ("forcing", "target") if name in held}
+    if "target" in daily and "counted" in held:
+        daily["target"] = daily["target"].masked_fill(~held["counted"][day], torch.nan)
+    return daily | {name: held[name][site] for name in ("static", "weight") if name in held}
 
 
 def _enough(
