@@ -54,7 +54,7 @@ from xstefa.splits.holdout import PUB, PUR, FewSites, HashedSites, Holdout, Rand
 from xstefa.splits.leakage import HELD_OUT
 from xstefa.training.checkpoints import Checkpoint
 from xstefa.training.finetune import HeadRecipe
-from xstefa.training.loop import Schedule
+from xstefa.training.options import Schedule
 from xstefa.training.runs import versions
 from xstefa.windows import WindowPolicy
 

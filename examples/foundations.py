@@ -23,11 +23,9 @@ from train_release import (
     HOLDOUT,
     PRETRAINING,
     PRETRAINING_WINDOWS,
-    SCHEMA,
-    SOURCES,
     aligned,
     held_out_sites,
-    opened,
+    pretrained,
 )
 
 import xstefa
@@ -35,13 +33,14 @@ from xstefa.model.architecture import EncoderSize, HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.splits.holdout import FewSites
 from xstefa.training.finetune import HeadRecipe, finetune
-from xstefa.training.loop import Schedule
+from xstefa.training.options import Schedule
 from xstefa.windows import SegmentPolicy, WindowPolicy
 
 A_PASS = 750  # steps of 32 windows of 640 days, in which each day is read about once
 DRAWS = 2
 FEW = Schedule(steps=300, batch_size=32, learning_rate=6e-3, precision="fp32")
 YEARS = SegmentPolicy(length=730, spin_up=365)
+BOTH_WAYS = WindowPolicy(length=640, spin_up=275, blend=0)
 RIVERS = ("france", "germany", "thur")
 PERIOD = ("1989-10-01", "1999-09-30")
 
@@ -57,7 +56,7 @@ class Foundation:
     def windows(self) -> WindowPolicy:
         """Those that heads learn on, and predict with."""
         both_ways = self.encoder is not None and not self.encoder.causal
-        return WindowPolicy(length=640, spin_up=275, blend=0) if both_ways else YEARS
+        return BOTH_WAYS if both_ways else YEARS
 
 
 def wide(width: int) -> EncoderSize:
@@ -78,19 +77,16 @@ FOUNDATIONS = {
 }
 
 
-def pretrained(data: Path, out: Path, name: str) -> Path:
+def foundation_of(data: Path, out: Path, name: str) -> Path:
     """Pretrain a foundation, unless that is done."""
     path = out / f"{name}.safetensors"
     foundation = FOUNDATIONS[name]
     if not path.exists():
-        drawn = {source: about.share for source, about in SOURCES.items() if about.share}
-        xstefa.pretrain(
-            {source: opened(data, source) for source in drawn},
-            SCHEMA,
+        assert foundation.encoder is not None
+        pretrained(
+            data,
             size=foundation.encoder,
-            windows=PRETRAINING_WINDOWS,
-            shares=drawn,
-            sites={source: ids for source in drawn if (ids := SOURCES[source].ids)},
+            windows=PRETRAINING_WINDOWS if foundation.encoder.causal else BOTH_WAYS,
             schedule=replace(PRETRAINING, steps=round(foundation.passes * A_PASS)),
             holdout=HOLDOUT,
             device="cpu",
@@ -108,7 +104,7 @@ def taught(data: Path, out: Path, name: str, draw: int) -> Model:
     return finetune(
         aligned(data, "camels"),
         "streamflow",
-        model="stefaland-causal" if bare else pretrained(data, out, name),
+        model="stefaland-causal" if bare else foundation_of(data, out, name),
         head=(HeadSize(kind=kind, hidden=64, link="softplus", scale=2.0),),
         holdout=FewSites(HOLDOUT, sites=25, seed=draw),
         sites="basin",
@@ -164,10 +160,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
                 for name, value in table[place].items()
                 if str(name).startswith(f"w{width}-")
             }
-            axis.plot(list(found), list(found.values()), "o-", label=f"width {width}")
+            if found:
+                axis.semilogx(list(found), list(found.values()), "o-", label=f"width {width}")
         if "lstm" in table.index:
             axis.axhline(table.loc["lstm", place], color="grey", ls="--", label="LSTM, no encoder")
-        axis.set(xscale="log", xlabel="passes of pretraining", title=place)
+        axis.set(xlabel="passes of pretraining", title=place)
     axes[0].set_ylabel("median NSE, taught by 25 basins")
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=120)

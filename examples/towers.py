@@ -4,9 +4,10 @@
     python examples/towers.py DATA reservoirs --folds 3
 
 DATA as for `train_release.py`. Each tower is left out once, of all but those that are kept for a
-test. Prints the medians over towers, beside those of an index that nothing is fitted to: one
+test. Prints the medians over towers, beside those of an index that is the same at all of them: one
 reservoir of rain that drains in 45 days at 10 degC and 2 mm d-1 of potential evapotranspiration,
-faster where it is warm (`xstefa.model.heads.reservoirs`).
+faster where it is warm; its constants were chosen at these towers
+(`xstefa.model.heads.reservoirs`).
 """
 
 from __future__ import annotations

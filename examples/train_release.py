@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -30,11 +31,12 @@ from xstefa.binding import bind
 from xstefa.evaluation.evaluate import METRICS
 from xstefa.evaluation.intervals import median_interval
 from xstefa.model.architecture import EncoderSize, HeadSize
+from xstefa.model.checkpoint import Model
 from xstefa.schema import load_schema
 from xstefa.splits.holdout import TEST_SALT, AllTests, HashedSites, NamedSites
 from xstefa.splits.sites import Sites, only_sites
 from xstefa.training.finetune import HeadRecipe, finetune
-from xstefa.training.loop import Schedule
+from xstefa.training.options import Schedule
 from xstefa.windows import SegmentPolicy, WindowPolicy
 
 SCHEMA = load_schema()
@@ -165,6 +167,21 @@ RIVER_SHARES = {
 }
 JUDGED_RIVERS = ("camels", "mopex", "france", "germany", "britain", "thur", "caravan")
 
+# Soil moisture is known at some fifty towers only. The satellite's cells teach the course of drying
+# and wetting; half of the windows are theirs, and the head is small.
+TOWERS = Task(
+    target="soil_moisture",
+    support="point",
+    sources={"fluxnet": 0.5, "smap": 0.5},
+    judged=("fluxnet",),
+    windows=SHORT_WINDOWS,
+    heads=(HeadSize(hidden=64, link="logistic"),),
+    schedule=replace(HEAD_SCHEDULE, steps=400),
+    recipe=HeadRecipe(
+        loss="nse", scale=0.02, token_dropout=0.25, centred=0.9, stride=61, encoding="bf16"
+    ),
+)
+
 TASKS = {
     "streamflow": Task(
         target="streamflow",
@@ -209,34 +226,14 @@ TASKS = {
         schedule=replace(HEAD_SCHEDULE, steps=1000),
         recipe=HeadRecipe(token_dropout=0.1, centred=0.7, stride=61, encoding="bf16"),
     ),
-    # Soil moisture is known at some fifty towers only. The satellite's cells teach the course of
-    # drying and wetting; half of the windows are theirs, and the head is small.
-    "soil-moisture-point": Task(
-        target="soil_moisture",
-        support="point",
-        sources={"fluxnet": 0.5, "smap": 0.5},
-        judged=("fluxnet",),
-        windows=SHORT_WINDOWS,
-        heads=(HeadSize(hidden=64, link="logistic"),),
-        schedule=replace(HEAD_SCHEDULE, steps=400),
-        recipe=HeadRecipe(
-            loss="nse", scale=0.02, token_dropout=0.25, centred=0.9, stride=61, encoding="bf16"
-        ),
-    ),
-    # Reservoirs know before training how soil dries, which fifty towers cannot teach better: left
-    # out in turn, they have 0.74 of correlation with reservoirs of which little but the level is
-    # learned, 0.72 where every rate is. At cells, which teach more, `resconn` alone is best.
-    "soil-water-point": Task(
-        target="soil_moisture",
-        support="point",
-        sources={"fluxnet": 0.5, "smap": 0.5},
-        judged=("fluxnet",),
-        windows=SHORT_WINDOWS,
+    "soil-moisture-point": TOWERS,
+    # Reservoirs know before training how soil dries, which fifty towers cannot teach better: see
+    # `towers.py`. At cells, which teach more, `resconn` alone is best.
+    "soil-water-point": replace(
+        TOWERS,
         heads=(HeadSize(kind="reservoirs", hidden=32, link="logistic"),),
         schedule=replace(HEAD_SCHEDULE, steps=200, learning_rate=1e-3),
-        recipe=HeadRecipe(
-            loss="nse", scale=0.02, token_dropout=0.25, centred=0.5, stride=61, encoding="bf16"
-        ),
+        recipe=replace(TOWERS.recipe, centred=0.5),
     ),
 }
 
@@ -288,6 +285,26 @@ def aligned(data: Path, name: str) -> xr.Dataset:
     return dataset
 
 
+def pretrained(
+    data: Path,
+    *,
+    size: EncoderSize = ENCODER,
+    windows: WindowPolicy = PRETRAINING_WINDOWS,
+    **how: Any,
+) -> Model:
+    """Pretrain an encoder on the sources that have a share of it, as `xstefa.pretrain` does."""
+    drawn = {name: source.share for name, source in SOURCES.items() if source.share}
+    return xstefa.pretrain(
+        {source: opened(data, source) for source in drawn},
+        SCHEMA,
+        size=size,
+        windows=windows,
+        shares=drawn,
+        sites={source: ids for source in drawn if (ids := SOURCES[source].ids)},
+        **how,
+    )
+
+
 def held_out_sites(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return the sites of a source that no stage of training saw, and choices are made on."""
     sites = Sites.of(dataset, bind(dataset, SCHEMA).layout, name=SOURCES[source].ids)
@@ -334,17 +351,7 @@ def main(data, out, stage, baseline, threads, steps, seed, sources, tag):
     }
     started = time.monotonic()
     if stage == "pretrain":
-        drawn = {name: source.share for name, source in SOURCES.items() if source.share}
-        model = xstefa.pretrain(
-            {source: opened(data, source) for source in drawn},
-            SCHEMA,
-            size=ENCODER,
-            windows=PRETRAINING_WINDOWS,
-            shares=drawn,
-            sites={source: ids for source in drawn if (ids := SOURCES[source].ids)},
-            schedule=replace(PRETRAINING, **changes),
-            **common,
-        )
+        model = pretrained(data, schedule=replace(PRETRAINING, **changes), **common)
     else:
         task = TASKS[stage]
         shares = {k: v for k, v in task.sources.items() if not sources or k in sources.split(",")}

@@ -64,8 +64,8 @@ def test_one_reservoir_by_hand(head: Reservoirs) -> None:
     with torch.no_grad():
         site = head.site(filled)
         demand = forcing[..., DEMAND, None] * 1.5 + 2.0
-        hurried = math.log(2) * 2.0 + 0.1 * demand.clamp(min=0)
-        rates = head._rates(forcing, site, hurried)
+        speed = math.log(2) * 2.0 + 0.1 * demand.clamp(min=0)
+        rates = head._rates(forcing, site, speed)
         level, weights = head.output(site).split([1, RESERVOIRS], dim=-1)
     stores = torch.zeros(SITES, RESERVOIRS)
     for day in range(DAYS):

@@ -104,7 +104,8 @@ def cell_edges(ds: xr.Dataset | xr.DataArray, dim: str, *, kind: str, what: str 
             "selected",
         )
     else:
-        low, high = np.sort([edges(centre)[:-1], edges(centre)[1:]], axis=0)
+        borders = edges(centre)
+        low, high = np.sort([borders[:-1], borders[1:]], axis=0)
     if kind == "latitude":
         low, high = np.clip(low, -90.0, 90.0), np.clip(high, -90.0, 90.0)
     return Cells(low=low, high=high, period=360.0 if kind == "longitude" else None)

@@ -22,9 +22,8 @@ Q10, DEMAND = 2.0, 0.1
 """Factor by which 10 K speed the draining up, and by how much, as a logarithm, a millimetre of
 potential evapotranspiration a day does, before training.
 
-Found at 59 FLUXNET towers: one reservoir of 45 days with these two follows the soil moisture there
-with a median correlation of 0.75, though nothing was fitted to any of them (0.68 for a factor of
-1.5 and no demand).
+Chosen at 59 FLUXNET towers: one reservoir of 45 days with these two, the same everywhere, follows
+the soil moisture there with a median correlation of 0.76 (`examples/towers.py`).
 """
 LONGEST = 240.0
 """Days after which at most 1/e of the water is left, whatever the network says."""
@@ -82,14 +81,13 @@ class Reservoirs(Head):
                 for driver in self.drivers
             )
             water, snow = self._thaw(rain.clamp(min=0), temperature, snow)
-            hurried = self.warming * (temperature - 10) / 10 + self.demand.exp() * demand.clamp(
-                min=0
-            )
-            keep = torch.exp(-self._rates(forcing, site, hurried))
+            speed = self.warming * (temperature - 10) / 10
+            speed = speed + self.demand.exp() * demand.clamp(min=0)
+            keep = torch.exp(-self._rates(forcing, site, speed))
             filled, stores = _drain(water, keep, stores)
-            level, *weights = self.output(site).unsqueeze(1).split([1, RESERVOIRS], dim=-1)
+            level, weights = self.output(site).unsqueeze(1).split([1, RESERVOIRS], dim=-1)
             stored = torch.log1p(filled * torch.exp(-self.depth))
-            answer = level[..., 0] + (functional.softplus(weights[0]) * stored).sum(-1)
+            answer = level[..., 0] + (functional.softplus(weights) * stored).sum(-1)
         return linked(answer, self.link), {"snow": snow, "stores": stores}
 
     def _thaw(
@@ -105,19 +103,20 @@ class Reservoirs(Head):
         before = torch.cat([before.unsqueeze(1), lying[:, :-1]], dim=1)
         return rain + (before - lying), left
 
-    def _rates(self, forcing: Tensor, site: Tensor, hurried: Tensor) -> Tensor:
+    def _rates(self, forcing: Tensor, site: Tensor, speed: Tensor) -> Tensor:
         """Return the rate at which each reservoir drains, d-1, shape (B, T, K).
 
         Parameters
         ----------
-        hurried : Tensor, shape (B, T, 1)
-            Logarithm of what warmth and demand speed it up by.
+        speed : Tensor, shape (B, T, 1)
+            Logarithm of the factor by which temperature and demand change it.
         """
+        rain, _, demand = self.drivers
         read = torch.ones_like(self.fill_forcing)
-        read[[driver.column for driver in self.drivers if driver is not self.drivers[1]]] = 0
+        read[[rain.column, demand.column]] = 0
         weather = self.of_weather(forcing * read) + self.of_site(site).unsqueeze(1)
         turned = functional.linear(torch.tanh(weather), self.rate.weight)
-        rate = torch.exp(self.rate.bias + 2 * torch.tanh(turned / 2) + hurried)
+        rate = torch.exp(self.rate.bias + 2 * torch.tanh(turned / 2) + speed)
         return rate.clamp(max=3) + 1 / LONGEST
 
 
