@@ -63,6 +63,30 @@ def test_several_heads_are_trained_side_by_side(basins, foundation) -> None:
     assert on != model
 
 
+def test_a_member_without_an_encoder_narrows_the_ranges(basins, foundation, members) -> None:
+    low = foundation.spec.ranges["elevation"]
+    seen = {**foundation.spec.ranges, "elevation": replace(low, low=low.low - 500)}
+    wider = create_model(
+        replace(members[0].spec, ranges={**members[0].spec.ranges, **seen}),
+        members[0].network().state_dict(),
+    )
+    bare = basins.stefa.finetune("streamflow", model=foundation, head="lstm", **FAST)
+    joint = ensemble([bare, wider], name="family")
+    assert [size.kind for size in joint.spec.architecture.heads] == ["resconn", "lstm"]
+    assert joint.spec.ranges == bare.spec.ranges
+    mean = (basins.stefa.predict(wider) + basins.stefa.predict(bare)) / 2
+    np.testing.assert_allclose(basins.stefa.predict(joint), mean, rtol=1e-5)
+    on = basins.stefa.finetune("streamflow", model=joint, head=None, **FAST)
+    assert on.spec.architecture.heads == joint.spec.architecture.heads
+    other = replace(low, low=low.low + 1, high=low.high + 1000, mean_low=low.low + 1)
+    elsewhere = create_model(
+        replace(bare.spec, ranges={**bare.spec.ranges, "elevation": other}),
+        bare.network().state_dict(),
+    )
+    with pytest.raises(ModelError, match="ranges"):
+        ensemble([wider, elsewhere, members[0]], name="family")
+
+
 @pytest.fixture(scope="module")
 def looking_back(basins) -> xstefa.Model:
     encoder = EncoderSize(

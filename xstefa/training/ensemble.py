@@ -1,4 +1,4 @@
-"""Several heads on one encoder, of one kind or several, averaged."""
+"""Several heads, of one kind or several, averaged: on one encoder, or without any."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from xstefa.errors import ModelError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.ranges import Ranges, join_ranges
 from xstefa.schema import Needs
 from xstefa.windows import SegmentPolicy, WindowPolicy
 
@@ -20,7 +21,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     Parameters
     ----------
     models : sequence of Model
-        Trained on the same frozen encoder, for instance with different seeds.
+        Trained on the same frozen encoder, for instance with different seeds, or without any.
     name : str
         Name of the joint model.
 
@@ -32,12 +33,15 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     Notes
     -----
     It answers where any of the models does, but for physics among others: its stores begin empty,
-    so its heads do not count before they would have answered alone.
+    so its heads do not count before they would have answered alone. Attributes count as within
+    training where they are for each of the models: an encoder has often seen more than heads.
     """
-    first, *others = (model.spec for model in models)
-    windows = min((spec.windows for spec in (first, *others)), key=lambda policy: policy.least)
+    # The encoder of one is that of all.
+    models = sorted(models, key=lambda model: model.spec.architecture.encoder is None)
+    first, *others = specs = [model.spec for model in models]
+    windows = min((spec.windows for spec in specs), key=lambda policy: policy.least)
     for other in others:
-        for part in ("target", "support", "schema", "scaler", "tokens", "ranges", "windows"):
+        for part in ("target", "support", "schema", "scaler", "tokens", "windows"):
             one, two = (_shared(getattr(spec, part)) for spec in (first, other))
             if one != two:
                 raise ModelError(
@@ -52,7 +56,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     for model, state in zip(models, states, strict=True):
         for key, value in state.items():
             if not key.startswith("heads."):
-                if not torch.equal(value, joint[key]):
+                if key not in joint or not torch.equal(value, joint[key]):
                     raise ModelError(
                         variable=key,
                         found=f"other values in {model.name!r} than in {first.name!r}",
@@ -79,7 +83,8 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
         windows=windows,
         architecture=architecture,
         provenance=provenance,
-        needs=_least([model.spec for model in models]),
+        needs=_least(specs),
+        ranges=_narrowest(specs),
     )
     return create_model(spec, joint)
 
@@ -129,6 +134,19 @@ def filled_first(size: HeadSize, alone: WindowPolicy, joint: WindowPolicy) -> He
     if size.kind != "hbv" or alone.least <= joint.least:
         return size
     return replace(size, spin_up=max(size.spin_up, alone.least - 1))
+
+
+def _narrowest(specs: Sequence[ModelSpec]) -> Ranges:
+    """Return the ranges of the model that has seen nothing that another has not."""
+    for spec in specs:
+        if all(join_ranges(spec.ranges, other.ranges) == other.ranges for other in specs):
+            return spec.ranges
+    raise ModelError(
+        variable="ranges",
+        found=f"{specs[0].name!r} and others have seen different values of the same tokens",
+        expected="ranges of one of the models within those of all others",
+        fix="train them on the same foundation model and sites",
+    )
 
 
 def _shared(part: object) -> object:
