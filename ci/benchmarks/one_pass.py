@@ -4,8 +4,9 @@
 
 Run inside a clone with its history: both commits are checked out into a temporary folder and timed
 in turn, each round in a process of its own with one thread, in single precision and CPU seconds.
-Models are untrained, speed does not depend on the values of weights, and those of today have the
-sizes of the ones that were released at that commit. Prints a Markdown table of medians over rounds:
+Three models of each target are timed: the one released at that commit, one of the same sizes that
+looks back only (untrained: speed does not depend on the values of weights), and the one that is
+released now, whatever its size. Prints a Markdown table of medians over rounds:
 
 - from a Zarr store of sites over ten years (cells: four) to a Zarr store, and the peak of memory;
 - fine-tuning: days whose loss counts in each CPU second, the frozen encoder included.
@@ -29,6 +30,11 @@ import numpy as np
 BEFORE = "33d4da9"
 RELEASED = {"streamflow": "streamflow", "soil_moisture": "soil-moisture-grid"}
 YEARS = {"streamflow": 10, "soil_moisture": 4}
+HEADS = {  # two of each were released at that commit
+    "streamflow": {"hidden": 192, "link": "softplus", "scale": 2.0},
+    "soil_moisture": {"hidden": 128, "link": "logistic"},
+}
+KINDS = ("before", "same sizes", "released")
 
 
 def dataset(sites: int, years: int):
@@ -56,29 +62,23 @@ def dataset(sites: int, years: int):
     )
 
 
-def looking_back(model):
-    """Return an untrained model of the same sizes that looks back only."""
+def of_same_sizes(model):
+    """Return an untrained model with the sizes of that commit's, on the encoder of today's."""
     from dataclasses import replace
 
     import torch
 
+    from xstefa.model.architecture import HeadSize
     from xstefa.model.checkpoint import create_model
     from xstefa.model.network import StefaLand
-    from xstefa.windows import SegmentPolicy
 
-    spec = model.spec
-    short = {} if spec.target == "streamflow" else {"length": 548, "spin_up": 183}
-    encoder = replace(spec.architecture.encoder, attention="causal")
-    spec = replace(
-        spec,
-        windows=SegmentPolicy(**short),
-        architecture=replace(spec.architecture, encoder=encoder),
-    )
+    heads = (HeadSize(**HEADS[model.spec.target]),) * 2
+    spec = replace(model.spec, architecture=replace(model.spec.architecture, heads=heads))
     torch.manual_seed(0)
     return create_model(spec, StefaLand(spec.architecture).state_dict())
 
 
-def measure(what: str, target: str, sites: int, causal: bool, folder: Path) -> dict[str, float]:
+def measure(what: str, target: str, sites: int, kind: str, folder: Path) -> dict[str, float]:
     """Measure one thing in this process."""
     import torch
     import xarray as xr
@@ -88,8 +88,8 @@ def measure(what: str, target: str, sites: int, causal: bool, folder: Path) -> d
     torch.set_num_threads(1)
     xstefa.set_options(device="cpu", precision="fp32", progress=False, cache_dir=folder / "cache")
     model = xstefa.load_model(RELEASED[target])
-    if causal:
-        model = looking_back(model)
+    if kind == "same sizes":
+        model = of_same_sizes(model)
     store = xr.open_zarr(folder / f"{target}.zarr")
     if what == "predict":
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -120,8 +120,8 @@ def measure(what: str, target: str, sites: int, causal: bool, folder: Path) -> d
 def main(rounds: int, sites: int, child: str | None) -> None:
     """Compare both commits, see above."""
     if child is not None:
-        what, target, causal, folder = child.split(",")
-        print(json.dumps(measure(what, target, sites, causal == "True", Path(folder))))
+        what, target, kind, folder = child.split(",")
+        print(json.dumps(measure(what, target, sites, kind, Path(folder))))
         return
     root = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory() as temporary:
@@ -132,31 +132,34 @@ def main(rounds: int, sites: int, child: str | None) -> None:
         old = folder / "before"
         subprocess.run(["git", "-C", root, "worktree", "add", "-q", "-f", old, BEFORE], check=True)
         try:
-            compare(rounds, sites, folder, {False: old, True: root})
+            compare(rounds, sites, folder, dict(zip(KINDS, (old, root, root), strict=True)))
         finally:
             subprocess.run(["git", "-C", root, "worktree", "remove", "--force", old], check=True)
 
 
-def compare(rounds: int, sites: int, folder: Path, roots: dict[bool, Path]) -> None:
+def compare(rounds: int, sites: int, folder: Path, roots: dict[str, Path]) -> None:
     """Run all in turn and print the table."""
-    found: dict[tuple[str, str, bool], list[float]] = {}
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for _ in range(rounds):
         for what in ("predict", "train"):
             for target in YEARS if what == "predict" else ("streamflow",):
-                for causal, root in roots.items():
+                for kind, root in roots.items():
+                    if (what, kind) == ("train", "released"):
+                        continue
                     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
                     call = [sys.executable, __file__, "--sites", str(sites), "--child"]
-                    call.append(f"{what},{target},{causal},{folder}")
+                    call.append(f"{what},{target},{kind},{folder}")
                     done = subprocess.run(
                         call, env=environment, check=True, stdout=subprocess.PIPE, text=True
                     )
                     for name, value in json.loads(done.stdout.splitlines()[-1]).items():
-                        found.setdefault((target, name, causal), []).append(value)
-    print(f"| what | {BEFORE} | now | ratio |\n|---|---|---|---|")
-    for target, name, causal in found:
-        if causal:
-            before, now = (median(found[target, name, kind]) for kind in (False, True))
-            print(f"| {target}, {name} | {before:,.0f} | {now:,.0f} | {now / before:.2f} |")
+                        found.setdefault((target, name), {}).setdefault(kind, []).append(value)
+    print(f"| what | {' | '.join(KINDS)} | ratios |\n|---|---|---|---|---|")
+    for (target, name), rounds_of in found.items():
+        medians = {kind: median(values) for kind, values in rounds_of.items()}
+        cells = [f"{medians[kind]:,.0f}" if kind in medians else "" for kind in KINDS]
+        ratios = ", ".join(f"{m / medians['before']:.2f}" for m in list(medians.values())[1:])
+        print(f"| {target}, {name} | {' | '.join(cells)} | {ratios} |")
 
 
 if __name__ == "__main__":
