@@ -92,9 +92,8 @@ TRIALS = {
         "many steps (8,000) of\n"
         "the same recipe. All were stretched at the held-out sites of the United States. The second "
         "tenth below had been\n"
-        "scored once before, without the LSTMs in this model (NSE 0.723, KGE 0.698): that they "
-        "help was seen at the\n"
-        "first. ",
+        "scored once before, without the LSTMs in this model (NSE 0.723, KGE 0.698): they were "
+        "chosen at the first. ",
     ),
     "water-balance": Trial(
         source="camels",
