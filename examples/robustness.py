@@ -53,27 +53,33 @@ SCORES = {"nse": "NSE", "kge": "KGE", "pbias": "bias [%]"}
 ROUNDING = 0.005  # of a median NSE
 
 
-def reduced(dataset: xr.Dataset, model: Model, case: Case, *, since: str) -> xr.Dataset:
-    """Return the tokens of a case, and the observations from a day on, under their own names."""
+def tokens_of(
+    dataset: xr.Dataset, model: Model, target: str, *, since: str | None = None
+) -> xr.Dataset:
+    """Return tokens and observations (from a day on) in their units, by their own names."""
     binding = bind(dataset, model.schema)
-    forcings = {n: a for n, a in binding.forcing.items() if n in (case.forcings or binding.forcing)}
-    statics = dict(binding.static) if case.statics else {}
-    observed = binding.observed("streamflow")
+    observed = binding.observed(target)
     assert observed is not None
-    tokens = {
-        token.name: array.drop_vars(["lat", "lon"], errors="ignore").assign_attrs(units=token.units)
-        for token in model.schema.tokens
-        if (array := {**forcings, **statics}.get(token.name)) is not None
-    }
-    late = observed.where(observed.time >= np.datetime64(since)).drop_attrs()
-    return xr.Dataset(tokens).assign(
-        streamflow=late.drop_vars(["lat", "lon"], errors="ignore").assign_attrs(units="mm d-1")
-    )
+    found = {**binding.forcing, **binding.static}
+    if since is not None:
+        observed = observed.where(observed.time >= np.datetime64(since))
+    units = {token.name: token.units for token in model.schema.tokens if token.name in found}
+    units[target] = model.schema.target(target).units
+    arrays = {name: array.drop_attrs() for name, array in {**found, target: observed}.items()}
+    return xr.Dataset({name: arrays[name].assign_attrs(units=unit) for name, unit in units.items()})
 
 
-def scores(dataset: xr.Dataset, model: Model, case: Case, *, since: str) -> xr.Dataset | None:
+def reduced(whole: xr.Dataset, case: Case) -> xr.Dataset:
+    """Return the tokens of a case; without latitudes, from which evaporation would be derived."""
+    daily = [str(name) for name, array in whole.data_vars.items() if "time" in array.dims]
+    kept = [n for n in daily if case.forcings is None or n in (*case.forcings, "streamflow")]
+    kept += [str(name) for name in whole.data_vars if case.statics and name not in daily]
+    return whole[kept].drop_vars(["lat", "lon"], errors="ignore")
+
+
+def scores(whole: xr.Dataset, model: Model, case: Case) -> xr.Dataset | None:
     """Return the scores of each site; None if the model refuses."""
-    part = reduced(dataset, model, case, since=since)
+    part = reduced(whole, case)
     rename = {name: name for name in part.data_vars if name != "streamflow"}
     try:
         return part.stefa.evaluate("streamflow", model=model, rename=rename, scores=list(SCORES))
@@ -116,9 +122,8 @@ def main(data, models, sources):
             begin, since, end = PERIODS.get(source, WORLD)
             dataset = held_out_sites(aligned(data, source), source).sel(time=slice(begin, end))
             dataset = dataset.load()
-            found = {
-                label: scores(dataset, model, case, since=since) for label, case in CASES.items()
-            }
+            whole = tokens_of(dataset, model, "streamflow", since=since)
+            found = {label: scores(whole, model, case) for label, case in CASES.items()}
             for label, each in found.items():
                 cells = ["refused"] + ["-"] * len(SCORES)
                 if each is not None:
