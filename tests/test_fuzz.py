@@ -80,7 +80,7 @@ def daily(draw, ds, models, folder):
 def predict(draw, ds, models, folder):
     keywords = one_of(
         draw, *RUN, ("target", "soil_moisture"), ("model", models[1]), ("min_coverage", 0.5),
-        ("quantiles", [0.5], [0.1, 0.9], [2], ["a"], [None]),
+        ("quantiles", [0.5], [0.1, 0.9], [2], ["a"], [None]), ("interval", 0.9, 1, "a", 2.0),
     )  # fmt: skip
     keywords["coverage"] = draw(st.booleans())
     answer(ds.stefa.predict(**({"target": "soil_moisture", "model": models[0]} | keywords)))

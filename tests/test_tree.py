@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.inference.conftest import dataset, make_dataset
 from xstefa.errors import BindingErrors, LayoutError, MissingTokenError, ModelError
-
-__all__ = ["dataset", "make_dataset"]
 
 
 @pytest.fixture

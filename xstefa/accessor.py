@@ -27,6 +27,7 @@ from xstefa.prepare.attach import attach
 from xstefa.prepare.daily import daily
 from xstefa.schema import Schema, Target, load_schema
 from xstefa.splits.holdout import Holdout
+from xstefa.training.calibration import calibrate
 
 if TYPE_CHECKING:  # what trains imports torch, and is imported when something trains
     from xstefa.training.checkpoints import Checkpoint
@@ -105,6 +106,7 @@ class StefaAccessor:
     embed = _method(embed)
     reconstruct = _method(reconstruct)
     evaluate = _method(evaluate)
+    calibrate = _method(calibrate)
 
     def finetune(
         self,

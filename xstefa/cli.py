@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 import xarray as xr
@@ -155,6 +155,8 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
     kind: dict[str, Any] | None = None
     union = get_origin(annotation) in (Union, UnionType)
     for part in get_args(annotation) if union else (annotation,):
+        if get_origin(part) is Annotated:
+            part = get_args(part)[0]
         origin, items = get_origin(part), get_args(part)
         if origin is Mapping:
             kind = {"multiple": True, "callback": _pairs, "metavar": "VARIABLE=TOKEN"}
@@ -184,13 +186,19 @@ def _predict(
     target: Sequence[str],
     coverage: bool = True,
     quantiles: Sequence[float] = (),
+    interval: float | None = None,
     **how: Any,
 ) -> xr.Dataset:
-    """Predict the mean and, in the same pass, coverage and quantiles beside it."""
+    """Predict the mean and, in the same pass, coverage, quantiles and an interval beside it."""
     result = stefa.predict(target, coverage=coverage, **how)
     if quantiles:
         spread = stefa.predict(target, quantiles=quantiles, **how)
         result = result.assign({f"{name}_quantiles": spread[name] for name in spread})
+    if interval is not None:
+        bounds = stefa.predict(target, interval=interval, **how)
+        for bound, other in (("lower", "upper"), ("upper", "lower")):
+            beside = {"ancillary_variables": f"{target[0]}_{other}"}
+            result[f"{target[0]}_{bound}"] = bounds[bound].assign_attrs(beside)
     return result
 
 

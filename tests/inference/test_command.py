@@ -42,13 +42,19 @@ def test_writes_prediction_and_coverage(run, dataset, tiny_model, tmp_path, sour
     np.testing.assert_array_equal(found.coverage, expected.coverage)
 
 
-def test_quantiles_beside_the_mean(run, make_model, tmp_path):
-    model = make_model(members=2)
-    result = run("--quantile", "0.1", "--quantile", "0.9", "--no-coverage", model=model)
+def test_quantiles_and_interval_beside_the_mean(run, make_model, distribution, tmp_path):
+    model = make_model(members=2, distribution=distribution)
+    words = ["--quantile", "0.1", "--quantile", "0.9", "--interval", "0.8"]
+    result = run(*words, "--no-coverage", model=model)
     assert result.exit_code == 0, result.output
     found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
-    assert set(found.data_vars) == {"soil_moisture", "soil_moisture_quantiles"}
+    name = "soil_moisture"
+    assert set(found.data_vars) == {name, *(f"{name}_{x}" for x in ("quantiles", "lower", "upper"))}
     assert found["quantile"].values.tolist() == [0.1, 0.9]
+    for bound, level in (("lower", 0.1), ("upper", 0.9)):
+        quantile = found[f"{name}_quantiles"].sel(quantile=level)
+        np.testing.assert_array_equal(found[f"{name}_{bound}"], quantile)
+    assert found[f"{name}_lower"].attrs["ancillary_variables"] == f"{name}_upper"
 
 
 def test_existing_store_needs_a_word(run):
@@ -66,7 +72,7 @@ def test_existing_store_needs_a_word(run):
     [
         (["--rename", "precipitation"], "expected VARIABLE=TOKEN"),
         (["--scheduler", "tcp://127.0.0.1:1"], "no dask scheduler answers there"),
-        (["--quantile", "0.5"], "one head, which has no spread"),
+        (["--quantile", "0.5"], "a model that was not calibrated"),
     ],
 )
 def test_mistakes_are_named(run, words, message):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from xstefa.errors import CalendarError, MissingTokenError, OptionError
 from xstefa.inference import graph
 from xstefa.inference.run import SpinUpWarning
-from xstefa.windows import WindowPolicy
+from xstefa.windows import SegmentPolicy, WindowPolicy
 
 SLOWLY = settings(
     max_examples=15,
@@ -274,17 +274,26 @@ def test_the_statistic_sees_a_seam(make_model, make_dataset):
     assert jumps(make_model(encoder=False, windows=windows), ds) > 1.3
 
 
-def test_quantiles_and_mean_are_of_the_same_members(make_model, dataset):
-    model = make_model(members=3)
-    spread = predict(dataset, model, quantiles=[0.0, 0.5, 1.0])
-    mean = predict(dataset, model)
+@pytest.mark.parametrize("causal", [False, True])
+def test_quantiles(make_model, dataset, distribution, causal):
+    windows = SegmentPolicy(length=40, spin_up=10) if causal else None
+    model = make_model(members=3, distribution=distribution, causal=causal, windows=windows)
+    spread = predict(dataset, model, quantiles=[0.001, 0.05, 0.5, 0.95, 0.999])
     assert spread.dims == ("quantile", "time", "lat", "lon")
-    known = mean.notnull()
+    known = predict(dataset, model).notnull()
     assert known[5:].all()
-    assert ((spread.sel(quantile=0) <= mean) == known).all()
-    assert ((spread.sel(quantile=1) >= mean) == known).all()
-    assert ((spread.diff("quantile") >= 0) == known).all()
-    same(predict(dataset.chunk(time=60, lat=1), model, quantiles=[0.0, 0.5, 1.0]), spread)
+    assert ((spread.diff("quantile") > 0) == known).all()
+    assert ((spread > 0) & (spread < 1)).where(known, True).all()
+    pieces = dataset.chunk(time=60, lat=1)
+    same(predict(pieces, model, quantiles=[0.001, 0.05, 0.5, 0.95, 0.999]), spread)
+    bounds = predict(dataset, model, interval=0.9)
+    xr.testing.assert_equal(bounds.lower, spread.sel(quantile=0.05, drop=True).rename("lower"))
+    xr.testing.assert_equal(bounds.upper, spread.sel(quantile=0.95, drop=True).rename("upper"))
+
+
+def test_the_mean_is_that_of_the_heads_with_quantiles_or_without(make_model, dataset, distribution):
+    with_, without = make_model(members=2, distribution=distribution), make_model(members=2)
+    np.testing.assert_array_equal(predict(dataset, with_), predict(dataset, without))
 
 
 def test_least_coverage(gappy, model):

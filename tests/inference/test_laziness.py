@@ -156,8 +156,8 @@ def test_the_same_prediction_is_the_same_in_another_process(on_disk, tiny_model)
     assert len(names) == 1
 
 
-def test_mean_quantiles_and_coverage_are_one_pass(on_disk, make_model):
-    model = make_model(members=2)
+def test_mean_quantiles_and_coverage_are_one_pass(on_disk, make_model, distribution):
+    model = make_model(members=2, distribution=distribution)
     ds = opened(on_disk)
     mean = ds.stefa.predict(model, coverage=True)
     spread = ds.stefa.predict(model, quantiles=[0.1, 0.9])

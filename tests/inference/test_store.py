@@ -116,8 +116,8 @@ def test_a_damaged_byte_is_an_error_to_whoever_reads_it(plan, tmp_path, undistur
         chunk.write_bytes(intact)
 
 
-def test_every_variable_of_a_dataset(make_model, plan, tmp_path):
-    model = make_model(members=2)
+def test_every_variable_of_a_dataset(make_model, distribution, plan, tmp_path):
+    model = make_model(members=2, distribution=distribution)
     both = xr.Dataset({"mean": plan(model), "spread": plan(model, quantiles=[0.1, 0.9])})
     xstefa.to_zarr(both, tmp_path / "out.zarr")
     found = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)

@@ -16,6 +16,7 @@ from xstefa.cli import main
 from xstefa.errors import ModelError, OptionError
 from xstefa.model.architecture import WATER, HeadSize
 from xstefa.model.checkpoint import create_model
+from xstefa.model.distribution import LEVELS, Distribution, Regime, Scale
 from xstefa.model.network import StefaLand
 from xstefa.model.registry import model_for
 from xstefa.model.variants import driven_size
@@ -103,13 +104,23 @@ def test_no_day_looks_ahead(physics, water, weather) -> None:
     assert (abs(found - water).max() > 0).all()
 
 
-def test_quantiles_and_coverage_of_several(physics, water, weather) -> None:
-    how = {"quantiles": [0.0, 1.0], "coverage": True, "model": physics}
-    found = weather.stefa.predict(list(WATER), **how)
-    assert found.sizes["quantile"] == 2
-    assert float(found.coverage.max()) > 0
-    middle = found.mean("quantile")
-    np.testing.assert_allclose(middle.soil_water_storage, water.soil_water_storage, rtol=1e-4)
+def test_quantiles_are_of_the_target_that_was_trained_on(physics, water, weather) -> None:
+    shape = tuple(float(i - 8) for i in range(len(LEVELS)))
+    known = Distribution(
+        scale=Scale(kind="log", offset=0.01),
+        shift=0.0,
+        below=-1.0,
+        above=-1.0,
+        measures=(),
+        regimes=(Regime(name="all", within={}, sites=3, quantiles=shape),),
+        sites=3,
+    )
+    model = physics.described(replace(physics.spec, distribution=known))
+    found = weather.stefa.predict(["streamflow"], quantiles=0.5, model=model)
+    np.testing.assert_allclose(found.streamflow[0], water.streamflow, rtol=1e-4, atol=1e-6)
+    xr.testing.assert_equal(weather.stefa.predict(list(WATER), model=model), water)
+    with pytest.raises(OptionError, match="that a model was trained on"):
+        weather.stefa.predict(list(WATER), quantiles=0.5, model=model)
 
 
 def test_what_no_model_predicts(physics, tiny_model, weather) -> None:
@@ -167,10 +178,9 @@ def test_nodes_of_a_tree(physics, water, weather) -> None:
 def test_several_targets_of_the_command(physics, water, weather, tmp_path) -> None:
     weather.to_netcdf(tmp_path / "in.nc")
     words = ["predict", tmp_path / "in.nc", tmp_path / "out.nc", "--model", physics.path]
-    words += ["--target", "streamflow", "--target", "soil_water_storage", "--quantile", 0.5]
+    words += ["--target", "streamflow", "--target", "soil_water_storage"]
     done = CliRunner().invoke(main, [*map(str, words), "--device", "cpu"])
     assert done.exit_code == 0, done.output
     with xr.open_dataset(tmp_path / "out.nc") as found:
         for name in ("streamflow", "soil_water_storage"):
             np.testing.assert_array_equal(found[name], water[name])
-            np.testing.assert_allclose(found[f"{name}_quantiles"][0], water[name], rtol=1e-5)

@@ -49,9 +49,6 @@ def test_a_member_without_an_answer_does_not_count(basins, members) -> None:
     parts = xr.concat([unknown.stefa.predict(m) for m in (members[0], members[2])], dim="member")
     found = unknown.stefa.predict(joint)
     np.testing.assert_allclose(found, parts.mean("member"), rtol=1e-5)
-    levels = unknown.stefa.predict(joint, quantiles=[0.0, 1.0])
-    np.testing.assert_allclose(levels[0], parts.min("member"), rtol=1e-5)
-    np.testing.assert_allclose(levels[1], parts.max("member"), rtol=1e-5)
 
 
 def test_several_heads_are_trained_side_by_side(basins, foundation) -> None:

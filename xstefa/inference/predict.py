@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
@@ -16,10 +16,11 @@ from xstefa.errors import ModelError, OptionError, did_you_mean
 from xstefa.inference.engine import Answer
 from xstefa.inference.run import Period, each_block, prepare
 from xstefa.model.checkpoint import Model
+from xstefa.model.distribution import WIDTH, Distribution, Level
 from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import Target, load_schema
-from xstefa.typed import Share
+from xstefa.typed import Share, fits
 from xstefa.windows import Floats
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ COVERAGE = {
     "long_name": "share of the model's daily forcings known in the windows behind each value",
     "units": "1",
 }
-QUANTILE = {"long_name": "level of the quantile over the model's heads", "units": "1"}
+QUANTILE = {"long_name": "probability of a lower observation", "units": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +44,33 @@ class Members(Answer):
     ----------
     every : bool
         All outputs of a model that has several: first what each head says of the first.
+    distribution : Distribution, optional
+        That of the model: last comes what may be observed of the first output.
     """
 
     every: bool = False
+    distribution: Distribution | None = None
 
     def width(self, spec: ModelSpec) -> int:
-        """Return the number of heads, times that of the outputs."""
-        return len(spec.architecture.heads) * (len(spec.outputs) if self.every else 1)
+        """Return the number of heads, times that of the outputs; and that of the distribution."""
+        members = len(spec.architecture.heads) * (len(spec.outputs) if self.every else 1)
+        return members + (0 if self.distribution is None else WIDTH)
 
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
-        """Return the answers of the heads, shape (B, T, width)."""
-        found = network.members(forcing, static, water=self.every)
-        return found.flatten(2)
+        """Return the answers of the heads, and what may be observed, shape (B, T, width)."""
+        members = network.members(forcing, static, water=self.every).flatten(2)
+        if self.distribution is None:
+            return members
+        import torch
+
+        first = members[..., : len(network.heads)]
+        return torch.cat([members, self.distribution.locate(first, forcing, static)], dim=-1)
+
+
+@overload
+def predict(
+    dataset: xr.Dataset, target: str | Model, *, interval: float, **how: Any
+) -> xr.Dataset: ...
 
 
 @overload
@@ -72,6 +88,7 @@ def predict(
     *,
     model: ModelLike | None = None,
     quantiles: float | Iterable[float] | None = None,
+    interval: Level | None = None,
     coverage: bool = False,
     min_coverage: Share = 0.0,
     period: Period | None = None,
@@ -96,9 +113,13 @@ def predict(
         Name or path of a model. By default the bundled model for the targets, of those that
         were trained on observations of the dataset's support: grid cells or points.
     quantiles : sequence of float, optional
-        Levels between 0 and 1, of the spread of a model with several heads. The result then has
-        a first dimension ``quantile``, as that of `xarray.DataArray.quantile`; by default it is
-        the mean of the heads.
+        Levels between 0 and 1: what an observation stays below with these probabilities, at a
+        site that the model was not trained on. The result then has a first dimension
+        ``quantile``, as that of `xarray.DataArray.quantile`; by default it is the mean of the
+        heads. Of the first target of a model that was calibrated: see `calibrate`.
+    interval : float, optional
+        Probability of an observation between ``lower`` and ``upper``, which are returned: with
+        0.9 the quantiles of 0.05 and 0.95.
     coverage : bool
         Add a coordinate ``coverage``: the share of the model's daily forcings that were known
         in the windows behind each value; 0 where there is none.
@@ -132,7 +153,7 @@ def predict(
 
     Returns
     -------
-    DataArray, or Dataset for a list of targets
+    DataArray, or Dataset for a list of targets or an interval
         Dimensions, coordinates and coordinate reference system as in the dataset; lazy exactly
         if the dataset is chunked.
 
@@ -152,7 +173,8 @@ def predict(
         If the record is too short for an answer on any day; a warning says on which there is
         none.
     ModelError
-        If no model, or more than one, predicts the targets.
+        If no model, or more than one, predicts the targets; or quantiles are asked of one that
+        was not calibrated.
     """
     if isinstance(target, Model):
         target.require("target")
@@ -168,7 +190,7 @@ def predict(
             fix=did_you_mean(others[0], chosen.spec.outputs)
             or f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
-    levels = _check_quantiles(quantiles, chosen)
+    levels = _check_levels(quantiles, interval, names, chosen)
     run = prepare(
         dataset,
         chosen,
@@ -180,7 +202,8 @@ def predict(
         batch_size=batch_size,
         extrapolate=extrapolate,
     )
-    block = run.compute(Members(every=names != [chosen.spec.target]))
+    distribution = chosen.spec.distribution
+    block = run.compute(Members(every=names != [chosen.spec.target], distribution=distribution))
 
     # What follows is arithmetic on one pass over the data: the targets, mean, quantiles and
     # coverage of the same dataset and model, computed together, share that pass.
@@ -196,8 +219,13 @@ def predict(
     found = {}
     for name in names:
         first = chosen.spec.outputs.index(name) * heads
+        what = slice(first, first + heads)
+        take: Callable[[Floats], Floats] = _mean
+        if levels is not None and distribution is not None:
+            what = slice(-1 - WIDTH, -1)
+            take = partial(distribution.quantiles, levels=levels)
         values = each_block(
-            partial(_target, heads=slice(first, first + heads), levels=levels, least=min_coverage),
+            partial(_target, what=what, take=take, least=min_coverage),
             block,
             () if levels is None else (len(levels),),
         )
@@ -205,8 +233,15 @@ def predict(
         attrs |= frame.attrs
         if coverage:
             attrs["ancillary_variables"] = "coverage"
+        if levels is not None and distribution is not None:
+            attrs["comment"] = (
+                f"predictive quantiles, calibrated at {distribution.sites} sites that training "
+                "did not see"
+            )
         found[name] = xr.Variable((*extra, *frame.dims), values, attrs, frame.encoding)
     result = xr.Dataset(found, coords=frame.coords).assign_coords(coords)
+    if interval is not None:
+        return _bounds(result[names[0]], interval)
     return result[target] if isinstance(target, str) else result
 
 
@@ -237,10 +272,9 @@ def _check_names(target: str | Sequence[str]) -> list[str]:
 
 
 def _target(
-    block: Floats, *, heads: slice, levels: tuple[float, ...] | None, least: float
+    block: Floats, *, what: slice, take: Callable[[Floats], Floats], least: float
 ) -> Floats:
-    members, share = block[..., heads], block[..., -1]
-    values = _mean(members) if levels is None else _quantiles(members, levels)
+    values, share = take(block[..., what]), block[..., -1]
     return np.where(share >= np.float32(least), values, np.float32(np.nan)) if least else values
 
 
@@ -252,45 +286,62 @@ def _mean(members: Floats) -> Floats:
     return np.where(known, members, np.float32(0)).sum(axis=-1) / count
 
 
-def _quantiles(members: Floats, levels: tuple[float, ...]) -> Floats:
-    """Return quantiles over the members that have an answer, shape (level, ...)."""
-    found = np.full((len(levels), *members.shape[:-1]), np.nan, dtype=np.float32)
-    members = np.sort(members, axis=-1)  # what has none comes last
-    count = np.isfinite(members).sum(axis=-1)
-    for known in set(np.unique(count)) - {0}:
-        alike = count == known
-        found[:, alike] = np.quantile(members[alike, :known], levels, axis=-1)
-    return found
-
-
 def _coverage(block: Floats) -> Floats:
     return block[..., -1]
 
 
-def _check_quantiles(
-    quantiles: float | Iterable[float] | None, model: Model
+def _check_levels(
+    quantiles: float | Iterable[float] | None,
+    interval: float | None,
+    names: Sequence[str],
+    model: Model,
 ) -> tuple[float, ...] | None:
-    if quantiles is None:
+    """Return the levels that are asked for; None for the mean."""
+    if quantiles is None and interval is None:
         return None
-    try:
-        levels = tuple(map(float, as_list(quantiles)))
-    except (TypeError, ValueError):
-        levels = ()
-    if not levels or not all(0 <= level <= 1 for level in levels):
+    if interval is not None:
+        levels: tuple[float, ...] = ((1 - interval) / 2, (1 + interval) / 2)
+    else:
+        levels = tuple(as_list(quantiles))
+    both = quantiles is not None and interval is not None
+    if both or not levels or not fits(levels, tuple[Level, ...]):
         raise OptionError(
             variable="quantiles",
-            found=repr(quantiles),
-            expected="levels between 0 and 1",
+            found=repr(quantiles) + ("" if interval is None else f" and interval={interval}"),
+            expected="levels between 0 and 1, or an interval",
             fix="quantiles=[0.05, 0.5, 0.95]",
         )
-    if len(model.spec.architecture.heads) < 2:
+    if names != [model.spec.target]:
+        raise OptionError(
+            "what may be observed is known of the target that a model was trained on",
+            variable="target",
+            found=", ".join(names),
+            expected=repr(model.spec.target),
+            fix=f"predict {model.spec.target!r} with quantiles, and the others without",
+        )
+    if model.spec.distribution is None:
         raise ModelError(
+            "what may be observed around its answers is not known",
             variable=model.name,
-            found="a model with one head, which has no spread",
-            expected="a model of several heads",
-            fix="leave quantiles out, or choose a model whose card says it is an ensemble",
+            found="a model that was not calibrated",
+            expected="one that was, at sites with observations that training did not see",
+            fix="model = ds.stefa.calibrate(model=model), of a dataset with such sites",
         )
     return levels
+
+
+def _bounds(quantiles: xr.DataArray, interval: float) -> xr.Dataset:
+    """Return the two quantiles of an interval as variables that refer to each other."""
+    found = {}
+    others = quantiles.attrs.get("ancillary_variables", "").split()
+    for i, (name, other) in enumerate((("lower", "upper"), ("upper", "lower"))):
+        bound = quantiles.isel(quantile=i, drop=True)
+        found[name] = bound.assign_attrs(
+            long_name=f"{name} bound of the {100 * interval:g} % interval of "
+            f"{bound.attrs['long_name']}",
+            ancillary_variables=" ".join([other, *others]),
+        )
+    return xr.Dataset(found)
 
 
 def _attributes(target: Target) -> dict[str, str]:

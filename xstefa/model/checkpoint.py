@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, XstefaError
 from xstefa.model.architecture import WATER, Architecture
+from xstefa.model.distribution import Distribution
 from xstefa.model.ranges import Ranges
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
@@ -83,6 +84,8 @@ class ModelSpec:
     needs : tuple of tuple of str
         Groups of forcings, of each of which one has to be known on half of the days up to the one
         that is answered for. By default each of `tokens` that the schema requires.
+    distribution : Distribution, optional
+        What may be observed around the answers of `target`: see `StefaAccessor.calibrate`.
     """
 
     name: Name
@@ -97,6 +100,7 @@ class ModelSpec:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     card: str = ""
     needs: Needs = ()
+    distribution: Distribution | None = None
 
     def __post_init__(self) -> None:
         if not self.needs:
@@ -123,6 +127,12 @@ class ModelSpec:
             ),
             "needs": self.schema.allows(self.needs, self.tokens),
             "target": self.target in targets,
+            "distribution": self.distribution is None
+            or all(
+                measure.column is None
+                or names[measure.column : measure.column + 1] == (measure.name,)
+                for measure in self.distribution.measures
+            ),
         }
         for part, holds in rules.items():
             if not holds:
@@ -174,7 +184,8 @@ class ModelSpec:
                 fix="train or import the model again, or load it with the xstefa that wrote it",
             )
         for name in (f.name for f in fields(cls)):
-            if name not in content:
+            # Files of before there were distributions have none.
+            if name not in content and name != "distribution":
                 raise ModelError(variable=name, found="nothing", expected="this field", fix=_ANEW)
         return build(cls, content, error=ModelError, fix=_ANEW)
 
@@ -268,6 +279,10 @@ class Model:
                 fix=_ANEW,
             ) from error
         return network.eval()
+
+    def described(self, spec: ModelSpec) -> Model:
+        """Return a model of the same weights and another description, in the cache folder."""
+        return _created(spec, _read(self.path)[2])
 
     def _network_beside(self, values: Tensor | NDArray[Any]) -> StefaLand:
         """Return the network, read once a process, on the device of some values."""
@@ -459,16 +474,21 @@ def create_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, half: bool =
     Model
     """
     import torch
-    from safetensors.numpy import save
 
     dtype = torch.float16 if half else torch.float32
     arrays = {
         name: value.detach().to("cpu", dtype).contiguous().numpy()
         for name, value in weights.items()
     }
+    return _created(spec, arrays)
+
+
+def _created(spec: ModelSpec, arrays: Weights) -> Model:
+    from safetensors.numpy import save
+
     text = spec.to_json()
     sha256 = content_hash_of(text, arrays)
-    content = save(arrays, metadata={"xstefa": text, "sha256": sha256})
+    content = save(dict(arrays), metadata={"xstefa": text, "sha256": sha256})
     path = get_options().cache_path() / "models" / f"{sha256}{SUFFIX}"
     _parsed(content)  # what cannot be read is not written
     if not path.exists():

@@ -216,6 +216,7 @@ class HeadTask:
             provenance=provenance,
             card="",
             needs=needs,
+            distribution=None,  # other heads err otherwise
         )
 
 

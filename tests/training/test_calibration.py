@@ -1,0 +1,153 @@
+"""What may be observed around a model's answers, learned at sites that it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from xstefa.errors import ModelError, OptionError, TrainingError
+from xstefa.model.checkpoint import ModelSpec
+from xstefa.training.calibration import calibrate
+from xstefa.windows import SegmentPolicy
+
+pytestmark = pytest.mark.filterwarnings("ignore::xstefa.inference.run.SpinUpWarning")
+
+SPREAD = 0.4  # of the errors of a day; those of a site are twice as large
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    return make_model(members=2, encoder=False)
+
+
+def world(model, make_dataset, *, lat: int, seed: int, spread: float = SPREAD) -> xr.Dataset:
+    """Cells that are off by a part of their own and one of each day, on a scale of logits."""
+    ds = make_dataset(days=120, lat=lat, lon=10, seed=seed)
+    answer = ds.stefa.predict(model)
+    random = np.random.default_rng(seed + 100)
+    off = spread * random.normal(size=answer.shape)
+    off = off + 2 * spread * random.normal(size=answer.shape[1:])
+    truth = 1 / (1 + np.exp(-(np.log(answer / (1 - answer)) + off)))
+    return ds.assign(soil_moisture=truth.assign_attrs(units="m3 m-3"))
+
+
+@pytest.fixture(scope="module")
+def known(model, make_dataset):
+    return world(model, make_dataset, lat=6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def calibrated(model, known):
+    return known.stefa.calibrate(model=model)
+
+
+def shares(ds: xr.Dataset, model, interval: float) -> xr.DataArray:
+    """Share of the days of each cell that lie in the interval."""
+    bounds = ds.stefa.predict(model, interval=interval)
+    inside = (ds.soil_moisture >= bounds.lower) & (ds.soil_moisture <= bounds.upper)
+    return inside.where(bounds.lower.notnull() & ds.soil_moisture.notnull()).mean("time")
+
+
+@pytest.mark.parametrize("interval", [0.5, 0.9])
+def test_coverage_at_sites_that_are_new(calibrated, model, make_dataset, interval) -> None:
+    new = world(model, make_dataset, lat=20, seed=2)
+    found = shares(new, calibrated, interval)
+    assert float(found.std()) > 0.1  # sites differ, so the mean of 200 is known to about 0.02
+    assert abs(float(found.mean()) - interval) < 0.06
+
+
+def test_the_answer_itself_stays(calibrated, model, known) -> None:
+    xr.testing.assert_equal(known.stefa.predict(calibrated), known.stefa.predict(model))
+
+
+def test_errors_that_grow_with_a_measure(model, make_dataset) -> None:
+    ds = make_dataset(days=120, lat=6, lon=10, seed=3)
+    answer = ds.stefa.predict(model)
+    random = np.random.default_rng(0)
+    off = np.exp((ds.temperature_mean - 7.5) / 10) * 0.3 * random.normal(size=answer.shape)
+    truth = 1 / (1 + np.exp(-(np.log(answer / (1 - answer)) + off)))
+    ds = ds.assign(soil_moisture=truth.assign_attrs(units="m3 m-3"))
+    bounds = ds.stefa.predict(ds.stefa.calibrate(model=model), interval=0.8)
+    width = (bounds.upper - bounds.lower) / (answer * (1 - answer))
+    warm, cold = (
+        width.where(part).mean() for part in (ds.temperature_mean > 15, ds.temperature_mean < 0)
+    )
+    assert 2 < float(warm / cold) < 8  # exp(1.5) in the logarithm's linear part
+
+
+def test_it_is_part_of_the_file(calibrated, tmp_path) -> None:
+    spec = calibrated.save(tmp_path / "model").spec
+    assert spec.distribution == calibrated.spec.distribution
+    assert spec.distribution.sites == 60
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    assert len(spec.provenance["calibration"]["sites"]) == 60
+
+
+def test_files_without_one_are_read(model) -> None:
+    text = model.spec.to_json().replace(', "distribution": null', "")
+    assert "distribution" not in text
+    assert ModelSpec.from_json(text) == model.spec
+
+
+def test_a_few_sites_adapt_what_is_known(calibrated, model, make_dataset) -> None:
+    wide = world(model, make_dataset, lat=1, seed=4, spread=3 * SPREAD).isel(lon=[0, 1, 2])
+    adapted = wide.stefa.calibrate(model=calibrated)
+    before, after = (wide.stefa.predict(m, interval=0.9) for m in (calibrated, adapted))
+    assert float(((after.upper - after.lower) / (before.upper - before.lower)).mean()) > 1.2
+    assert adapted.spec.distribution.sites == 63
+    with pytest.raises(TrainingError, match=r"3 sites with observations.*20"):
+        wide.stefa.calibrate(model=model)
+
+
+def test_observations_beside_the_dataset_and_several_datasets(model, known, calibrated) -> None:
+    bare, observed = known.drop_vars("soil_moisture"), known.soil_moisture
+    observed = (100 * observed).assign_attrs(units="%").rename("theta")
+    found = bare.stefa.calibrate(observed, model=model).spec.distribution
+    assert abs(found.below - calibrated.spec.distribution.below) < 1e-3
+    parts = {"north": known.isel(lat=slice(0, 3)), "south": known.isel(lat=slice(3, None))}
+    joint = calibrate(parts, model=model).spec.distribution
+    shapes = (np.array(d.regimes[-1].quantiles) for d in (joint, calibrated.spec.distribution))
+    np.testing.assert_allclose(*(shape[3:-3] for shape in shapes), atol=0.3)
+    assert joint.sites == 60
+    lazily = known.chunk(lat=2).stefa.calibrate(model=model)
+    assert lazily.spec.distribution == calibrated.spec.distribution
+
+
+def test_sites_of_training_are_refused(model, known) -> None:
+    stations = known.stack(site=("lat", "lon")).reset_index("site").isel(site=slice(0, 25))
+    names = [f"tower_{i}" for i in range(25)]
+    stations = stations.drop_vars(["lat", "lon"]).assign_coords(site=names)
+    trained = {"datasets": {"towers": {"trained": ["tower_3", "other"]}}}
+    seen = model.described(replace(model.spec, provenance=trained))
+    with pytest.raises(TrainingError, match=r"tower_3.*1 of 25 sites.*trained_on=True"):
+        stations.stefa.calibrate(model=seen)
+    assert stations.stefa.calibrate(model=seen, trained_on=True).spec.distribution.sites == 25
+    assert (
+        stations.isel(site=slice(4, 25)).stefa.calibrate(model=seen).spec.distribution.sites == 21
+    )
+
+
+def test_no_quantile_knows_later_days(make_model, distribution, dataset) -> None:
+    causal = make_model(
+        causal=True, windows=SegmentPolicy(length=40, spin_up=10), distribution=distribution
+    )
+    later = dataset.copy(deep=True)
+    later.precipitation[120:] += 5
+    one, two = (ds.stefa.predict(causal, quantiles=[0.1, 0.9]) for ds in (dataset, later))
+    xr.testing.assert_equal(one[:, :120], two[:, :120])
+    assert (abs(one - two)[:, 120:] > 0).any()
+
+
+def test_what_cannot_be_asked(model, calibrated, dataset) -> None:
+    with pytest.raises(ModelError, match=r"not calibrated.*calibrate\(model=model\)"):
+        dataset.stefa.predict(model, quantiles=[0.5])
+    for wrong in ({"quantiles": [1.0]}, {"quantiles": [0.1], "interval": 0.9}, {"interval": 0}):
+        with pytest.raises(OptionError):
+            dataset.stefa.predict(calibrated, **wrong)
+    found = dataset.stefa.predict(calibrated, quantiles=[0.1])
+    assert "calibrated at 60 sites that training did not see" in found.attrs["comment"]
+    with pytest.raises(TrainingError, match="no variable of the dataset that observes it"):
+        dataset.stefa.calibrate(model=model)
