@@ -106,6 +106,7 @@ def draw_maps(
     """Draw maps in one place, by title, with one colour scale; see `soil_moisture_maps`."""
     import matplotlib.pyplot as plt
     from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
 
     place = _Place.of(next(iter(panels.values())))
     stacked = np.stack([panel.transpose(*place.dims) for panel in panels.values()])
@@ -136,6 +137,7 @@ def draw_maps(
             image, ax=axes, location="bottom", shrink=0.5, aspect=36, pad=0.03, extend=extend
         )
         bar.outline.set_visible(False)
+        bar.locator = MaxNLocator(6)
         bar.set_label(label)
         figure.suptitle(heading, fontsize=15, fontweight="bold", x=0.01, ha="left")
     return figure

@@ -113,7 +113,8 @@ def plot_map(
     values : DataArray
         With latitude and longitude among its coordinates.
     limits : (float, float), optional
-        Ends of the colours; by default the 5th and 95th percentile.
+        Ends of the colours, which diverge from zero if it is in the middle; by default the 5th and
+        95th percentile.
     outline : Path, optional
         GeoJSON lines to draw below, e.g. `xstefa.datasets.US_OUTLINE`.
     title : str, optional
@@ -131,7 +132,12 @@ def plot_map(
     known = values.values[np.isfinite(values.values)]
     low, high = limits or (np.percentile(known, [5, 95]) if known.size else (0, 1))
     return draw_maps(
-        {"": values}, heading=title or "", label=_label(values), limits=(low, high), outline=outline
+        {"": values},
+        heading=title or "",
+        label=_label(values),
+        limits=(low, high),
+        cmap="RdBu" if low == -high else None,
+        outline=outline,
     )
 
 
