@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from robustness import PERIODS, tokens_of
-from train_release import aligned, held_out_sites
+from train_release import SCHEMA, aligned, held_out_sites
 
 from xstefa.errors import XstefaWarning
 from xstefa.model.registry import load_model
@@ -28,6 +28,7 @@ from xstefa.model.registry import load_model
 P, T, PET = "precipitation", "temperature_mean", "potential_evapotranspiration"
 TEMPERATURES = (T, "temperature_max", "temperature_min")
 MODELS = {"streamflow": ("streamflow", "camels"), "soil_moisture": ("soil-moisture-grid", "smap")}
+RANGES = {token.name: token.valid_range for token in SCHEMA.tokens}
 SCORES = {"streamflow": "nse", "soil_moisture": "ubrmse"}
 
 Random = np.random.Generator
@@ -171,6 +172,12 @@ def _saturated(ds: xr.Dataset, level: float, random: Random) -> xr.Dataset:
     return changed(ds, (P,), lambda a: a.clip(max=a.quantile(level, "time").drop_vars("quantile")))
 
 
+def possible(array: xr.DataArray) -> xr.DataArray:
+    """Return where the values of a token can be."""
+    low, high = RANGES[str(array.name)]
+    return (array >= low) & (array <= high)
+
+
 def scored(data: Path, target: str, kinds: list[str]) -> pd.DataFrame:
     """Return the median score over sites for each kind and severity; severity 0 is undamaged."""
     name, source = MODELS[target]
@@ -187,6 +194,8 @@ def scored(data: Path, target: str, kinds: list[str]) -> pd.DataFrame:
     rows = []
 
     def judge(kind: str, severity: int, damaged: xr.Dataset) -> None:
+        # Values that cannot be are refused as a mistake in the units; here they are not known.
+        damaged = changed(damaged, forcings(damaged), lambda a: a.where(possible(a)))
         rename = {str(name): str(name) for name in damaged.data_vars if name != target}
         scores = damaged.stefa.evaluate(
             target, model=model, rename=rename, scores=[SCORES[target]], extrapolate=False
