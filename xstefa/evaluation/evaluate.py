@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import cast
 
 import numpy as np
 import xarray as xr
@@ -11,6 +13,7 @@ from xstefa.arguments import checked
 from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation.metrics import METRICS
+from xstefa.evaluation.probabilistic import LEVELS, PROBABILISTIC
 from xstefa.inference.predict import answering, predict
 from xstefa.inference.run import Period
 from xstefa.model.checkpoint import Model
@@ -46,7 +49,9 @@ def evaluate(
     scores : str or sequence of str, optional
         Of `xstefa.evaluation.metrics.METRICS`; by default all of the paper's appendix E:
         ``nse``, ``kge``, ``correlation``, ``rmse``, ``ubrmse``, ``mae``, ``pbias``, ``fhv``,
-        ``flv``, ``fdc_rmse``.
+        ``flv``, ``fdc_rmse``. Of a model that was calibrated also of
+        `xstefa.evaluation.probabilistic.PROBABILISTIC`: ``crps``, ``coverage``, ``sharpness``,
+        ``pit``, of its quantiles at 0.05, 0.15, ..., 0.95.
     rename : mapping of str to str, optional
         Dataset variable to token.
     sites : str, optional
@@ -73,7 +78,9 @@ def evaluate(
     binding = bind(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
     layout = binding.layout
     observed = observations(binding, target)
-    predicted = predict(
+    names = _named(scores, {**METRICS, **PROBABILISTIC})
+    asked = partial(
+        cast("Callable[..., xr.DataArray]", predict),
         dataset,
         target,
         model=chosen,
@@ -84,6 +91,7 @@ def evaluate(
         batch_size=batch_size,
         extrapolate=extrapolate,
     )
+    predicted = asked()
     if not (predicted.size and observed.size):
         raise LayoutError(
             "there is no site to score",
@@ -93,7 +101,13 @@ def evaluate(
             fix="check the selection that made the dataset",
         )
     observed = observed.sel({layout.time: predicted[layout.time]})
-    found = score(predicted, observed, scores=scores, dim=layout.time)
+    of_mean = [name for name in names if name in METRICS]
+    found = score(predicted, observed, scores=of_mean, dim=layout.time)
+    if len(of_mean) < len(names):
+        quantiles = asked(quantiles=LEVELS)
+        for name in names:
+            if name in PROBABILISTIC:
+                found[name] = PROBABILISTIC[name](quantiles, observed, dim=layout.time)
     places = Sites.of(dataset, layout, name=sites)
     found["training"] = training_roles(chosen, places)
     outside = "attributes_outside_training"
@@ -144,15 +158,21 @@ def score(
     OptionError
         If there is no score of a name.
     """
-    names = as_list(METRICS if scores is None else scores)
-    unknown = [name for name in names if not isinstance(name, str) or name not in METRICS]
-    if unknown:
-        raise OptionError(
-            variable="scores",
-            found=", ".join(map(repr, unknown)),
-            expected=", ".join(METRICS),
-        )
+    names = _named(scores, METRICS)
     found = xr.Dataset({name: METRICS[name](predicted, observed, dim=dim) for name in names})
     days = (predicted.notnull() & observed.notnull()).sum(dim)
     days.attrs = {"long_name": "days with prediction and observation", "units": "1"}
     return found.assign(days=days)
+
+
+def _named(scores: str | Iterable[str] | None, known: Mapping[str, object]) -> list[str]:
+    """Return the names of scores; by default all of `METRICS`."""
+    names = as_list(METRICS if scores is None else scores)
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
+    if unknown:
+        raise OptionError(
+            variable="scores",
+            found=", ".join(map(repr, unknown)),
+            expected=", ".join(known),
+        )
+    return names

@@ -84,7 +84,7 @@ def _metric(long_name: str, units: str | None = None) -> Callable[[Formula], For
             pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, **options: Any
         ) -> xr.DataArray:
             used = obs.attrs.get("units", "") if units is None else units
-            pred, obs, dim = _pairs(pred, obs, dim)
+            pred, obs, dim = paired(pred, obs, dim)
             call = signature.bind(pred, obs, dim=dim, **options)
             call.apply_defaults()
             found = formula(*call.args, **call.kwargs).rename(name)
@@ -120,7 +120,7 @@ def check_labels(*arrays: xr.DataArray) -> None:
         ) from error
 
 
-def _pairs(
+def paired(
     pred: xr.DataArray, obs: xr.DataArray, dim: str | None
 ) -> tuple[xr.DataArray, xr.DataArray, str]:
     """Both arrays in float64, same labels and units, missing where either is; and `dim`."""
@@ -268,7 +268,7 @@ def _by_curve(
     """Apply `function` to both series sorted ascending along the last axis, missing values last."""
 
     def curves(*series: Floats) -> Floats:
-        # np.sort puts NaN last; _pairs made the NaNs of both the same in number.
+        # np.sort puts NaN last; `paired` made the NaNs of both the same in number.
         return function(*(np.sort(values, axis=-1) for values in series), **options)
 
     return xr.apply_ufunc(

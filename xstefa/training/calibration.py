@@ -397,7 +397,7 @@ def _pooled(
         sites = float(weight[inside].sum())
         if before is None:
             values, others = left_out[:, 0], weight * ALL_SITES / weight.sum()
-            known = min(sites + ALL_SITES, float(weight.sum()))
+            known = float(weight.sum())
         else:
             grid = (np.arange(SHAPE) + 0.5) / SHAPE
             values = before.shapes(grid)[i]
