@@ -18,6 +18,7 @@ from xstefa import plotting
 from xstefa.datasets import open_sample
 from xstefa.errors import LayoutError, UnitsError
 from xstefa.plotting.look import SOIL_MOISTURE_COLOURS
+from xstefa.plotting.scores import plot_reliability
 
 ATTRS = {"units": "m3 m-3", "long_name": "volumetric soil moisture"}
 
@@ -189,6 +190,36 @@ def test_colours_darken_steadily() -> None:
     steps = -np.diff(lightness)
     assert (steps > 0).all()
     assert steps.max() < 3 * steps.min()
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_hydrograph_with_a_fan(basin: xr.Dataset, log: bool) -> None:
+    obs = basin["streamflow"]
+    levels = xr.DataArray([0.95, 0.5, 0.05, 0.25, 0.75], dims="quantile")
+    fan = (obs * (0.5 + levels)).assign_coords(quantile=levels).assign_attrs(obs.attrs)
+    period = slice("1990-01", "1990-03")
+    figure = plotting.hydrograph(obs * 1.1, obs, quantiles=fan, period=period, log=log)
+    assert all(text in texts(figure) for text in ("5 to 95 %", "25 to 75 %"))
+    axis = figure.axes[-1]
+    assert axis.get_yscale() == ("log" if log else "linear")
+    wide, narrow = (band.get_paths()[0].vertices for band in axis.collections)
+    assert len(axis.collections) == 2
+    highest = float(obs.sel(time=period).max())
+    assert wide[:, 1].max() == pytest.approx(1.45 * highest, rel=1e-5)
+    assert narrow[:, 1].max() == pytest.approx(1.25 * highest, rel=1e-5)
+
+
+def test_reliability() -> None:
+    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    below = np.array([[0.2, 0.3, 0.5, 0.7, 0.8], [0.0, 0.2, 0.5, 0.8, 1.0], [np.nan] * 5])
+    pit = xr.DataArray(below.T, dims=("quantile", "site"), coords={"quantile": levels})
+    left, right = plot_reliability(xr.Dataset({"pit": pit})).axes
+    (stairs,) = left.patches
+    np.testing.assert_allclose(stairs.get_data().values, [2, 0.75, 1, 1, 0.75, 2])
+    np.testing.assert_allclose(right.lines[0].get_xydata(), [[0.9, 0.8], [0.5, 0.5]])
+    assert left.get_title(loc="left") == "2 sites"
+    with pytest.raises(LayoutError, match="evaluate"):
+        plot_reliability(xr.Dataset({"nse": pit}))
 
 
 def test_hydrograph_names_site_scores_and_units(basin: xr.Dataset) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xstefa.plotting.look import LAND, style
+from xstefa.errors import LayoutError
+from xstefa.plotting.look import LAND, PREDICTED, style
 from xstefa.plotting.maps import draw_maps
 
 if TYPE_CHECKING:
@@ -96,6 +97,64 @@ def plot_few_sites(medians: pd.DataFrame, score: str = "nse") -> Figure:
         axis.set_xlabel("training sites")
         axis.set_ylabel(f"median {score} at sites never seen")
         axis.legend(loc="best")
+    return figure
+
+
+def plot_reliability(scored: xr.Dataset) -> Figure:
+    """Draw whether levels of quantiles hold: over sites, and from site to site.
+
+    Parameters
+    ----------
+    scored : Dataset
+        What ``evaluate(scores=["pit"])`` returns.
+
+    Returns
+    -------
+    Figure
+        At the left how often observations lie between neighbouring quantiles, in parts of how often
+        they ought to: even if levels hold, high at both ends if intervals are too narrow. At the
+        right the share of days within each interval: the mean over sites, and the range of four
+        fifths of them.
+
+    Raises
+    ------
+    LayoutError
+        If there is no ``pit``.
+    """
+    from matplotlib.figure import Figure
+
+    if "pit" not in scored:
+        raise LayoutError(
+            variable="pit",
+            found=", ".join(map(str, scored.data_vars)),
+            expected="what says how often observations lie below quantiles",
+            fix='scored = ds.stefa.evaluate(target, scores=["pit"])',
+        )
+    below = scored["pit"].sortby("quantile").transpose("quantile", ...)
+    levels = below["quantile"].values
+    sites = below.values.reshape(len(levels), -1)
+    sites = sites[:, np.isfinite(sites).all(axis=0)]
+    edges = np.array([0.0, *levels, 1.0])
+    shares = np.diff([0.0, *sites.mean(axis=1), 1.0]) / np.diff(edges)
+    pairs = [(i, -1 - i) for i in range(len(levels) // 2)]
+    within = np.array([sites[upper] - sites[lower] for lower, upper in pairs])
+    nominal = [levels[upper] - levels[lower] for lower, upper in pairs]
+    with style():
+        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.stairs(shares, edges, fill=True, color=PREDICTED, alpha=0.6)
+        left.axhline(1, color=LAND, linewidth=1)
+        left.set_xlabel("level of the observation")
+        left.set_ylabel("days, in parts of what is expected")
+        low, high = np.percentile(within, [10, 90], axis=1)
+        right.fill_between(nominal, low, high, color=PREDICTED, alpha=0.2, label="80 % of sites")
+        right.plot(nominal, within.mean(axis=1), color=PREDICTED, marker="o", label="mean of sites")
+        right.plot([0, 1], [0, 1], color=LAND, linewidth=1, zorder=0)
+        right.set(xlim=(0, 1), ylim=(0, 1))
+        right.set_xlabel("probability of the interval")
+        right.set_ylabel("share of days within")
+        right.legend(loc="upper left")
+        left.set_title(f"{sites.shape[1]} sites", loc="left")
     return figure
 
 

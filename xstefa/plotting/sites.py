@@ -25,9 +25,11 @@ def hydrograph(
     pred: xr.DataArray,
     obs: xr.DataArray | None = None,
     *,
+    quantiles: xr.DataArray | None = None,
     precipitation: xr.DataArray | None = None,
     period: slice | None = None,
     title: str | None = None,
+    log: bool = False,
 ) -> Figure:
     """Draw predicted and observed streamflow of one site, precipitation hanging from above.
 
@@ -37,12 +39,17 @@ def hydrograph(
         Predicted streamflow; time is its only dimension.
     obs : xarray.DataArray, optional
         Observed streamflow on the same days. NSE and KGE over all of them stand in the title.
+    quantiles : xarray.DataArray, optional
+        What ``predict(quantiles=...)`` says of the same days: a band from each level to the one as
+        far from 1 as it is from 0.
     precipitation : xarray.DataArray, optional
         Precipitation on the same days.
     period : slice, optional
         Days to draw, for instance ``slice("1995-10", "1997-09")``; the scores stay those of all.
     title : str, optional
         Name of the site; by default taken from the coordinates.
+    log : bool
+        Draw flow on a logarithmic axis.
 
     Returns
     -------
@@ -55,13 +62,19 @@ def hydrograph(
     UnitsError
         If prediction and observation have units of different kinds.
     """
-    return _site_figure(pred, obs, precipitation, period, title, scores=_of_flow, line=True)
+    figure = _site_figure(
+        pred, obs, precipitation, period, title, scores=_of_flow, line=True, fan=quantiles
+    )
+    if log:
+        figure.axes[-1].set_yscale("log")
+    return figure
 
 
 def series(
     pred: xr.DataArray,
     obs: xr.DataArray | None = None,
     *,
+    quantiles: xr.DataArray | None = None,
     precipitation: xr.DataArray | None = None,
     period: slice | None = None,
     title: str | None = None,
@@ -73,7 +86,7 @@ def series(
     pred, obs : xarray.DataArray
         For instance soil moisture. Correlation, unbiased RMSE and bias over all days stand in the
         title.
-    precipitation, period, title
+    quantiles, precipitation, period, title
         As for `hydrograph`.
 
     Returns
@@ -85,7 +98,9 @@ def series(
     LayoutError, UnitsError
         As for `hydrograph`.
     """
-    return _site_figure(pred, obs, precipitation, period, title, scores=_of_states, line=False)
+    return _site_figure(
+        pred, obs, precipitation, period, title, scores=_of_states, line=False, fan=quantiles
+    )
 
 
 def _of_flow(pred: xr.DataArray, obs: xr.DataArray, time: str) -> str:
@@ -108,6 +123,7 @@ def _site_figure(
     *,
     scores: Callable[[xr.DataArray, xr.DataArray, str], str],
     line: bool,
+    fan: xr.DataArray | None,
 ) -> Figure:
     """Draw one site: precipitation (if given) above, prediction and observation below."""
     import matplotlib.pyplot as plt
@@ -141,6 +157,8 @@ def _site_figure(
         main = axes[-1, 0]
         if precipitation is not None:
             _hang_rain(axes[0, 0], _shown(precipitation, period))
+        if fan is not None:
+            _fan(main, _in_units_of(pred, fan), period)
         if obs is not None:
             obs, points = (
                 _shown(obs, period),
@@ -161,13 +179,30 @@ def _site_figure(
         main.set_ylabel(label(pred))
         main.grid(axis="y", color=LAND, linewidth=0.8)
         main.set_axisbelow(True)
-        if obs is not None:
+        if obs is not None or fan is not None:
             main.legend(loc="upper right", ncols=2, borderaxespad=0.1)
         top = axes[0, 0]
         top.set_title(title or _site_name(pred), fontweight="bold", fontsize=14)
         if found is not None:
             top.set_title(found, loc="right", fontsize=13)
     return figure
+
+
+def _fan(axis: Axes, quantiles: xr.DataArray, period: slice | None) -> None:
+    """Draw bands between quantiles, those of the middle darker."""
+    bands = quantiles.sortby("quantile").compute()
+    levels = bands["quantile"].values
+    for i in range(len(levels) // 2):
+        lower, upper = (_shown(bands.isel(quantile=j, drop=True), period) for j in (i, -1 - i))
+        axis.fill_between(
+            _days(lower),
+            lower.values,
+            upper.values,
+            color=PREDICTED,
+            alpha=0.18,
+            linewidth=0,
+            label=f"{100 * levels[i]:g} to {100 * levels[-1 - i]:g} %",
+        )
 
 
 def _hang_rain(axis: Axes, precipitation: xr.DataArray) -> None:

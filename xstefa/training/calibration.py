@@ -402,7 +402,7 @@ def _pooled(
             grid = (np.arange(SHAPE) + 0.5) / SHAPE
             values = before.shapes(grid)[i]
             others = np.full(SHAPE, ALL_SITES / SHAPE)
-            known = sites + max(regime.sites, ALL_SITES)
+            known = before.sites + sites
         values = np.concatenate([values, left_out[inside, 0]])
         quantiles = _weighted_quantiles(values, np.concatenate([others, weight[inside]]), known)
         total = round(sites) + (0 if before is None else regime.sites)
