@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
+from xstefa.cli import main
 from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.model.checkpoint import ModelSpec
+from xstefa.model.registry import load_model
 from xstefa.training.calibration import calibrate
 from xstefa.windows import SegmentPolicy
 
@@ -141,6 +144,16 @@ def test_no_quantile_knows_later_days(make_model, distribution, dataset) -> None
     assert (abs(one - two)[:, 120:] > 0).any()
 
 
+def test_the_command(model, known, calibrated, tmp_path) -> None:
+    known.to_netcdf(tmp_path / "in.nc")
+    words = ["calibrate", tmp_path / "in.nc", tmp_path / "out", "--model", model.path]
+    done = CliRunner().invoke(main, [*map(str, words), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    found = load_model(tmp_path / "out").spec.distribution
+    assert found.sites == 60
+    np.testing.assert_allclose(found.below, calibrated.spec.distribution.below, atol=1e-2)
+
+
 def test_what_cannot_be_asked(model, calibrated, dataset) -> None:
     with pytest.raises(ModelError, match=r"not calibrated.*calibrate\(model=model\)"):
         dataset.stefa.predict(model, quantiles=[0.5])
@@ -151,3 +164,8 @@ def test_what_cannot_be_asked(model, calibrated, dataset) -> None:
     assert "calibrated at 60 sites that training did not see" in found.attrs["comment"]
     with pytest.raises(TrainingError, match="no variable of the dataset that observes it"):
         dataset.stefa.calibrate(model=model)
+    with pytest.raises(OptionError, match="neither a target nor a model"):
+        dataset.stefa.calibrate()
+    unknown = dataset.temperature_mean.where(False).assign_attrs(units="%")
+    with pytest.raises(TrainingError, match="0 sites with observations"):
+        dataset.stefa.calibrate(unknown, model=model)

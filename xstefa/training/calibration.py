@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
-from xstefa.errors import TrainingError
+from xstefa.errors import OptionError, TrainingError
 from xstefa.inference.engine import Answer
 from xstefa.inference.predict import answering
 from xstefa.inference.run import Period, Run, prepare
@@ -75,32 +75,51 @@ REGIMES: Mapping[str, Mapping[str, tuple[float, float]]] = {
 }
 
 
-class Errors(NamedTuple):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Errors:
     """Days with an observation and an answer, of all sites.
 
     Attributes
     ----------
+    ids : ndarray of str, shape (site,)
     site : ndarray of int64, shape (n,)
-        Number of the site.
+        Place of each day's site in `ids`.
     observed : ndarray of float32, shape (n,)
         In the target's canonical unit.
     told : ndarray of float32, shape (n, 1 + k)
         Centre and measures, as `Evidence` has them.
+    evidence : Evidence
     """
 
+    ids: NDArray[np.str_]
     site: NDArray[np.int64]
     observed: Floats
     told: Floats
+    evidence: Evidence
 
-    def select(self, rows: NDArray[np.bool_]) -> Errors:
-        """Keep some days."""
-        return Errors(self.site[rows], self.observed[rows], self.told[rows])
+    def select(self, sites: NDArray[np.bool_]) -> Errors:
+        """Keep some sites, shape (site,)."""
+        days, place = sites[self.site], np.cumsum(sites) - 1
+        return replace(
+            self,
+            ids=self.ids[sites],
+            site=place[self.site[days]],
+            observed=self.observed[days],
+            told=self.told[days],
+        )
 
     @property
     def weight(self) -> NDArray[np.float64]:
         """Weights of the days, by which all sites count alike, shape (n,)."""
-        _, where, counts = np.unique(self.site, return_inverse=True, return_counts=True)
-        return np.asarray(1 / counts[where])
+        return 1 / np.bincount(self.site)[self.site]
+
+    def located(self, distribution: Distribution) -> Floats:
+        """Return what a distribution says of each day, shape (n, WIDTH): see its `locate`."""
+        import torch
+
+        told = torch.from_numpy(self.told)
+        measures = dict(zip(self.evidence.names, told[:, 1:].unbind(1), strict=True))
+        return distribution.place(told[:, 0], measures).numpy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +128,11 @@ class Evidence(Answer):
 
     columns: tuple[tuple[str, int | None], ...]
     scale: Scale
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the measures."""
+        return [name for name, _ in self.columns]
 
     def width(self, spec: ModelSpec) -> int:
         """Return the number of measures and one."""
@@ -178,57 +202,100 @@ def calibrate(
         If there are no observations, the model learned from a site, or there are too few sites for
         a model that knows nothing yet.
     """
-    named = {"data": dataset} if isinstance(dataset, xr.Dataset) else dict(dataset)
-    chosen = answering(
-        next(iter(named.values())), target or "streamflow", model=model, rename=rename
+    errors, chosen = gather(
+        dataset,
+        observed,
+        target=target,
+        model=model,
+        trained_on=trained_on,
+        rename=rename,
+        sites=sites,
+        period=period,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
     )
+    spec, own, count = chosen.spec, chosen.spec.distribution, len(errors.ids)
+    if count >= FEWEST:
+        distribution = learn(errors, spec)
+    elif own is not None and count:
+        distribution = replace(own, sites=own.sites + count, regimes=_pooled(own, errors))
+    else:
+        raise TrainingError(
+            "too few sites to learn from what may be observed elsewhere",
+            variable=chosen.name,
+            found=f"{count} sites with observations on days with an answer",
+            expected=f"{FEWEST}, or a model that was calibrated before, which fewer adapt",
+            fix="add sites to the dataset, or pass model= with one that was calibrated",
+        )
+    calibration = {"sites": errors.ids.tolist(), "learned": count >= FEWEST}
+    provenance = {**spec.provenance, "calibration": calibration}
+    return chosen.described(
+        replace(spec, name=name or spec.name, distribution=distribution, provenance=provenance)
+    )
+
+
+def gather(
+    dataset: Datasets,
+    observed: xr.DataArray | None = None,
+    *,
+    target: str | None = None,
+    model: ModelLike | None = None,
+    trained_on: bool = False,
+    rename: Mapping[str, str] | None = None,
+    sites: str | Mapping[str, str] | None = None,
+    **how: Any,
+) -> tuple[Errors, Model]:
+    """Ask a model at all sites with observations, and return what it says beside them.
+
+    Parameters are those of `calibrate`.
+    """
+    named = {"data": dataset} if isinstance(dataset, xr.Dataset) else dict(dataset)
+    if model is None and target is None:
+        raise OptionError(
+            "which model is meant is not clear",
+            variable="target",
+            found="neither a target nor a model",
+            expected="one of them",
+            fix='target="streamflow"',
+        )
+    first = next(iter(named.values()))
+    chosen = answering(first, target or "", model=model, rename=rename)
     chosen.require("target")
-    spec, own = chosen.spec, chosen.spec.distribution
+    spec = chosen.spec
     parts = [
         _Part.of(
             each if observed is None else _with(each, observed, chosen),
             chosen,
             key=key,
-            rename={k: v for k, v in (rename or {}).items() if k in each.variables},
+            # What no dataset has is refused.
+            rename={
+                variable: token
+                for variable, token in (rename or {}).items()
+                if variable in each.variables
+                or not any(variable in other.variables for other in named.values())
+            },
             sites=sites.get(key) if isinstance(sites, Mapping) else sites,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            period=period,
+            **how,
         )
         for key, each in named.items()
     ]
     if not trained_on:
         for part in parts:
             part.refuse_seen(spec)
-    scale = _scale_of(chosen, parts) if own is None else own.scale
-    columns = _columns(spec)
-    found = [part.errors(Evidence(columns=columns, scale=scale)) for part in parts]
-    names = np.concatenate([part.ids[each.site] for part, each in zip(parts, found, strict=True)])
+    scale = _scale_of(chosen, parts) if spec.distribution is None else spec.distribution.scale
+    evidence = Evidence(columns=_columns(spec), scale=scale)
+    found = [part.errors(evidence) for part in parts]
     # A site of two datasets is one.
-    ids, site = np.unique(names, return_inverse=True)
+    ids, site = np.unique(np.concatenate([names for names, _, _ in found]), return_inverse=True)
+    values = (np.concatenate(each) for each in zip(*(rest for _, *rest in found), strict=True))
     errors = Errors(
-        site,
-        np.concatenate([each.observed for each in found]),
-        np.concatenate([each.told for each in found]),
+        ids=ids,
+        site=site,
+        evidence=evidence,
+        **dict(zip(("observed", "told"), values, strict=True)),
     )
-    if len(ids) >= FEWEST:
-        distribution = _learned(errors, spec, scale=scale, columns=columns)
-    elif own is not None:
-        distribution = _adapted(own, errors, columns=columns)
-    else:
-        raise TrainingError(
-            "too few sites to learn from what may be observed elsewhere",
-            variable=chosen.name,
-            found=f"{len(ids)} sites with observations on days with an answer",
-            expected=f"{FEWEST}, or a model that was calibrated before, which fewer adapt",
-            fix="more sites: ds.stefa.calibrate(...) of a dataset with all that there are",
-        )
-    calibration = {"sites": ids.tolist(), "learned": len(ids) >= FEWEST}
-    provenance = {**spec.provenance, "calibration": calibration}
-    return chosen.described(
-        replace(spec, name=name or spec.name, distribution=distribution, provenance=provenance)
-    )
+    return errors, chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -274,8 +341,8 @@ class _Part:
                 fix="select others, or trained_on=True if it is for these sites only",
             )
 
-    def errors(self, answer: Answer) -> Errors:
-        """Ask the model, and pick days with an observation and an answer; sites count from 0."""
+    def errors(self, answer: Answer) -> tuple[NDArray[np.str_], Floats, Floats]:
+        """Ask the model; return site, observation and answer of days that have both."""
         block, layout = np.asarray(self.run.compute(answer)), self.run.binding.layout
         told = np.moveaxis(block[..., :-1], layout.dims.index(layout.time), -2)
         told = told.reshape(*self.observed.shape, -1)
@@ -283,7 +350,7 @@ class _Part:
         picked = [_spread(np.flatnonzero(days)) for days in known]
         site = np.repeat(np.arange(len(picked)), [len(days) for days in picked])
         days = np.concatenate([np.empty(0, dtype=np.int64), *picked])
-        return Errors(site, self.observed[site, days], told[site, days])
+        return self.ids[site], self.observed[site, days], told[site, days]
 
 
 def _spread(days: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -299,7 +366,9 @@ def _with(dataset: xr.Dataset, observed: xr.DataArray, model: Model) -> xr.Datas
     attrs = {k: v for k, v in observed.attrs.items() if k != "standard_name"}
     if not names:
         attrs["standard_name"] = model.target.standard_names[0].name
-    return dataset.assign({next(iter(names), model.target.name): observed.assign_attrs(attrs)})
+    return dataset.assign(
+        {next(iter(names), model.target.name): observed.drop_attrs().assign_attrs(attrs)}
+    )
 
 
 def _scale_of(model: Model, parts: Sequence[_Part]) -> Scale:
@@ -310,9 +379,9 @@ def _scale_of(model: Model, parts: Sequence[_Part]) -> Scale:
         return Scale(kind="logit", offset=0.001)
     if low != 0:
         return Scale()
-    means = [np.nanmean(part.observed[known], axis=1) for part in parts
-             if (known := np.isfinite(part.observed).any(axis=1)).any()]  # fmt: skip
-    return Scale(kind="log", offset=max(SMALL * float(np.concatenate(means).mean()), 1e-6))
+    sites = [values for part in parts for values in part.observed if np.isfinite(values).any()]
+    means = [float(np.nanmean(values)) for values in sites]
+    return Scale(kind="log", offset=max(SMALL * sum(means) / max(len(means), 1), 1e-6))
 
 
 def _columns(spec: ModelSpec) -> tuple[tuple[str, int | None], ...]:
@@ -322,52 +391,37 @@ def _columns(spec: ModelSpec) -> tuple[tuple[str, int | None], ...]:
     return (*((name, None) for name in MEASURES), *tokens)
 
 
-def _learned(
-    errors: Errors, spec: ModelSpec, *, scale: Scale, columns: tuple[tuple[str, int | None], ...]
-) -> Distribution:
-    """Learn a distribution; each group of sites has the errors of what the others taught."""
-    sites = np.unique(errors.site)
-    fold = np.random.default_rng(0).permutation(len(sites)) % FOLDS
-    fold = fold[np.searchsorted(sites, errors.site)]
-    left_out = np.empty((len(fold), 2), dtype=np.float32)
+def learn(errors: Errors, spec: ModelSpec) -> Distribution:
+    """Learn a distribution; the shape is that of sites left out of the fit, group by group."""
+    fold = np.random.default_rng(0).permutation(len(errors.ids)) % FOLDS
+    left_out = np.empty(len(errors.site), dtype=np.float32)
     for i in range(FOLDS):
-        taught = _fitted(errors.select(fold != i), scale=scale, columns=columns)
-        left_out[fold == i] = _in_scales(taught, errors.select(fold == i), columns)
-    found = _fitted(errors, scale=scale, columns=columns)
-    found = replace(found, regimes=_regimes(spec, dict(columns)), sites=len(sites))
-    kept = np.bincount(
-        _in_scales(found, errors, columns)[:, 1].astype(int), errors.weight, len(found.regimes)
-    )
-    kept[-1] = np.inf
-    regimes = [r for r, count in zip(found.regimes, kept, strict=True) if count >= FEWEST_ALIKE]
-    found = replace(found, regimes=tuple(regimes))
-    left_out[:, 1] = _in_scales(found, errors, columns)[:, 1]
-    return replace(found, regimes=_pooled(found, left_out, errors))
+        taught, out = _fitted(errors.select(fold != i)), errors.select(fold == i)
+        left_out[(fold == i)[errors.site]] = _in_scales(taught, out)
+    found = _fitted(errors)
+    found = replace(found, regimes=_regimes(spec, errors.evidence.names))
+    sites = np.bincount(_regime(found, errors), errors.weight, len(found.regimes))
+    sites[-1] = np.inf
+    kept = [r for r, count in zip(found.regimes, sites, strict=True) if count >= FEWEST_ALIKE]
+    found = replace(found, regimes=tuple(kept))
+    return replace(found, regimes=_pooled(found, errors, left_out))
 
 
-def _adapted(
-    own: Distribution, errors: Errors, *, columns: tuple[tuple[str, int | None], ...]
-) -> Distribution:
-    """Change the shapes of a distribution by what a few sites say."""
-    left_out = _in_scales(own, errors, columns)
-    sites = len(np.unique(errors.site))
-    return replace(own, regimes=_pooled(own, left_out, errors, before=own), sites=own.sites + sites)
-
-
-def _in_scales(
-    distribution: Distribution, errors: Errors, columns: tuple[tuple[str, int | None], ...]
-) -> Floats:
-    """Return observations less centre in scales, and the regime of each day, shape (n, 2)."""
+def _in_scales(distribution: Distribution, errors: Errors) -> Floats:
+    """Return observations less centre, in scales, shape (n,)."""
     import torch
 
-    told = torch.from_numpy(errors.told)
-    measures = dict(zip(dict(columns), told[:, 1:].unbind(1), strict=True))
-    centre, below, above, regime = distribution.place(told[:, 0], measures).unbind(1)
-    off = distribution.scale.forward(torch.from_numpy(errors.observed)) - centre
-    return torch.stack([off / torch.where(off < 0, below, above), regime], dim=1).numpy()
+    centre, below, above, _ = errors.located(distribution).T
+    off = distribution.scale.forward(torch.from_numpy(errors.observed)).numpy() - centre
+    return off / np.where(off < 0, below, above)
 
 
-def _regimes(spec: ModelSpec, columns: Mapping[str, int | None]) -> tuple[Regime, ...]:
+def _regime(distribution: Distribution, errors: Errors) -> NDArray[np.int64]:
+    """Return the number of each day's regime, shape (n,)."""
+    return errors.located(distribution)[:, 3].astype(np.int64)
+
+
+def _regimes(spec: ModelSpec, measures: Sequence[str]) -> tuple[Regime, ...]:
     """Return regimes without shapes yet, of what the model reads, in its standardised units."""
     found = []
     for name, within in REGIMES.items():
@@ -378,51 +432,57 @@ def _regimes(spec: ModelSpec, columns: Mapping[str, int | None]) -> tuple[Regime
                 edges = moments.standardise(np.array([low, high], dtype=np.float32))
                 low, high = (float(np.clip(edge, -FAR, FAR)) for edge in edges)
             bounds[measure] = (low, high)
-        if set(bounds) <= set(columns):
+        if set(bounds) <= set(measures):
             found.append(Regime(name=name, within=bounds, sites=0, quantiles=(0.0,) * len(LEVELS)))
     return tuple(found)
 
 
 def _pooled(
-    found: Distribution, left_out: Floats, errors: Errors, *, before: Distribution | None = None
+    found: Distribution, errors: Errors, left_out: Floats | None = None
 ) -> tuple[Regime, ...]:
-    """Return the regimes with the shapes that their sites have, and so far others, or had before.
+    """Return the regimes with the shapes of their sites, drawn towards others.
 
-    Of a new site nothing is known: one more, half of it below all and half above, makes a level
-    hold for it whichever it is of the sites.
+    Parameters
+    ----------
+    left_out : ndarray of float32, shape (n,), optional
+        Errors in scales, of all sites that the distribution was learned at: others are these. By
+        default it was learned elsewhere, and others are its own shapes.
     """
-    weight, regimes = errors.weight, []
+    weight, which, regimes = errors.weight, _regime(found, errors), []
+    own = _in_scales(found, errors) if left_out is None else left_out
+    shapes = found.shapes((np.arange(SHAPE) + 0.5) / SHAPE)
     for i, regime in enumerate(found.regimes):
-        inside = left_out[:, 1] == i
-        sites = float(weight[inside].sum())
-        if before is None:
-            values, others = left_out[:, 0], weight * ALL_SITES / weight.sum()
-            known = float(weight.sum())
-        else:
-            grid = (np.arange(SHAPE) + 0.5) / SHAPE
-            values = before.shapes(grid)[i]
-            others = np.full(SHAPE, ALL_SITES / SHAPE)
-            known = before.sites + sites
-        values = np.concatenate([values, left_out[inside, 0]])
-        quantiles = _weighted_quantiles(values, np.concatenate([others, weight[inside]]), known)
-        total = round(sites) + (0 if before is None else regime.sites)
-        regimes.append(replace(regime, sites=total, quantiles=tuple(quantiles.tolist())))
+        inside = which == i
+        sites, total = float(weight[inside].sum()), len(errors.ids)
+        others, each = left_out, weight / total
+        if others is None:
+            others, each, total = shapes[i], np.full(SHAPE, 1 / SHAPE), total + found.sites
+        quantiles = _weighted_quantiles(
+            np.concatenate([others, own[inside]]),
+            np.concatenate([ALL_SITES * each, weight[inside]]),
+            total,
+        )
+        before = 0 if left_out is not None else regime.sites
+        regimes.append(
+            replace(regime, sites=before + round(sites), quantiles=tuple(quantiles.tolist()))
+        )
     return tuple(regimes)
 
 
 def _weighted_quantiles(
     values: NDArray[Any], weight: NDArray[np.float64], sites: float
 ) -> NDArray[np.float64]:
-    """Return quantiles at `LEVELS` that hold for one more site than there are."""
+    """Return quantiles at `LEVELS` that hold for one more site than there are.
+
+    Of that one nothing is known: half of it is taken to lie below all, and half above.
+    """
     order = np.argsort(values)
     below = np.cumsum(weight[order]) - weight[order] / 2
     levels = (np.array(LEVELS) * (sites + 1) - 0.5) / sites
     return np.interp(levels, below / weight.sum(), values[order].astype(np.float64))
 
 
-def _fitted(
-    errors: Errors, *, scale: Scale, columns: tuple[tuple[str, int | None], ...]
-) -> Distribution:
+def _fitted(errors: Errors) -> Distribution:
     """Fit centre and scales, and one shape, by the mean pinball loss over all levels.
 
     That is the continuous ranked probability score, up to a factor, in the transformed target.
@@ -430,6 +490,7 @@ def _fitted(
     import torch
     from torch.nn import functional
 
+    scale, columns = errors.evidence.scale, errors.evidence.columns
     moments = [_moments(values) for values in errors.told[:, 1:].T]
     told = torch.from_numpy(errors.told).double()  # single precision stops the search early
     scaled = torch.stack(
@@ -476,7 +537,7 @@ def _fitted(
             for (name, column), each, slope in zip(columns, moments, slopes.tolist(), strict=True)
         ),
         regimes=(Regime(name="all", within={}, sites=0, quantiles=(0.0,) * len(LEVELS)),),
-        sites=len(np.unique(errors.site)),
+        sites=len(errors.ids),
     )
 
 
