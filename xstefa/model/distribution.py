@@ -35,6 +35,8 @@ _LAGS = {"change": 1, "change_of_week": 7, "change_of_month": 30}
 MEASURES = ("level", *_LAGS, "disagreement", "known", "known_today")
 _AGREED = 0.02  # heads that differ by less agree: one head has nothing to differ from
 _BOUND = 4.0  # standard deviations beyond which a measure counts as this far
+SUREST = 1.0
+"""Most that all measures together add to, or take from, the logarithm of a scale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,12 +186,16 @@ class Distribution:
             for name, (low, high) in self.regimes[i].within.items():
                 inside &= (measures[name] >= low) & (measures[name] < high)
             regime = torch.where(inside, float(i), regime)
-        below, above = torch.full_like(centre, self.below), torch.full_like(centre, self.above)
+        below, above = torch.zeros_like(centre), torch.zeros_like(centre)
         for measure in self.measures:
             scaled = standardised(measures[measure.name], measure.moments)
             below += measure.below * scaled
             above += measure.above * scaled
-        return torch.stack([centre + self.shift, below.exp(), above.exp(), regime], dim=-1)
+        scales = [
+            (constant + changed.clamp(-SUREST, SUREST)).exp()
+            for constant, changed in ((self.below, below), (self.above, above))
+        ]
+        return torch.stack([centre + self.shift, *scales, regime], dim=-1)
 
     def quantiles(self, located: Floats, levels: Iterable[float]) -> Floats:
         """Return quantiles of what may be observed, in the unit of the target.

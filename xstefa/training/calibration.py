@@ -19,6 +19,7 @@ from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.distribution import (
     LEVELS,
     MEASURES,
+    SUREST,
     Distribution,
     Measure,
     Regime,
@@ -54,11 +55,14 @@ DAYS = 1000
 ALL_SITES = 10
 """Sites of a regime or a region that count as much as all others."""
 
-RIDGE = 0.01
-"""Penalty of what measures change: few sites teach little about what makes them differ."""
+RIDGE = 1.0
+"""Penalty of what measures change, in sites: few teach little about what makes them differ."""
 
 SMALL = 0.04
 """Of the mean at a site: what is added before logarithms, in which small flows would be far off."""
+
+FARTHEST = 0.998
+"""Of fewer than 100 sites no level as high is known for a new one: what holds for their days."""
 
 SHAPE = 1000
 """Values that stand for a shape among others."""
@@ -68,8 +72,8 @@ TOKENS = ("precipitation", "temperature_mean", "aridity", "snow_fraction", "catc
 FAR = 1e9
 REGIMES: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "few attributes known": {"known": (-FAR, 0.2)},
-    "arid": {"aridity": (1.3, FAR)},
     "snowy": {"snow_fraction": (0.25, FAR)},
+    "arid": {"aridity": (1.3, FAR)},
     "humid": {"aridity": (-FAR, 0.8)},
     "others": {},
 }
@@ -479,6 +483,7 @@ def _weighted_quantiles(
     order = np.argsort(values)
     below = np.cumsum(weight[order]) - weight[order] / 2
     levels = (np.array(LEVELS) * (sites + 1) - 0.5) / sites
+    levels = levels.clip(1 - FARTHEST, FARTHEST)
     return np.interp(levels, below / weight.sum(), values[order].astype(np.float64))
 
 
@@ -510,10 +515,11 @@ def _fitted(errors: Errors) -> Distribution:
     def loss() -> Tensor:
         shape = functional.pad(functional.softplus(steps).cumsum(0), (1, 0))
         shape = shape - shape[middle]
-        below, above = (constants[1:] + scaled @ slopes).exp().split(1, dim=1)
+        changed = (scaled @ slopes).clamp(-SUREST, SUREST)
+        below, above = (constants[1:] + changed).exp().split(1, dim=1)
         excess = off - constants[0] - torch.where(shape < 0, below, above) * shape
         pinball = torch.maximum(levels * excess, (levels - 1) * excess)
-        return (weight * pinball).sum() + RIDGE * (slopes**2).sum()
+        return (weight * pinball).sum() + RIDGE / len(errors.ids) * (slopes**2).sum()
 
     parameters = [constants, slopes, steps]
     optimiser = torch.optim.LBFGS(parameters, max_iter=60, line_search_fn="strong_wolfe")
