@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -142,6 +143,30 @@ def test_no_quantile_knows_later_days(make_model, distribution, dataset) -> None
     one, two = (ds.stefa.predict(causal, quantiles=[0.1, 0.9]) for ds in (dataset, later))
     xr.testing.assert_equal(one[:, :120], two[:, :120])
     assert (abs(one - two)[:, 120:] > 0).any()
+
+
+def test_other_heads_err_otherwise(calibrated, known) -> None:
+    how = {"head": None, "steps": 1, "batch_size": 2, "device": "cpu"}
+    trained = known.stefa.finetune("soil_moisture", model=calibrated, **how)
+    assert trained.spec.distribution is None
+
+
+def test_a_description_that_cannot_be(calibrated) -> None:
+    content = json.loads(calibrated.spec.to_json())
+    last, level = content["distribution"]["regimes"][-1], content["distribution"]["measures"][0]
+    for wrong, what in (
+        ({"regimes": [{**last, "quantiles": last["quantiles"][::-1]}]}, "in order"),
+        ({"regimes": [{**last, "within": {"sand": [0, 1]}}]}, "a regime of sand"),
+        ({"regimes": []}, "the last regime"),
+        ({"regimes": [last], "measures": [{**level, "column": 3}]}, "a token has a column"),
+        (
+            {"regimes": [last], "measures": [{**level, "name": "clay", "column": 3}]},
+            "do not fit each other",
+        ),
+    ):
+        text = json.dumps(content | {"distribution": content["distribution"] | wrong})
+        with pytest.raises(ModelError, match=what):
+            ModelSpec.from_json(text)
 
 
 def test_the_command(model, known, calibrated, tmp_path) -> None:
