@@ -5,7 +5,8 @@
 
 DATA as for `train_release.py`. Sites are those of validation: CAMELS-US basins over ten years, SMAP
 cells. Only the inputs are damaged, from the first day of the spin-up on, never the observations.
-OUT gets corruptions.csv (medians over sites) and corruptions.png.
+OUT gets corruptions.csv (medians over sites: score, coverage and width of the 90 % interval) and
+corruptions.png.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
-from robustness import PERIODS, tokens_of
+from robustness import tokens_of
 from train_release import SCHEMA, aligned, held_out_sites
 
 from xstefa.errors import XstefaWarning
+from xstefa.evaluation.evaluate import METRICS
+from xstefa.model.checkpoint import Model
 from xstefa.model.registry import load_model
 
 P, T, PET = "precipitation", "temperature_mean", "potential_evapotranspiration"
 TEMPERATURES = (T, "temperature_max", "temperature_min")
 MODELS = {"streamflow": ("streamflow", "camels"), "soil_moisture": ("soil-moisture-grid", "smap")}
 RANGES = {token.name: token.valid_range for token in SCHEMA.tokens}
+SPANS = {"streamflow": ("1988-10", "1989-10", "1994-09"), "soil_moisture": (None, None, None)}
 SCORES = {"streamflow": "nse", "soil_moisture": "ubrmse"}
 
 Random = np.random.Generator
@@ -56,7 +60,7 @@ def changed(
 
 def forcings(ds: xr.Dataset) -> list[str]:
     """Return the names of the daily inputs."""
-    return [str(n) for n, a in ds.data_vars.items() if "time" in a.dims and not a.attrs["observed"]]
+    return [name for name in SCHEMA.forcing_names if name in ds]
 
 
 def statics(ds: xr.Dataset) -> list[str]:
@@ -178,68 +182,63 @@ def possible(array: xr.DataArray) -> xr.DataArray:
     return (array >= low) & (array <= high)
 
 
+def judged(damaged: xr.Dataset, whole: xr.Dataset, target: str, model: Model) -> dict[str, float]:
+    """Return medians over sites: the score, and coverage and width of the 90 % interval."""
+    # Values that cannot be are refused as a mistake in the units; here they are not known.
+    damaged = changed(damaged, forcings(damaged), lambda a: a.where(possible(a)))
+    tokens = damaged.drop_vars(target).chunk()
+    how = {"model": model, "rename": {str(name): str(name) for name in tokens.data_vars}}
+    bounds = tokens.stefa.predict(target, interval=0.9, **how)
+    found = bounds.assign(mean=tokens.stefa.predict(target, **how)).compute()
+    observed = whole[target]
+    known = observed.notnull() & found["mean"].notnull()
+    covered = (observed >= found["lower"]) & (observed <= found["upper"])
+    width = (found["upper"] - found["lower"]).where(known).mean("time")
+    return {
+        SCORES[target]: float(METRICS[SCORES[target]](found["mean"], observed).median()),
+        "coverage": float(covered.where(known).mean("time").median()),
+        "width": float(width.median()),
+        "sites": int(known.any("time").sum()),
+    }
+
+
 def scored(data: Path, target: str, kinds: list[str]) -> pd.DataFrame:
-    """Return the median score over sites for each kind and severity; severity 0 is undamaged."""
+    """Return what `judged` does for each kind and severity; severity 0 is undamaged."""
     name, source = MODELS[target]
     model = load_model(name)
-    begin, since, end = PERIODS.get(source, (None, None, None))
-    dataset = held_out_sites(aligned(data, source), source).sel(time=slice(begin, end)).load()
-    whole = tokens_of(dataset, model, target, since=since)
-    if "lat" in whole.dims:
-        whole = whole.stack(site=("lat", "lon")).reset_index("site").transpose("site", "time")
-        whole = whole.dropna("site", how="all", subset=[target])
-    for variable in whole.variables.values():
-        variable.attrs["observed"] = False
-    whole[target].attrs["observed"] = True
+    dataset = held_out_sites(aligned(data, source), source)
+    begin, since, end = SPANS[target]
+    whole = tokens_of(dataset.sel(time=slice(begin, end)).load(), model, target, since=since)
     rows = []
-
-    def judge(kind: str, severity: int, damaged: xr.Dataset) -> None:
-        # Values that cannot be are refused as a mistake in the units; here they are not known.
-        damaged = changed(damaged, forcings(damaged), lambda a: a.where(possible(a)))
-        rename = {str(name): str(name) for name in damaged.data_vars if name != target}
-        scores = damaged.stefa.evaluate(
-            target, model=model, rename=rename, scores=[SCORES[target]], extrapolate=False
-        )
-        rows.append(
-            {
-                "target": target,
-                "kind": kind,
-                "severity": severity,
-                SCORES[target]: float(scores[SCORES[target]].median()),
-                "sites": int(scores[SCORES[target]].notnull().sum()),
-            }
-        )
+    for kind_, severity in [("none", 0.0), *((k, s) for k in kinds for s in KINDS[k][1])]:
+        damaged = whole
+        if severity:
+            damaged = KINDS[kind_][0](whole, severity, np.random.default_rng(0))
+        number = KINDS[kind_][1].index(severity) + 1 if severity else 0
+        case = {"target": target, "kind": kind_, "severity": number, "damage": severity}
+        rows.append(case | judged(damaged, whole, target, model))
         print(rows[-1], flush=True)
-
-    judge("none", 0, whole)
-    for kind_ in kinds:
-        damage, severities = KINDS[kind_]
-        for number, severity in enumerate(severities, 1):
-            judge(kind_, number, damage(whole, severity, np.random.default_rng(0)))
     return pd.DataFrame(rows)
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw the score of each kind against severity, a panel for each target."""
+    """Draw score and width of each kind against severity, a column for each target."""
     targets = list(table.target.unique())
     figure, axes = plt.subplots(
-        1, len(targets), figsize=(5 * len(targets), 5), layout="constrained", squeeze=False
+        2, len(targets), figsize=(5 * len(targets), 8), layout="constrained", squeeze=False
     )
-    for axis, target in zip(axes[0], targets, strict=True):
-        score, part = SCORES[target], table[table.target == target]
-        undamaged = float(part.loc[part.kind == "none", score].iloc[0])
-        for number, (kind_, each) in enumerate(part[part.kind != "none"].groupby("kind")):
-            axis.plot(
-                [0, *each.severity],
-                [undamaged, *each[score]],
-                ["-o", "--s", ":^"][number // 10 % 3],
-                color=f"C{number % 10}",
-                label=kind_,
-                markersize=3,
-            )
-        axis.set(xlabel="severity", ylabel=f"median {score}", title=target, xticks=range(5))
-    axes[0, 0].legend(fontsize=6, frameon=False)
-    figure.savefig(path, dpi=120)
+    for column, target in zip(axes.T, targets, strict=True):
+        part = table[table.target == target]
+        undamaged = part[part.kind == "none"].iloc[0]
+        for axis, name in zip(column, (SCORES[target], "width"), strict=True):
+            for number, (kind_, each) in enumerate(part[part.kind != "none"].groupby("kind")):
+                line = ["-o", "--s"][number // 10]
+                values = [undamaged[name], *each[name]]
+                axis.plot([0, *each.severity], values, line, label=kind_, markersize=3)
+            axis.set(xlabel="severity", ylabel=f"median {name}", xticks=range(5))
+        column[0].set_title(target)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.savefig(path, dpi=90)
 
 
 @click.command()

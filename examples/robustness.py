@@ -56,7 +56,10 @@ ROUNDING = 0.005  # of a median NSE
 def tokens_of(
     dataset: xr.Dataset, model: Model, target: str, *, since: str | None = None
 ) -> xr.Dataset:
-    """Return tokens and observations (from a day on) in their units, by their own names."""
+    """Return tokens and observations (from a day on) in their units, by their own names.
+
+    Cells of a grid with observations become sites.
+    """
     binding = bind(dataset, model.schema)
     observed = binding.observed(target)
     assert observed is not None
@@ -66,13 +69,17 @@ def tokens_of(
     units = {token.name: token.units for token in model.schema.tokens if token.name in found}
     units[target] = model.schema.target(target).units
     arrays = {name: array.drop_attrs() for name, array in {**found, target: observed}.items()}
-    return xr.Dataset({name: arrays[name].assign_attrs(units=unit) for name, unit in units.items()})
+    tokens = xr.Dataset({n: arrays[n].assign_attrs(units=unit) for n, unit in units.items()})
+    if {"lat", "lon"} <= set(tokens.dims):
+        tokens = tokens.stack(site=("lat", "lon")).reset_index("site").transpose("site", "time")
+        tokens = tokens.dropna("site", how="all", subset=[target])
+    return tokens
 
 
-def reduced(whole: xr.Dataset, case: Case) -> xr.Dataset:
+def reduced(whole: xr.Dataset, case: Case, target: str = "streamflow") -> xr.Dataset:
     """Return the tokens of a case; without latitudes, from which evaporation would be derived."""
     daily = [str(name) for name, array in whole.data_vars.items() if "time" in array.dims]
-    kept = [n for n in daily if case.forcings is None or n in (*case.forcings, "streamflow")]
+    kept = [n for n in daily if case.forcings is None or n in (*case.forcings, target)]
     kept += [str(name) for name in whole.data_vars if case.statics and name not in daily]
     return whole[kept].drop_vars(["lat", "lon"], errors="ignore")
 
