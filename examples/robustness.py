@@ -30,6 +30,12 @@ class Case(NamedTuple):
     forcings: tuple[str, ...] | None
     statics: bool
 
+    def answers(self, model: Model) -> bool:
+        """Whether a model answers with so little."""
+        return self.forcings is None or all(
+            set(group) & set(self.forcings) for group in model.spec.needs
+        )
+
     def within(self, other: Case) -> bool:
         """Whether the other case has all of this one, and more."""
         fewer = other.forcings is None or (
