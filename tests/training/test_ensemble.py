@@ -131,6 +131,13 @@ def test_a_model_is_stretched_head_by_head(basins, foundation, members) -> None:
         stretched(any_sign, gain=1.0, power=1.1)
 
 
+def test_other_answers_have_another_distribution() -> None:
+    model = xstefa.load_model("streamflow")
+    assert model.spec.distribution is not None
+    assert stretched(model, gain=1.0, power=1.1).spec.distribution is None
+    assert ensemble([model], name="alone").spec.distribution is None
+
+
 def test_a_water_balance_is_not_stretched() -> None:
     with pytest.raises(ModelError, match="one target"):
         stretched(xstefa.load_model("water-balance"), gain=1.0, power=1.1)

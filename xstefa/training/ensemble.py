@@ -85,6 +85,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
         provenance=provenance,
         needs=_least(specs),
         ranges=_narrowest(specs),
+        distribution=None,  # of other answers than theirs
     )
     return create_model(spec, joint)
 
@@ -120,6 +121,7 @@ def stretched(model: Model, *, gain: float, power: float) -> Model:
     spec = replace(
         spec,
         architecture=replace(spec.architecture, heads=heads),
+        distribution=None,
         provenance={**spec.provenance, "stretched": {"gain": gain, "power": power}},
     )
     return create_model(spec, model.network().state_dict())
