@@ -137,7 +137,7 @@ def draw_maps(
             image, ax=axes, location="bottom", shrink=0.5, aspect=36, pad=0.03, extend=extend
         )
         bar.outline.set_visible(False)
-        bar.locator = MaxNLocator(6)
+        bar.locator = MaxNLocator(6, steps=[1, 2, 5, 10])
         bar.set_label(label)
         figure.suptitle(heading, fontsize=15, fontweight="bold", x=0.01, ha="left")
     return figure
