@@ -11,7 +11,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 from xstefa.cli import main
-from xstefa.errors import ModelError, OptionError, TrainingError
+from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError
 from xstefa.model.checkpoint import ModelSpec
 from xstefa.model.registry import load_model
 from xstefa.training.calibration import calibrate
@@ -120,6 +120,35 @@ def test_observations_beside_the_dataset_and_several_datasets(model, known, cali
     assert lazily.spec.distribution == calibrated.spec.distribution
 
 
+def test_sites_count_once_and_the_model_says_which(model, known) -> None:
+    stations = known.stack(site=("lat", "lon")).reset_index("site").drop_vars(["lat", "lon"])
+    stations = stations.assign_coords(site=[f"tower_{i}" for i in range(stations.sizes["site"])])
+    first, other = stations.isel(site=slice(0, 25)), stations.isel(site=slice(25, 27))
+    card = replace(model.spec, card="# tiny\n")
+    learned = first.stefa.calibrate(model=model.described(card))
+    adapted = other.stefa.calibrate(model=learned)
+    calibration = adapted.spec.provenance["calibration"]
+    assert len(calibration["sites"]) == adapted.spec.distribution.sites == 27
+    assert (calibration["learned"], calibration["trained_on"]) == (True, False)
+    assert "Learned anew by 25 sites" in learned.card
+    assert "Adapted by 2 sites" in adapted.card
+    with pytest.raises(TrainingError, match=r"tower_24.*count twice.*1 of 3"):
+        stations.isel(site=slice(24, 27)).stefa.calibrate(model=learned)
+    with pytest.raises(ModelError, match="a model of soil_moisture"):
+        other.stefa.calibrate(model=learned, target="streamflow")
+
+
+def test_observations_pair_up_with_the_dataset(known, calibrated) -> None:
+    bare, observed = known.drop_vars("soil_moisture"), known.soil_moisture
+    late = observed.assign_coords(time=observed.time + np.timedelta64(12, "h"))
+    elsewhere = observed.rename(lat="y")
+    for wrong, text in ((late, "labels of 'time'"), (elsewhere, "dimension 'y'")):
+        with pytest.raises(LayoutError, match=text):
+            bare.stefa.calibrate(wrong, model=calibrated)
+    with pytest.raises(TrainingError, match="no site with an observation"):
+        known.isel(lat=slice(0)).stefa.calibrate(model=calibrated)
+
+
 def test_sites_of_training_are_refused(model, known) -> None:
     stations = known.stack(site=("lat", "lon")).reset_index("site").isel(site=slice(0, 25))
     names = [f"tower_{i}" for i in range(25)]
@@ -180,17 +209,22 @@ def test_the_command(model, known, calibrated, tmp_path) -> None:
 
 
 def test_what_cannot_be_asked(model, calibrated, dataset) -> None:
-    with pytest.raises(ModelError, match=r"not calibrated.*calibrate\(model=model\)"):
+    with pytest.raises(ModelError, match=r"not calibrated.*calibrate\(model='tiny'\)"):
         dataset.stefa.predict(model, quantiles=[0.5])
-    for wrong in ({"quantiles": [1.0]}, {"quantiles": [0.1], "interval": 0.9}, {"interval": 0}):
+    for wrong in (
+        {"quantiles": [0.999]},
+        {"quantiles": [0.5, 0.5]},
+        {"quantiles": [0.1], "interval": 0.9},
+        {"interval": 0},
+    ):
         with pytest.raises(OptionError):
             dataset.stefa.predict(calibrated, **wrong)
     found = dataset.stefa.predict(calibrated, quantiles=[0.1])
-    assert "calibrated at 60 sites that training did not see" in found.attrs["comment"]
+    assert "calibrated at 60 sites" in found.attrs["comment"]
     with pytest.raises(TrainingError, match="no variable of the dataset that observes it"):
         dataset.stefa.calibrate(model=model)
     with pytest.raises(OptionError, match="neither a target nor a model"):
         dataset.stefa.calibrate()
     unknown = dataset.temperature_mean.where(False).assign_attrs(units="%")
-    with pytest.raises(TrainingError, match="0 sites with observations"):
+    with pytest.raises(TrainingError, match="no site with an observation"):
         dataset.stefa.calibrate(unknown, model=model)

@@ -16,7 +16,7 @@ from xstefa.errors import ModelError, OptionError, did_you_mean
 from xstefa.inference.engine import Answer
 from xstefa.inference.run import Period, each_block, prepare
 from xstefa.model.checkpoint import Model
-from xstefa.model.distribution import WIDTH, Distribution, Level
+from xstefa.model.distribution import FARTHEST, WIDTH, Distribution, Level
 from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list
 from xstefa.schema import Target, load_schema
@@ -88,7 +88,7 @@ def predict(
     *,
     model: ModelLike | None = None,
     quantiles: float | Iterable[float] | None = None,
-    interval: Level | None = None,
+    interval: float | None = None,
     coverage: bool = False,
     min_coverage: Share = 0.0,
     period: Period | None = None,
@@ -234,10 +234,7 @@ def predict(
         if coverage:
             attrs["ancillary_variables"] = "coverage"
         if levels is not None and distribution is not None:
-            attrs["comment"] = (
-                f"predictive quantiles, calibrated at {distribution.sites} sites that training "
-                "did not see"
-            )
+            attrs["comment"] = f"predictive quantiles, calibrated at {distribution.sites} sites"
         found[name] = xr.Variable((*extra, *frame.dims), values, attrs, frame.encoding)
     result = xr.Dataset(found, coords=frame.coords).assign_coords(coords)
     if interval is not None:
@@ -304,12 +301,15 @@ def _check_levels(
     else:
         levels = tuple(as_list(quantiles))
     both = quantiles is not None and interval is not None
-    if both or not levels or not fits(levels, tuple[Level, ...]):
+    if both or not fits(levels, tuple[Level, ...]) or not 0 < len(set(levels)) == len(levels):
         raise OptionError(
-            variable="quantiles",
-            found=repr(quantiles) + ("" if interval is None else f" and interval={interval}"),
-            expected="levels between 0 and 1, or an interval",
-            fix="quantiles=[0.05, 0.5, 0.95]",
+            "beyond these levels nothing is known of a new site",
+            variable="quantiles" if interval is None else "interval",
+            found=repr(quantiles if interval is None else interval)
+            + (f" and quantiles={quantiles!r}" if both else ""),
+            expected=f"levels from {1 - FARTHEST:.3f} to {FARTHEST}, each once, or an interval "
+            "between two of them",
+            fix="quantiles=[0.05, 0.5, 0.95]" if interval is None else "interval=0.9",
         )
     if names != [model.spec.target]:
         raise OptionError(
@@ -325,7 +325,7 @@ def _check_levels(
             variable=model.name,
             found="a model that was not calibrated",
             expected="one that was, at sites with observations that training did not see",
-            fix="model = ds.stefa.calibrate(model=model), of a dataset with such sites",
+            fix=f"model = ds.stefa.calibrate(model={model.name!r}), of a dataset with such sites",
         )
     return levels
 

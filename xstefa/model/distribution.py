@@ -20,7 +20,17 @@ from xstefa.windows import Floats
 if TYPE_CHECKING:
     from torch import Tensor
 
-Level = Annotated[float, Rule("a number between 0 and 1", lambda level: 0 < level < 1)]
+FARTHEST = 0.998
+"""Highest level that is known; the lowest is as far from 0. Of fewer than 100 sites not even this
+is known for a new one: it is what holds for all their days."""
+
+Level = Annotated[
+    float,
+    Rule(
+        f"a number from {1 - FARTHEST:.3f} to {FARTHEST}",
+        lambda level: round(1 - FARTHEST, 6) <= level <= FARTHEST,
+    ),
+]
 
 LEVELS = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99, 0.995,

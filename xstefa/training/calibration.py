@@ -11,12 +11,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
-from xstefa.errors import OptionError, TrainingError
+from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError
 from xstefa.inference.engine import Answer
 from xstefa.inference.predict import answering
 from xstefa.inference.run import Period, Run, prepare
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.distribution import (
+    FARTHEST,
     LEVELS,
     MEASURES,
     SUREST,
@@ -60,9 +61,6 @@ RIDGE = 1.0
 
 SMALL = 0.04
 """Of the mean at a site: what is added before logarithms, in which small flows would be far off."""
-
-FARTHEST = 0.998
-"""Of fewer than 100 sites no level as high is known for a new one: what holds for their days."""
 
 SHAPE = 1000
 """Values that stand for a shape among others."""
@@ -223,7 +221,16 @@ def calibrate(
     if count >= FEWEST:
         distribution = learn(errors, spec)
     elif own is not None and count:
+        keys = () if isinstance(dataset, xr.Dataset) else dataset
+        _refuse_counted(errors, spec, unnamed=tuple(f"{key}:" for key in ("data", *keys)))
         distribution = replace(own, sites=own.sites + count, regimes=_pooled(own, errors))
+    elif not count:
+        raise TrainingError(
+            variable=chosen.name,
+            found="no site with an observation on a day with an answer",
+            expected=f"observations of {spec.target}, after the model's spin-up",
+            fix="give a longer record, or observed= with the sites and days of the dataset",
+        )
     else:
         raise TrainingError(
             "too few sites to learn from what may be observed elsewhere",
@@ -232,11 +239,47 @@ def calibrate(
             expected=f"{FEWEST}, or a model that was calibrated before, which fewer adapt",
             fix="add sites to the dataset, or pass model= with one that was calibrated",
         )
-    calibration = {"sites": errors.ids.tolist(), "learned": count >= FEWEST}
-    provenance = {**spec.provenance, "calibration": calibration}
+    learned = count >= FEWEST
+    before = {} if learned else spec.provenance.get("calibration", {})
+    calibration = {
+        "sites": [*before.get("sites", ()), *errors.ids.tolist()],
+        "learned": learned or before.get("learned", False),
+        "trained_on": trained_on or before.get("trained_on", False),
+    }
+    said = f"{'Learned anew' if learned else 'Adapted'} by {count} sites, "
+    said += "of those that training saw as well." if trained_on else "which training did not see."
+    card = f"{spec.card.rstrip()}\n\n## Quantiles since then\n\n{said}\n" if spec.card else ""
     return chosen.described(
-        replace(spec, name=name or spec.name, distribution=distribution, provenance=provenance)
+        replace(
+            spec,
+            name=name or spec.name,
+            distribution=distribution,
+            provenance={**spec.provenance, "calibration": calibration},
+            card=card,
+        )
     )
+
+
+def _refuse_counted(errors: Errors, spec: ModelSpec, *, unnamed: tuple[str, ...]) -> None:
+    """Refuse sites that a distribution was learned from already: they would count twice.
+
+    Of sites without names, whose `Errors.ids` begin otherwise, nothing is known.
+
+    Raises
+    ------
+    TrainingError
+    """
+    known = spec.provenance.get("calibration", {}).get("sites", ())
+    named = [not site.startswith(unnamed) for site in errors.ids.tolist()]
+    twice = errors.ids[np.isin(errors.ids, list(known)) & named]
+    if twice.size:
+        raise TrainingError(
+            "sites of an earlier calibration would count twice",
+            variable=", ".join(twice[:3]),
+            found=f"{twice.size} of {len(errors.ids)} sites that {spec.name!r} was calibrated at",
+            expected=f"other sites, or at least {FEWEST}, from which all is learned anew",
+            fix="leave them out: their names are in model.spec.provenance['calibration']['sites']",
+        )
 
 
 def gather(
@@ -267,6 +310,13 @@ def gather(
     chosen = answering(first, target or "", model=model, rename=rename)
     chosen.require("target")
     spec = chosen.spec
+    if target not in (None, spec.target):
+        raise ModelError(
+            variable=chosen.name,
+            found=f"a model of {spec.target}",
+            expected=f"one of {target}",
+            fix=f"leave target out, or give target={spec.target!r}",
+        )
     parts = [
         _Part.of(
             each if observed is None else _with(each, observed, chosen),
@@ -323,7 +373,7 @@ class _Part:
             *layout.site_dims, layout.time
         )
         found = Sites.of(dataset, layout, name=sites)
-        values = observed.values.reshape(len(found), -1)
+        values = observed.values.reshape(len(found), observed.sizes[layout.time])
         ids = found.ids if found.named else np.array([f"{key}:{each}" for each in found.ids])
         return cls(run=run, sites=found, ids=ids, observed=values)
 
@@ -349,7 +399,7 @@ class _Part:
         """Ask the model; return site, observation and answer of days that have both."""
         block, layout = np.asarray(self.run.compute(answer)), self.run.binding.layout
         told = np.moveaxis(block[..., :-1], layout.dims.index(layout.time), -2)
-        told = told.reshape(*self.observed.shape, -1)
+        told = told.reshape(*self.observed.shape, told.shape[-1])
         known = np.isfinite(self.observed) & np.isfinite(told[..., 0])
         picked = [_spread(np.flatnonzero(days)) for days in known]
         site = np.repeat(np.arange(len(picked)), [len(days) for days in picked])
@@ -364,8 +414,32 @@ def _spread(days: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _with(dataset: xr.Dataset, observed: xr.DataArray, model: Model) -> xr.Dataset:
-    """Return the dataset with observations of the model's target, by a name that it is known by."""
+    """Return the dataset with observations of the model's target, by a name that it is known by.
+
+    Raises
+    ------
+    LayoutError
+        If a dimension or label of theirs is not in the dataset.
+    """
     assert model.target is not None
+    for dim in observed.dims:
+        if dim not in dataset.dims:
+            lost = f"a dimension {dim!r}, which the dataset does not have"
+        elif dim not in observed.indexes or dim not in dataset.indexes:
+            continue
+        else:
+            there = observed.indexes[dim].isin(dataset.indexes[dim])
+            if there.all():
+                continue
+            lost = f"{(~there).sum()} of {there.size} labels of {dim!r} that the dataset does not "
+            lost += f"have, the first {observed.indexes[dim][~there][0]!r}"
+        raise LayoutError(
+            "observations have to pair up with the sites and days of the dataset",
+            variable="observed",
+            found=lost,
+            expected="labels of the dataset",
+            fix="ds, observed = xr.align(ds, observed, join='inner')",
+        )
     names = [alias.name for alias in model.target.aliases if alias.units is None]
     attrs = {k: v for k, v in observed.attrs.items() if k != "standard_name"}
     if not names:
