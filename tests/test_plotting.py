@@ -209,6 +209,19 @@ def test_hydrograph_with_a_fan(basin: xr.Dataset, log: bool) -> None:
     assert narrow[:, 1].max() == pytest.approx(1.25 * highest, rel=1e-5)
 
 
+def test_a_fan_is_of_the_same_site_and_days(basin: xr.Dataset) -> None:
+    obs = basin["streamflow"].assign_coords(basin="here")
+    fan = obs.expand_dims(quantile=[0.1, 0.9])
+    for wrong, text in (
+        (obs, "no quantiles"),
+        (fan.isel(quantile=0), "no quantiles"),
+        (fan.isel(time=slice(9)), "different labels"),
+        (fan.assign_coords(basin="elsewhere"), "of another place.*elsewhere.*here"),
+    ):
+        with pytest.raises(LayoutError, match=text):
+            plotting.hydrograph(obs, quantiles=wrong)
+
+
 def test_reliability() -> None:
     levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
     below = np.array([[0.2, 0.3, 0.5, 0.7, 0.8], [0.0, 0.2, 0.5, 0.8, 1.0], [np.nan] * 5])

@@ -43,6 +43,12 @@ def test_as_the_library_has_it(case) -> None:
     np.testing.assert_allclose(crps(pred, obs), 2 * sum(pinball) / len(LEVELS), rtol=1e-9)
 
 
+def test_levels_have_to_be_the_middles_of_equal_parts(case) -> None:
+    pred, obs = case
+    with pytest.raises(OptionError, match="middles of equal parts"):
+        crps(pred.isel(quantile=[0, 4, 9]), obs)
+
+
 def test_without_spread_it_is_the_absolute_error(case) -> None:
     pred, obs = case
     found = crps(xr.full_like(pred, 4.0), obs)

@@ -131,6 +131,11 @@ def test_a_model_is_stretched_head_by_head(basins, foundation, members) -> None:
         stretched(any_sign, gain=1.0, power=1.1)
 
 
+def test_of_nothing_there_is_no_ensemble() -> None:
+    with pytest.raises(ModelError, match="at least one model"):
+        ensemble([], name="nothing")
+
+
 def test_other_answers_have_another_distribution() -> None:
     model = xstefa.load_model("streamflow")
     assert model.spec.distribution is not None

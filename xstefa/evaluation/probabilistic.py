@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import xarray as xr
 
 from xstefa.errors import OptionError
@@ -27,8 +28,21 @@ def crps(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr
     Twice the mean pinball loss over the levels, which are to be the middles of equal parts
     (Gneiting and Raftery 2007, doi:10.1198/016214506000001437). Of a prediction without spread it
     is the mean absolute error.
+
+    Raises
+    ------
+    OptionError
+        If the levels are others.
     """
     pred, obs, dim = paired(pred, obs, dim)
+    levels = np.sort(pred["quantile"].values)
+    if not np.allclose(levels, (np.arange(levels.size) + 0.5) / levels.size, atol=1e-6):
+        raise OptionError(
+            variable="quantiles",
+            found=f"levels {levels.tolist()}",
+            expected="the middles of equal parts",
+            fix=f"quantiles={list(LEVELS)}",
+        )
     excess = obs - pred
     pinball = xr.where(excess < 0, pred["quantile"] - 1, pred["quantile"]) * excess
     return _scored(

@@ -135,6 +135,8 @@ def _site_figure(
         obs = _in_units_of(pred, obs.compute())
         days = int((pred.notnull() & obs.notnull()).sum())
         found = f"{scores(pred, obs, time)}   ({days:,} days)"
+    if fan is not None:
+        _check_fan(fan, pred)
     pred = _shown(pred, period)
     if pred.size == 0:
         raise LayoutError(
@@ -186,6 +188,40 @@ def _site_figure(
         if found is not None:
             top.set_title(found, loc="right", fontsize=13)
     return figure
+
+
+def _check_fan(fan: xr.DataArray, pred: xr.DataArray) -> None:
+    """Refuse what are no quantiles of the prediction.
+
+    Raises
+    ------
+    LayoutError
+    """
+    fix = "quantiles=ds.stefa.predict(target, quantiles=[0.05, 0.5, 0.95]), of the same site"
+    if fan.ndim != 2 or "quantile" not in fan.dims:
+        raise LayoutError(
+            "These are no quantiles.",
+            variable="quantiles",
+            found=f"dimensions {', '.join(map(str, fan.dims)) or 'none'}",
+            expected=f"{pred.dims[0]} and quantile",
+            fix=fix,
+        )
+    metrics.check_labels(pred, fan)
+    other = [
+        name
+        for name, coord in pred.coords.items()
+        if not coord.ndim
+        and name in fan.coords
+        and not coord.variable.equals(fan.coords[name].variable)
+    ]
+    if other:
+        raise LayoutError(
+            "These quantiles are of another place.",
+            variable="quantiles",
+            found=f"{other[0]} {fan.coords[other[0]].item()!r}",
+            expected=f"{other[0]} {pred.coords[other[0]].item()!r}",
+            fix=fix,
+        )
 
 
 def _fan(axis: Axes, quantiles: xr.DataArray, period: slice | None) -> None:

@@ -36,6 +36,13 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
     so its heads do not count before they would have answered alone. Attributes count as within
     training where they are for each of the models: an encoder has often seen more than heads.
     """
+    if not models:
+        raise ModelError(
+            variable="models",
+            found="none",
+            expected="at least one model",
+            fix="ensemble([first, second], name='both')",
+        )
     # The encoder of one is that of all.
     models = sorted(models, key=lambda model: model.spec.architecture.encoder is None)
     first, *others = specs = [model.spec for model in models]
