@@ -361,6 +361,7 @@ def main(data, out, folder, test, tasks):
                 "LSTM": joined(data, out, baseline, task),
             }.items()
         }
+        tested = tests(source, trial.source)
         ours = judged["StefaLand (this model)"]
         if trial.calibrated:
             ours = calibrated(data, task, ours)
@@ -371,8 +372,8 @@ def main(data, out, folder, test, tasks):
             trial=trial.text,
             scores=table(sites, task, judged),
             elsewhere="\n\n".join([elsewhere(data, task, judged), evaporation(data, model)]),
-            test=table(tests(source, trial.source), task, judged) if test else "Not scored yet.",
-            intervals=intervals(tests(source, trial.source), task, ours) if test else "",
+            test=table(tested, task, judged) if test else "Not scored yet.",
+            intervals=intervals(tested, task, ours) if test else "",
             heads=" and ".join(
                 f"{count} {HEADS.get(kind, kind)} head(s)"
                 for kind, count in Counter(h.kind for h in model.spec.architecture.heads).items()

@@ -218,19 +218,20 @@ def calibrate(
         batch_size=batch_size,
     )
     spec, own, count = chosen.spec, chosen.spec.distribution, len(errors.ids)
-    if count >= FEWEST:
-        distribution = learn(errors, spec)
-    elif own is not None and count:
-        keys = () if isinstance(dataset, xr.Dataset) else dataset
-        _refuse_counted(errors, spec, unnamed=tuple(f"{key}:" for key in ("data", *keys)))
-        distribution = replace(own, sites=own.sites + count, regimes=_pooled(own, errors))
-    elif not count:
+    learned = count >= FEWEST
+    if not count:
         raise TrainingError(
             variable=chosen.name,
             found="no site with an observation on a day with an answer",
             expected=f"observations of {spec.target}, after the model's spin-up",
             fix="give a longer record, or observed= with the sites and days of the dataset",
         )
+    if learned:
+        distribution = learn(errors, spec)
+    elif own is not None:
+        keys = () if isinstance(dataset, xr.Dataset) else dataset
+        _refuse_counted(errors, spec, unnamed=tuple(f"{key}:" for key in ("data", *keys)))
+        distribution = replace(own, sites=own.sites + count, regimes=_pooled(own, errors))
     else:
         raise TrainingError(
             "too few sites to learn from what may be observed elsewhere",
@@ -239,7 +240,6 @@ def calibrate(
             expected=f"{FEWEST}, or a model that was calibrated before, which fewer adapt",
             fix="add sites to the dataset, or pass model= with one that was calibrated",
         )
-    learned = count >= FEWEST
     before = {} if learned else spec.provenance.get("calibration", {})
     calibration = {
         "sites": [*before.get("sites", ()), *errors.ids.tolist()],
