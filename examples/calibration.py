@@ -50,7 +50,7 @@ def gaussian(taught: Errors, left: Errors) -> np.ndarray:
 @click.argument("model", default="streamflow")
 def main(data, model):
     """Print coverage by regime and river, and scores."""
-    errors, chosen = gather(
+    errors, _, chosen = gather(
         {source: held_out_sites(aligned(data, source), source) for source in JUDGED_RIVERS},
         model=xstefa.load_model(model),
         sites={source: SOURCES[source].ids for source in JUDGED_RIVERS},

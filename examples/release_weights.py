@@ -33,6 +33,7 @@ from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.registry import load_model
 from xstefa.training.calibration import calibrate
 from xstefa.training.ensemble import ensemble, stretched
+from xstefa.training.neighbourhood import acquainted
 from xstefa.windows import SegmentPolicy
 
 LICENCES = """\
@@ -262,6 +263,12 @@ def calibrated(data: Path, task: str, model: Model) -> Model:
     return calibrate(named, model=model, rename=rename, sites=sites)
 
 
+def placed(data: Path, task: str, model: Model) -> Model:
+    """Return the model that knows the sites which it was trained on."""
+    named = {source: aligned(data, source) for source in TASKS[task].sources}
+    return acquainted(named, model, sites={source: SOURCES[source].ids for source in named})
+
+
 def intervals(sites: xr.Dataset, task: str, model: Model) -> str:
     """Return a line on the quantiles at sites that neither training nor calibration saw."""
     if model.spec.distribution is None:
@@ -362,7 +369,7 @@ def main(data, out, folder, test, tasks):
             }.items()
         }
         tested = tests(source, trial.source)
-        ours = judged["StefaLand (this model)"]
+        ours = placed(data, task, judged["StefaLand (this model)"])
         if trial.calibrated:
             ours = calibrated(data, task, ours)
         card = TEMPLATE.read_text().format(

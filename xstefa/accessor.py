@@ -18,6 +18,7 @@ from xstefa.evaluation.evaluate import evaluate
 from xstefa.inference.embed import embed
 from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
+from xstefa.inference.trust import trust
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
@@ -107,6 +108,7 @@ class StefaAccessor:
     reconstruct = _method(reconstruct)
     evaluate = _method(evaluate)
     calibrate = _method(calibrate)
+    trust = _method(trust)
 
     def finetune(
         self,

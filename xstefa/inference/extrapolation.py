@@ -19,9 +19,6 @@ from xstefa.model.ranges import Range
 from xstefa.schema import Variable
 from xstefa.windows import YEAR, Floats
 
-# Means of a few years vary more than those of decades: by this share of the range of means.
-VARIABILITY = 0.1
-
 _SHOWN = 4  # tokens that a warning names
 
 _READ_AS = {"clip": "the nearest of these", "unknown": "not known", "keep": "they are"}
@@ -93,12 +90,10 @@ def _climate(values: Floats, variable: Variable, known: Range | None) -> dict[st
     if known is None or not len(values):
         return {}
     means = np.asarray(np.nanmean(values, axis=1, dtype=np.float64))
-    low, high = known.mean_low, known.mean_high
-    margin = VARIABILITY * (high - low)
-    outside = (means < low - margin) | (means > high + margin)
+    outside = known.excludes_means(means)
     if not outside.any():
         return {}
-    text = _counted(variable, means[outside], len(means), low, high)
+    text = _counted(variable, means[outside], len(means), known.mean_low, known.mean_high)
     return {variable.name: f"mean {text}"}
 
 

@@ -21,6 +21,7 @@ from xstefa.arguments import checked
 from xstefa.errors import ModelError, XstefaError
 from xstefa.model.architecture import WATER, Architecture
 from xstefa.model.distribution import Distribution
+from xstefa.model.neighbourhood import Neighbourhood
 from xstefa.model.ranges import Ranges
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
@@ -86,6 +87,8 @@ class ModelSpec:
         that is answered for. By default each of `tokens` that the schema requires.
     distribution : Distribution, optional
         What may be observed around the answers of `target`: see `StefaAccessor.calibrate`.
+    neighbourhood : Neighbourhood, optional
+        Its training sites, by which `StefaAccessor.trust` tells how far to trust another.
     """
 
     name: Name
@@ -101,6 +104,7 @@ class ModelSpec:
     card: str = ""
     needs: Needs = ()
     distribution: Distribution | None = None
+    neighbourhood: Neighbourhood | None = None
 
     def __post_init__(self) -> None:
         if not self.needs:
@@ -184,8 +188,8 @@ class ModelSpec:
                 fix="train or import the model again, or load it with the xstefa that wrote it",
             )
         for name in (f.name for f in fields(cls)):
-            # Files of before there were distributions have none.
-            if name not in content and name != "distribution":
+            # Files of before there were these have none.
+            if name not in content and name not in ("distribution", "neighbourhood"):
                 raise ModelError(variable=name, found="nothing", expected="this field", fix=_ANEW)
         return build(cls, content, error=ModelError, fix=_ANEW)
 
@@ -286,7 +290,11 @@ class Model:
 
     def _network_beside(self, values: Tensor | NDArray[Any]) -> StefaLand:
         """Return the network, read once a process, on the device of some values."""
-        return _network_on(self, str(getattr(values, "device", "cpu")))
+        return self.network_on(str(getattr(values, "device", "cpu")))
+
+    def network_on(self, device: str) -> StefaLand:
+        """Return the network on a device, read once a process: not to be changed."""
+        return _network_on(self, device)
 
     def encode(
         self,

@@ -12,6 +12,9 @@ from xstefa.schema import Schema
 from xstefa.typed import Finite
 from xstefa.windows import YEAR
 
+# Means of a few years vary more than those of decades: by this share of the range of means.
+VARIABILITY = 0.1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
@@ -38,6 +41,11 @@ class Range:
         """Return where values lie outside by more than the rounding of their units; not NaN."""
         below, above = (1e-4 * abs(limit) for limit in (self.low, self.high))
         return np.asarray((values < self.low - below) | (values > self.high + above))
+
+    def excludes_means(self, means: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return where means over the days of a site lie outside those of training; not NaN."""
+        margin = VARIABILITY * (self.mean_high - self.mean_low)
+        return np.asarray((means < self.mean_low - margin) | (means > self.mean_high + margin))
 
     def join(self, other: Range) -> Range:
         """Return the range of both."""

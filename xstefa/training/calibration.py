@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError
 from xstefa.inference.engine import Answer
 from xstefa.inference.predict import answering
 from xstefa.inference.run import Period, Run, prepare
+from xstefa.inference.trust import placed
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.distribution import (
     FARTHEST,
@@ -28,6 +29,7 @@ from xstefa.model.distribution import (
     measured,
     standardised,
 )
+from xstefa.model.neighbourhood import HeldOut
 from xstefa.model.registry import ModelLike
 from xstefa.model.scaler import Moments
 from xstefa.splits.leakage import SEEN, roles
@@ -58,6 +60,9 @@ ALL_SITES = 10
 
 RIDGE = 1.0
 """Penalty of what measures change, in sites: few teach little about what makes them differ."""
+
+LEAST_DAYS = 100
+"""Days of a site with a score."""
 
 SMALL = 0.04
 """Of the mean at a site: what is added before logarithms, in which small flows would be far off."""
@@ -204,7 +209,7 @@ def calibrate(
         If there are no observations, the model learned from a site, or there are too few sites for
         a model that knows nothing yet.
     """
-    errors, chosen = gather(
+    errors, held_out, chosen = gather(
         dataset,
         observed,
         target=target,
@@ -240,6 +245,10 @@ def calibrate(
             expected=f"{FEWEST}, or a model that was calibrated before, which fewer adapt",
             fix="add sites to the dataset, or pass model= with one that was calibrated",
         )
+    neighbourhood = spec.neighbourhood
+    if neighbourhood is not None:
+        known = () if learned else neighbourhood.held_out
+        neighbourhood = replace(neighbourhood, held_out=known + held_out)
     before = {} if learned else spec.provenance.get("calibration", {})
     calibration = {
         "sites": [*before.get("sites", ()), *errors.ids.tolist()],
@@ -254,6 +263,7 @@ def calibrate(
             spec,
             name=name or spec.name,
             distribution=distribution,
+            neighbourhood=neighbourhood,
             provenance={**spec.provenance, "calibration": calibration},
             card=card,
         )
@@ -292,10 +302,11 @@ def gather(
     rename: Mapping[str, str] | None = None,
     sites: str | Mapping[str, str] | None = None,
     **how: Any,
-) -> tuple[Errors, Model]:
+) -> tuple[Errors, tuple[HeldOut, ...], Model]:
     """Ask a model at all sites with observations, and return what it says beside them.
 
-    Parameters are those of `calibrate`.
+    Parameters are those of `calibrate`. Also its skill at each of the sites, of each dataset by
+    itself, if it knows its training sites.
     """
     named = {"data": dataset} if isinstance(dataset, xr.Dataset) else dict(dataset)
     if model is None and target is None:
@@ -339,7 +350,12 @@ def gather(
             part.refuse_seen(spec)
     scale = _scale_of(chosen, parts) if spec.distribution is None else spec.distribution.scale
     evidence = Evidence(columns=_columns(spec), scale=scale)
-    found = [part.errors(evidence) for part in parts]
+    found, held_out = [], list[HeldOut]()
+    for part in parts:
+        told = part.told(evidence)
+        found.append(part.errors(told))
+        if spec.neighbourhood is not None:
+            held_out += part.scored(told[..., 0], scale)
     # A site of two datasets is one.
     ids, site = np.unique(np.concatenate([names for names, _, _ in found]), return_inverse=True)
     values = (np.concatenate(each) for each in zip(*(rest for _, *rest in found), strict=True))
@@ -349,7 +365,7 @@ def gather(
         evidence=evidence,
         **dict(zip(("observed", "told"), values, strict=True)),
     )
-    return errors, chosen
+    return errors, tuple(held_out), chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -395,16 +411,44 @@ class _Part:
                 fix="select others, or trained_on=True if it is for these sites only",
             )
 
-    def errors(self, answer: Answer) -> tuple[NDArray[np.str_], Floats, Floats]:
-        """Ask the model; return site, observation and answer of days that have both."""
+    def told(self, answer: Answer) -> Floats:
+        """Ask the model, shape (site, day, width)."""
         block, layout = np.asarray(self.run.compute(answer)), self.run.binding.layout
         told = np.moveaxis(block[..., :-1], layout.dims.index(layout.time), -2)
-        told = told.reshape(*self.observed.shape, told.shape[-1])
+        return told.reshape(*self.observed.shape, told.shape[-1])
+
+    def errors(self, told: Floats) -> tuple[NDArray[np.str_], Floats, Floats]:
+        """Return site, observation and answer of days that have both."""
         known = np.isfinite(self.observed) & np.isfinite(told[..., 0])
         picked = [_spread(np.flatnonzero(days)) for days in known]
         site = np.repeat(np.arange(len(picked)), [len(days) for days in picked])
         days = np.concatenate([np.empty(0, dtype=np.int64), *picked])
         return self.ids[site], self.observed[site, days], told[site, days]
+
+    def scored(self, centre: Floats, scale: Scale) -> Iterator[HeldOut]:
+        """Yield the skill at each site with a score.
+
+        Parameters
+        ----------
+        centre : ndarray of float32, shape (site, day)
+            The mean of the heads, transformed.
+        """
+        told, dims = placed(self.run), self.run.binding.layout.site_dims
+        places = (
+            np.asarray(told[name].transpose(*dims).data, dtype=np.float64).ravel().round(3)
+            for name in ("distance", "aridity")
+        )
+        answers = scale.back(centre)
+        for distance, aridity, answer, truth in zip(*places, answers, self.observed, strict=True):
+            known = np.isfinite(answer) & np.isfinite(truth)
+            observed = truth[known].astype(np.float64)
+            if known.sum() >= LEAST_DAYS and np.isfinite(distance) and observed.std():
+                nse = 1 - ((answer[known] - observed) ** 2).mean() / observed.var()
+                yield HeldOut(
+                    distance=float(distance),
+                    aridity=float(aridity) if np.isfinite(aridity) else None,
+                    nse=round(float(nse), 3),
+                )
 
 
 def _spread(days: NDArray[np.int64]) -> NDArray[np.int64]:

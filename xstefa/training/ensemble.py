@@ -10,6 +10,7 @@ import torch
 from xstefa.errors import ModelError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.neighbourhood import Neighbourhood
 from xstefa.model.ranges import Ranges, join_ranges
 from xstefa.schema import Needs
 from xstefa.windows import SegmentPolicy, WindowPolicy
@@ -93,6 +94,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
         needs=_least(specs),
         ranges=_narrowest(specs),
         distribution=None,  # of other answers than theirs
+        neighbourhood=_unscored(first),
     )
     return create_model(spec, joint)
 
@@ -129,9 +131,15 @@ def stretched(model: Model, *, gain: float, power: float) -> Model:
         spec,
         architecture=replace(spec.architecture, heads=heads),
         distribution=None,
+        neighbourhood=_unscored(spec),
         provenance={**spec.provenance, "stretched": {"gain": gain, "power": power}},
     )
     return create_model(spec, model.network().state_dict())
+
+
+def _unscored(spec: ModelSpec) -> Neighbourhood | None:
+    """Return the training sites without scores, which are of other answers."""
+    return None if spec.neighbourhood is None else replace(spec.neighbourhood, held_out=())
 
 
 def _positive(size: HeadSize) -> bool:

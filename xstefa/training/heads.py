@@ -217,6 +217,7 @@ class HeadTask:
             card="",
             needs=needs,
             distribution=None,  # other heads err otherwise
+            neighbourhood=None,
         )
 
 

@@ -19,6 +19,7 @@ from xstefa.training.data import Split
 from xstefa.training.devices import Runner
 from xstefa.training.loop import History, fit
 from xstefa.training.losses import Objective
+from xstefa.training.neighbourhood import around
 from xstefa.training.options import Schedule
 from xstefa.training.records import Record
 from xstefa.training.sampling import Windows
@@ -129,7 +130,11 @@ class Training(ABC):
             )
         provenance = {**self.spec.provenance, "learning_curve": history.curve()}
         card = self.spec.card or card_of(self.spec, history)
-        spec = replace(self.spec, provenance=provenance, card=card)
+        neighbourhood = None
+        if self.spec.target is not None:
+            trained = [split.train for split in self.splits]
+            neighbourhood = around(objective.network, self.records, trained)
+        spec = replace(self.spec, provenance=provenance, card=card, neighbourhood=neighbourhood)
         model = create_model(spec, objective.network.state_dict()) if runner.is_first else None
         model = runner.broadcast(model)
         assert model is not None

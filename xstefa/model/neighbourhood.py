@@ -1,0 +1,254 @@
+"""Where a site lies among those that a model was trained on, and which skill was found there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xstefa.typed import Finite, Name, Natural
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.network import StefaLand
+
+Array = NDArray[np.floating[Any]]
+
+FEATURES = 8
+"""Directions in which the attributes of training sites differ most; others are left out."""
+
+MOST_SITES = 2000
+"""Training sites that are kept, evenly through their list: they are in the head of a file."""
+
+NEARLY_ALL = 0.99
+"""Of the training sites, so many have another one nearer than `Neighbourhood.reach`."""
+
+INTERVAL = 0.9
+"""Probability that the score of a new site lies between the expected bounds."""
+
+REGIMES = 3
+"""Classes of aridity, with as many held-out sites in each; of few sites there is one class."""
+
+FEWEST_ALIKE = 10
+"""Held-out sites in each class."""
+
+LEAST = 1e-3
+"""Errors count as this much at least, in parts of the variance: logarithms are taken of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A site with observations that training did not see.
+
+    Attributes
+    ----------
+    distance : float
+        To the nearest training site.
+    aridity : float, optional
+        Potential evapotranspiration over precipitation, where it is known.
+    nse : float
+        Nash-Sutcliffe efficiency that was found there.
+    """
+
+    distance: Finite
+    aridity: Finite | None = None
+    nse: Finite
+
+    def __post_init__(self) -> None:
+        if self.distance < 0 or self.nse > 1:
+            raise ValueError("a distance of 0 or more, and an efficiency up to 1")
+
+
+class _Fit(NamedTuple):
+    """What held-out sites tell, in the order of their distances.
+
+    Edges of the classes of aridity; the median logarithm of errors in each; of each site its
+    distance, the rise of that logarithm up to there, and its class; the interval of what is left.
+    """
+
+    edges: Array
+    usual: Array
+    distance: Array
+    rise: Array
+    spread: Array
+    regime: NDArray[np.int64]
+
+
+def _classes(aridity: Array, edges: Array) -> NDArray[np.int64]:
+    """Return the class of each site; the last is that of unknown aridity."""
+    return np.where(np.isnan(aridity), -1, np.digitize(np.nan_to_num(aridity), edges))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbourhood:
+    """The training sites of a model in the space in which it sees their attributes.
+
+    The space is that of `signature`, in the directions in which training sites differ most, in
+    standard deviations of theirs.
+
+    Attributes
+    ----------
+    centre : tuple of float, shape (d,)
+        Mean signature of the training sites.
+    axes : tuple of tuple of float, shape (k, d)
+    sites : tuple of str
+        Names of the training sites. One that is in two datasets is there twice.
+    places : tuple of tuple of float, shape (site, k)
+    reach : float
+        Distance within which nearly all training sites have another one.
+    held_out : tuple of HeldOut
+        What was found at sites that training did not see: see `StefaAccessor.calibrate`. Of each
+        dataset by itself, if a site is in several.
+    """
+
+    centre: tuple[Finite, ...]
+    axes: tuple[tuple[Finite, ...], ...]
+    sites: tuple[Name, ...]
+    places: tuple[tuple[Finite, ...], ...]
+    reach: Finite
+    held_out: tuple[HeldOut, ...] = ()
+
+    def __post_init__(self) -> None:
+        lengths = {len(axis) for axis in self.axes} | {len(self.centre)}
+        widths = {len(place) for place in self.places} | {len(self.axes)}
+        if len(lengths) > 1 or len(widths) > 1 or not 0 < len(self.sites) == len(self.places):
+            raise ValueError("a place of each site, and axes, of one length each")
+
+    @classmethod
+    def of(cls, sites: NDArray[np.str_], signatures: Array) -> Self:
+        """Learn the space of some training sites.
+
+        Parameters
+        ----------
+        sites : ndarray of str, shape (site,)
+        signatures : ndarray, shape (site, d)
+        """
+        chosen = np.linspace(0, len(sites) - 1, min(len(sites), MOST_SITES)).astype(int)
+        sites, signatures = sites[chosen], signatures[chosen].astype(np.float64)
+        centre = signatures.mean(axis=0).round(4)
+        _, sizes, axes = np.linalg.svd(signatures - centre, full_matrices=False)
+        kept = min(FEATURES, int((sizes > 1e-4 * max(sizes[0], 1e-4)).sum()))
+        scaled = axes[:kept] / sizes[:kept, None] * np.sqrt(len(sites))
+        found = cls(
+            centre=tuple(centre.tolist()),
+            axes=tuple(map(tuple, scaled.round(4).tolist())),
+            sites=tuple(sites.tolist()),
+            places=((0.0,) * kept,) * len(sites),
+            reach=0.0,
+        )
+        places = found.place(signatures)
+        found = replace(found, places=tuple(map(tuple, places.tolist())))
+        between, others = found.nearest(signatures, 2)
+        itself = others == np.unique(sites, return_inverse=True)[1][:, None]
+        nearest = np.where(itself[:, 0], between[:, -1], between[:, 0])
+        return replace(found, reach=round(float(np.quantile(nearest, NEARLY_ALL)), 3))
+
+    def place(self, signatures: Array) -> Array:
+        """Return the places of sites, to a thousandth, shape (site, k)."""
+        axes = np.array(self.axes).reshape(len(self.axes), len(self.centre))
+        return ((signatures - np.array(self.centre)) @ axes.T).round(3)
+
+    @cached_property
+    def names(self) -> NDArray[np.str_]:
+        """The training sites, each once, in the order of their names."""
+        return np.unique(self.sites)
+
+    def nearest(self, signatures: Array, count: Natural) -> tuple[Array, NDArray[np.int64]]:
+        """Return the nearest training sites.
+
+        Parameters
+        ----------
+        signatures : ndarray, shape (site, d)
+        count : int
+            How many; all, if there are fewer.
+
+        Returns
+        -------
+        distance : ndarray, shape (site, count)
+            Of the nearest first.
+        number : ndarray of int64, shape (site, count)
+            Their places in `names`.
+        """
+        from scipy.spatial.distance import cdist
+
+        order = np.argsort(self.sites, kind="stable")
+        _, begins = np.unique(np.array(self.sites)[order], return_index=True)
+        places = np.array(self.places)[order]
+        between = np.minimum.reduceat(cdist(self.place(signatures), places), begins, axis=1)
+        number = np.argsort(between, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(between, number, axis=1), number
+
+    @cached_property
+    def _fit(self) -> _Fit:
+        from scipy.optimize import isotonic_regression
+
+        sites = sorted(self.held_out, key=lambda site: site.distance)
+        distance, aridity, nse = np.array(
+            [(site.distance, site.aridity, site.nse) for site in sites], dtype=np.float64
+        ).T
+        excess = np.log(np.maximum(1 - nse, LEAST))
+        known = aridity[np.isfinite(aridity)]
+        count = REGIMES if len(known) >= REGIMES * FEWEST_ALIKE else 1
+        edges = np.quantile(known, np.arange(1, count) / count)
+        regime = _classes(aridity, edges)
+        usual = np.full(count + 1, np.median(excess))  # the last: aridity is not known
+        for i in set(regime) - {-1}:
+            usual[i] = np.median(excess[regime == i])
+        left = excess - usual[regime]
+        rise = isotonic_regression(left).x
+        levels = (1 - INTERVAL) / 2, (1 + INTERVAL) / 2
+        # Weibull's positions hold for one more site than there are.
+        spread = np.quantile(left - rise, levels, method="weibull")
+        return _Fit(edges, usual, distance, rise, spread, regime)
+
+    def expected(self, distance: Array, aridity: Array) -> Array:
+        """Return what to expect of sites, if some were held out.
+
+        Errors, 1 - NSE, are the median of a class of aridity times a factor that never falls with
+        the distance: isotonic regression of logarithms. What is left varies from site to site.
+
+        Parameters
+        ----------
+        distance, aridity : ndarray, shape (...)
+            NaN where not known.
+
+        Returns
+        -------
+        ndarray, shape (..., 4)
+            NSE, its lower and upper bound, and how many held-out sites are of the same class of
+            aridity and from half to twice as far away; among near ones it does not matter how near.
+        """
+        fit = self._fit
+        regime = _classes(aridity, fit.edges)
+        excess = fit.usual[regime] + np.interp(distance, fit.distance, fit.rise)
+        near = np.median(fit.distance)
+        far, its = np.maximum(distance, near)[..., None], np.maximum(fit.distance, near)
+        # Of unknown aridity are sites of all classes.
+        alike = (regime[..., None] == fit.regime) | np.isnan(aridity)[..., None]
+        alike &= (its >= far / 2) & (its <= far * 2)
+        found = [1 - np.exp(excess + off) for off in (0.0, *fit.spread[::-1])]
+        answer = np.stack([*found, alike.sum(axis=-1)], axis=-1)
+        return np.where(np.isnan(distance)[..., None], np.nan, answer)
+
+
+def signature(network: StefaLand, static: Tensor) -> Tensor:
+    """Return what a model makes of attributes alone, shape (B, d).
+
+    That is the site as the encoder sees it without any weather; without an encoder the attributes
+    themselves, as the mean where they are missing, and which are.
+
+    Parameters
+    ----------
+    static : Tensor, shape (B, S)
+        Standardised; NaN where missing.
+    """
+    import torch
+
+    if network.encoder is None:
+        return torch.cat([static.nan_to_num(0.0), static.isnan().to(static.dtype)], dim=1)
+    forcing = static.new_full((len(static), 1, network.forcings), torch.nan)
+    return network.encoder(forcing, static).site
