@@ -19,6 +19,7 @@ from xstefa.inference.embed import embed
 from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
 from xstefa.inference.trust import trust
+from xstefa.inference.spin_up import spin_up
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
@@ -104,6 +105,7 @@ class StefaAccessor:
     attach = _method(attach)
     aggregate = _method(aggregate)
     predict = _method(predict)
+    spin_up = _method(spin_up)
     embed = _method(embed)
     reconstruct = _method(reconstruct)
     evaluate = _method(evaluate)

@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +68,8 @@ class Answer(ABC):
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
         """Answer a batch of windows.
 
+        What can go on from a state takes it as fourth argument.
+
         Parameters
         ----------
         forcing : Tensor, shape (B, T, C)
@@ -78,6 +80,32 @@ class Answer(ABC):
         -------
         Tensor, shape (B, T, width), or (B, width) if not `daily`
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Before:
+    """What the days before a record have left; see `xstefa.inference.state`.
+
+    Attributes
+    ----------
+    parts : mapping of str to ndarray of float32, shape (place, ...)
+        What the network goes on from, and which forcings were ``known`` on the last days, shape
+        (place, day, C).
+    places : ndarray of int64, shape (site,)
+        Where the sites have theirs: members of an ensemble begin with the same.
+    """
+
+    parts: Mapping[str, Floats]
+    places: NDArray[np.int64]
+
+    @property
+    def known(self) -> Known:
+        """Which forcings were known, shape (site, day, C)."""
+        return np.asarray(self.parts["known"][self.places] > 0)
+
+    def take(self, sites: NDArray[np.bool_] | NDArray[np.int64]) -> Before:
+        """Return that of some sites."""
+        return Before(parts=self.parts, places=self.places[sites])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +288,7 @@ class Engine:
         days: Days,
         record: Days,
         out: Days,
+        before: Before | None = None,
     ) -> tuple[Floats, Floats]:
         """Answer for some days of some sites.
 
@@ -275,6 +304,8 @@ class Engine:
             Days of the whole record, which anchor the windows.
         out : ndarray of int64
             Days to answer for.
+        before : Before, optional
+            Of the days before the record, which is then read as their continuation.
 
         Returns
         -------
@@ -307,6 +338,10 @@ class Engine:
             seen = known[:, where] & inside[:, None]
             used = np.flatnonzero(blend[column])
             asked = out[used] - starts[column]
+            if before is not None:
+                earlier = before.known
+                seen = np.concatenate([earlier, seen], axis=1)
+                asked += earlier.shape[1]
             shares.append(policy.coverage(seen[..., readable])[:, asked])
             ready = np.any([policy.spun_up(seen[..., way]) for way in ways], axis=0)
             spun_up.append(ready[:, asked])
@@ -328,7 +363,7 @@ class Engine:
                 coverage += shares[column].mean(axis=1) * weight.sum()
         coverage /= sum(weight if answer.daily else weight.sum() for weight in blend)
 
-        for rows, batch in self._batches(answer, forcing, static, answerable, positions):
+        for rows, batch in self._batches(answer, forcing, static, answerable, positions, before):
             for (site, column), result in zip(rows, batch, strict=True):
                 weight = blend[column]
                 if answer.daily:
@@ -351,6 +386,7 @@ class Engine:
         static: Floats,
         answerable: Known,
         positions: list[tuple[Known, Days]],
+        before: Before | None,
     ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """Run windows in batches; yield the site and number of each, and their answers."""
         scaler = self.key.model.spec.scaler
@@ -374,15 +410,21 @@ class Engine:
             filled = -(-len(chosen) // ROWS) * ROWS if self.device == "cpu" else size
             if self.device == "cpu" and self.key.model.spec.windows.causal:
                 filled = len(chosen)
+            state = {}
+            if before is not None:
+                places = before.places[sites]
+                state = {name: values[places] for name, values in before.parts.items()}
+            inputs = (gathered, attributes, *state.values())
             try:
-                result = self._run(answer, _pad(gathered, filled), _pad(attributes, filled))
+                result = self._run(answer, *(_pad(each, filled) for each in inputs), names=[*state])
             except (MemoryError, RuntimeError) as error:
                 self._shrink(size, error)
                 continue
             yield chosen, result[: len(chosen)]
             begin += len(chosen)
 
-    def _run(self, answer: Answer, forcing: Floats, static: Floats) -> Floats:
+    def _run(self, answer: Answer, *inputs: Floats, names: Sequence[str]) -> Floats:
+        """Answer a batch: forcings, attributes, and parts of a state by these names, if any."""
         import torch
 
         from xstefa.model.arithmetic import autocast, plain_float32
@@ -390,8 +432,9 @@ class Engine:
         network = self._network()
         slot, exact = _slots_of(self.device).one(), plain_float32()
         with slot, exact, torch.inference_mode(), autocast(self.device, self.key.precision):
-            tensors = [torch.from_numpy(b).to(self.device) for b in (forcing, static)]
-            return answer.run(network, *tensors).float().cpu().numpy()
+            forcing, static, *rest = (torch.from_numpy(b).to(self.device) for b in inputs)
+            state = [dict(zip(names, rest, strict=True))] if names else []
+            return answer.run(network, forcing, static, *state).float().cpu().numpy()
 
     def _shrink(self, size: int, error: MemoryError | RuntimeError) -> None:
         """Halve the batch if `error` says that memory ran out, else raise it again."""

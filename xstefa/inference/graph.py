@@ -23,10 +23,11 @@ from xstefa.binding.plain import values_of
 from xstefa.binding.reading import Reading
 from xstefa.binding.value_checks import doubt, doubt_part, value_problems
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems, warn
-from xstefa.inference.engine import Answer, EngineKey, get_engine
+from xstefa.inference.engine import Answer, Before, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_block
 from xstefa.inference.file_reads import Chunked, read_inside, storage_chunks
 from xstefa.inference.job import Job
+from xstefa.inference.state import ANSWERS, parts
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.model.architecture import ROWS
 from xstefa.windows import Days, Floats, WindowPolicy
@@ -43,8 +44,17 @@ STRAY = 0.5
 # An in-memory input is cut into this many blocks a core, so that all cores have work to the end.
 BLOCKS_PER_CORE = 4
 
+_STATE = "state of "  # before the names of what a job goes on from
 
-def plan_job(binding: Binding, *, key: EngineKey, answer: Answer, answered: slice) -> da.Array:
+
+def plan_job(
+    binding: Binding,
+    *,
+    key: EngineKey,
+    answer: Answer,
+    answered: slice,
+    state: Mapping[str, xr.Variable] | None = None,
+) -> da.Array:
     """Plan a pass over a dataset; reads no data and loads no weights.
 
     Parameters
@@ -55,6 +65,8 @@ def plan_job(binding: Binding, *, key: EngineKey, answer: Answer, answered: slic
     answer : Answer
     answered : slice
         Steps of the record to answer for.
+    state : mapping of str to Variable, optional
+        Of the days before the record, as `Before` has it, over the dimensions of the sites first.
 
     Returns
     -------
@@ -72,12 +84,15 @@ def plan_job(binding: Binding, *, key: EngineKey, answer: Answer, answered: slic
             expected="some of "
             + ", ".join(name for name in spec.schema.forcing_names if name in spec.tokens),
         )
-    needed = dict.fromkeys(name for source in sources.values() for name in source.inputs)
+    needed = {name: dataset[name].variable for s in sources.values() for name in s.inputs}
     read: dict[str, xr.Variable] = {}
     computed: dict[str, Any] = {}
-    at_once = not is_lazy(dataset[name] for name in needed)
-    for name in needed:
-        variable = dataset[name].variable
+    at_once = not is_lazy(needed.values())
+    state = {_STATE + name: variable for name, variable in (state or {}).items()}
+    if at_once:
+        state = {name: variable.compute() for name, variable in state.items()}
+    needed |= state
+    for name, variable in needed.items():
         chunked = variable.chunks is not None
         lazy = read_inside(variable) if chunked else variable
         if at_once or isinstance(variable, xr.IndexVariable):
@@ -100,7 +115,7 @@ def plan_job(binding: Binding, *, key: EngineKey, answer: Answer, answered: slic
             Chunked(
                 name=name,
                 array=array.name,
-                dims=tuple(map(str, dataset[name].dims)),
+                dims=tuple(map(str, needed[name].dims)),
                 chunks=array.chunks,
             )
             for name, array in computed.items()
@@ -108,8 +123,8 @@ def plan_job(binding: Binding, *, key: EngineKey, answer: Answer, answered: slic
         checked=at_once,
     )
     reach = cache(partial(_reach, policy=spec.windows, record=layout.days))
-    blocks = _cut(dataset, job, answered, reach)
-    name = f"stefa-{_token(dataset, job, blocks, tuple(needed), answered)}"
+    blocks = _cut(dataset, job, answered, reach, state=bool(state))
+    name = f"stefa-{_token(needed, job, blocks, answered)}"
     job_key = job_key_of(name)
     values = answer.width(spec) + 1
     kept = tuple(d for d in layout.dims if answer.daily or d != layout.time)
@@ -143,9 +158,7 @@ def job_key_of(name: str) -> str:
     return f"{name}-job"
 
 
-def _token(
-    dataset: xr.Dataset, job: Job, blocks: Blocks, needed: tuple[str, ...], answered: slice
-) -> str:
+def _token(needed: Mapping[str, xr.Variable], job: Job, blocks: Blocks, answered: slice) -> str:
     """Name a prediction after all that determines it: settings, then input.
 
     The first part is the same in any process. The second is dask's name of the input, which need
@@ -153,18 +166,17 @@ def _token(
     """
     if job.checked:
         return uuid4().hex  # runs at once; hashing the data would only take time
-    variables = [dataset[name].variable for name in needed]
     settings = tokenize(
         job.key,
         job.answer,
         list(job.sources.items()),
         job.layout.days,
         job.layout.dims,
-        [(name, v.dims, v.shape) for name, v in zip(needed, variables, strict=True)],
+        [(name, v.dims, v.shape) for name, v in needed.items()],
         blocks.chunks,
         answered,
     )
-    return f"{settings}-{tokenize(settings, [_name(v) for v in variables])}"
+    return f"{settings}-{tokenize(settings, [_name(v) for v in needed.values()])}"
 
 
 def _name(variable: xr.Variable) -> object:
@@ -173,7 +185,7 @@ def _name(variable: xr.Variable) -> object:
     return data.name if isinstance(data, da.Array) else data
 
 
-def is_lazy(arrays: Iterable[xr.DataArray]) -> bool:
+def is_lazy(arrays: Iterable[xr.DataArray | xr.Variable]) -> bool:
     """Whether any of some arrays is a dask array."""
     return any(array.chunks is not None for array in arrays)
 
@@ -198,10 +210,19 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
 
     sites = layout.site_dims
     shape = tuple(out[d].stop - out[d].start for d in sites)
-    forcing, static, present = read_block(job, reading, chunks)
+    part = job.part(reading, chunks)
+    before = _state_of(part, {dim: out[dim].stop - out[dim].start for dim in sites})
+    left = None if before is None else np.any(before.known, axis=(1, 2))
+    forcing, static, present = read_block(job, part, reading, left)
     look_at_block(job, forcing, static)
     values, coverage = get_engine(job.key).answer(
-        job.answer, forcing, static, days=record[reach], record=record, out=record[days]
+        job.answer,
+        forcing,
+        static,
+        days=record[reach],
+        record=record,
+        out=record[days],
+        before=None if before is None else before.take(present),
     )
     result = np.full((present.size, *values.shape[1:-1], values.shape[-1] + 1), np.nan, np.float32)
     result[..., -1] = 0
@@ -210,6 +231,25 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     order = [(*sites, *daily).index(d) for d in layout.dims if d in (*sites, *daily)]
     result = result.reshape(*shape, *result.shape[1:])
     return np.ascontiguousarray(result.transpose(*order, -1))
+
+
+def _state_of(part: xr.Dataset, sites: Mapping[str, int]) -> Before | None:
+    """Return what the days before have left of the sites of a block, of these sizes."""
+    parts: dict[str, Floats] = {}
+    own: list[str] = []
+    for key in map(str, part.variables):
+        if key.startswith(_STATE):
+            variable = part.variables[key]
+            own = [dim for dim in sites if dim in variable.dims]
+            values = np.asarray(variable.values, dtype=np.float32)
+            # A site without a past begins here, with states of zero.
+            values = values if key == _STATE + ANSWERS else np.nan_to_num(values)
+            parts[key.removeprefix(_STATE)] = values.reshape(-1, *values.shape[len(own) :])
+    if not parts:
+        return None
+    kept = [size if dim in own else 1 for dim, size in sites.items()]
+    places = np.arange(math.prod(kept)).reshape(kept)
+    return Before(parts=parts, places=np.broadcast_to(places, list(sites.values())).ravel())
 
 
 def sample_block(
@@ -228,9 +268,21 @@ def _reach(start: int, stop: int, *, policy: WindowPolicy, record: Days) -> tupl
 
 
 def read_block(
-    job: Job, region: Mapping[str, slice], chunks: list[object]
+    job: Job,
+    part: xr.Dataset,
+    region: Mapping[str, slice],
+    left: NDArray[np.bool_] | None = None,
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Read the tokens of a block.
+
+    Parameters
+    ----------
+    job : Job
+    part : Dataset
+    region : mapping of str to slice
+        Which part of the dataset it is.
+    left : ndarray of bool, shape (site,), optional
+        Where a state of the days before is known.
 
     Returns
     -------
@@ -242,7 +294,7 @@ def read_block(
     """
     spec, layout = job.key.model.spec, job.layout
     tokens = Reading(
-        job.part(region, chunks),
+        part,
         job.sources,
         schema=spec.schema,
         layout=layout,
@@ -253,6 +305,8 @@ def read_block(
     needs = spec.needs if job.answer.needs_required else ()
     groups = [[name for name in group if name in names] for group in needs] or [names]
     present = tokens.present(groups)
+    if left is not None:
+        present |= left
     if needs and not job.checked:
         doubt_part(
             {
@@ -270,7 +324,12 @@ def read_block(
 
 
 def _cut(
-    dataset: xr.Dataset, job: Job, answered: slice, reach: Callable[[int, int], tuple[int, int]]
+    dataset: xr.Dataset,
+    job: Job,
+    answered: slice,
+    reach: Callable[[int, int], tuple[int, int]],
+    *,
+    state: bool,
 ) -> Blocks:
     """Choose the blocks, and warn if the chunks of the input make them slow or large."""
     spec, layout = job.key.model.spec, job.layout
@@ -284,11 +343,12 @@ def _cut(
     }
     first, last = reach(answered.start, answered.stop)
     sizes = {dim: dataset.sizes[dim] for dim in layout.dims} | {layout.time: last - first}
-    values = (
-        len(forcings)
-        + math.ceil(1.25 * len(spec.schema.forcings))
-        + 2 * (job.answer.width(spec) + 1)
-    )
+    width = job.answer.width(spec) + 1
+    if not job.answer.daily:
+        width = -(-width // sizes[layout.time])
+    if state:
+        width += -(-sum(map(math.prod, parts(spec).values())) // sizes[layout.time])
+    values = len(forcings) + math.ceil(1.25 * len(spec.schema.forcings)) + 2 * width
     block_bytes = BLOCK_BYTES
     if not is_lazy(dataset[n] for n in forcings):
         shared = 4 * values * math.prod(sizes.values()) // (BLOCKS_PER_CORE * (os.cpu_count() or 1))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from xstefa.model.checkpoint import ModelSpec
+    from xstefa.model.heads.recurrent import State
     from xstefa.model.network import StefaLand
 
 COVERAGE = {
@@ -56,15 +57,22 @@ class Members(Answer):
         members = len(spec.architecture.heads) * (len(spec.outputs) if self.every else 1)
         return members + (0 if self.distribution is None else WIDTH)
 
-    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+    def run(
+        self, network: StefaLand, forcing: Tensor, static: Tensor, state: State | None = None
+    ) -> Tensor:
         """Return the answers of the heads, and what may be observed, shape (B, T, width)."""
-        members = network.members(forcing, static, water=self.every).flatten(2)
+        members = network.members(forcing, static, state, water=self.every).flatten(2)
         if self.distribution is None:
             return members
         import torch
 
-        first = members[..., : len(network.heads)]
-        return torch.cat([members, self.distribution.locate(first, forcing, static)], dim=-1)
+        first, days = members[..., : len(network.heads)], forcing.shape[1]
+        if state is not None:  # errors depend on what was answered, and known, lately
+            first = torch.cat([state["answers"], first], dim=1)
+            known = state["known"][:, state["known"].shape[1] - (first.shape[1] - days) :]
+            forcing = torch.cat([torch.where(known > 0, 0.0, torch.nan), forcing], dim=1)
+        located = self.distribution.locate(first, forcing, static)[:, -days:]
+        return torch.cat([members, located], dim=-1)
 
 
 @overload
@@ -92,6 +100,7 @@ def predict(
     coverage: bool = False,
     min_coverage: Share = 0.0,
     period: Period | None = None,
+    state: xr.Dataset | None = None,
     strict: bool = False,
     rename: Mapping[str, str] | None = None,
     device: str | None = None,
@@ -133,6 +142,9 @@ def predict(
         in one, as ``.sel(time="1991")`` does. The days before are read for the spin-up: the
         result is that of the whole record, to the bit. Selecting time before predicting hides
         them from the model.
+    state : Dataset, optional
+        What the days before the dataset have left, from `spin_up`: the answers are those of one
+        record with these days in it, to rounding, and none of them is read again.
     strict : bool
         Refuse what would be warned of: variables that may be optional tokens, but whose units
         or match are in doubt, and which else count as not known.
@@ -195,6 +207,7 @@ def predict(
         dataset,
         chosen,
         period=period,
+        state=state,
         strict=strict,
         rename=rename,
         device=device,

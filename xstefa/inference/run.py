@@ -27,6 +27,7 @@ from xstefa.errors import (
 from xstefa.inference.engine import Answer, EngineKey
 from xstefa.inference.extrapolation import outside_training
 from xstefa.inference.graph import is_lazy, plan_job
+from xstefa.inference.state import going_on
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
@@ -54,12 +55,15 @@ class Run:
         The steps of the record to answer for.
     outside : dict of str to str
         What is said of attributes outside of training.
+    state : mapping of str to Variable
+        What the days before the record have left; nothing if it is the beginning.
     """
 
     key: EngineKey
     binding: Binding
     answered: slice
     outside: dict[str, str] = field(default_factory=dict)
+    state: Mapping[str, xr.Variable] = field(default_factory=dict)
 
     def frame(self, *, daily: bool = True) -> xr.DataArray:
         """Return an array without memory that has the dimensions and coordinates of a result."""
@@ -111,7 +115,13 @@ class Run:
         sources, spec = self.binding.sources, self.key.model.spec
         if answer.needs_required and answer.daily:
             self._check_spin_up()
-        block = plan_job(self.binding, key=self.key, answer=answer, answered=self.answered)
+        block = plan_job(
+            self.binding,
+            key=self.key,
+            answer=answer,
+            answered=self.answered,
+            state=self.state,
+        )
         at_once = not is_lazy(dataset[n] for s in sources.values() for n in s.variables)
         # What is at hand can be checked as a whole; each block checks what it reads.
         sources = {name: s for name, s in sources.items() if name in spec.tokens}
@@ -141,7 +151,9 @@ class Run:
         policy = self.key.model.spec.windows
         record = self.binding.layout
         layout = record.during(self.answered)
-        without = layout.days[~policy.answerable(record.days)[self.answered]]
+        before = self.state["known"].shape[-2] if self.state else 0
+        days = np.concatenate([record.days[0] - np.arange(before, 0, -1), record.days])
+        without = layout.days[~policy.answerable(days)[before:][self.answered]]
         if not without.size:
             return
         index = self.binding.dataset[layout.time].to_index()
@@ -181,6 +193,7 @@ def prepare(
     model: Model,
     *,
     period: Period | None = None,
+    state: xr.Dataset | None = None,
     strict: bool = False,
     rename: Mapping[str, str] | None = None,
     extrapolate: bool = False,
@@ -192,7 +205,7 @@ def prepare(
     ----------
     dataset : Dataset
     model : Model
-    period, strict, rename, extrapolate, **options
+    period, state, strict, rename, extrapolate, **options
         As for `StefaAccessor.predict`; the last are `device`, `precision` and `batch_size`.
 
     Raises
@@ -222,6 +235,8 @@ def prepare(
         extrapolate=extrapolate,
     )
     run = Run(key=key, binding=binding, answered=answered)
+    if state is not None:
+        run = replace(run, state=going_on(state, model, binding.dataset, binding.layout))
     return replace(run, outside=outside_training(run.binding, run.key))
 
 

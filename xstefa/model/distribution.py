@@ -43,6 +43,8 @@ WIDTH = 4
 # What a day tells of its error, beside tokens.
 _LAGS = {"change": 1, "change_of_week": 7, "change_of_month": 30}
 MEASURES = ("level", *_LAGS, "disagreement", "known", "known_today")
+REMEMBERED = max(_LAGS.values())
+"""Days before a day whose answers tell of its error."""
 _AGREED = 0.02  # heads that differ by less agree: one head has nothing to differ from
 _BOUND = 4.0  # standard deviations beyond which a measure counts as this far
 SUREST = 1.0

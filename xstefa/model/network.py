@@ -76,7 +76,9 @@ class StefaLand(nn.Module):
         """Whether no answer depends on later days, and a record can be read piece by piece."""
         return not isinstance(self.encoder, Encoder)
 
-    def members(self, forcing: Tensor, static: Tensor, *, water: bool = False) -> Tensor:
+    def members(
+        self, forcing: Tensor, static: Tensor, state: State | None = None, *, water: bool = False
+    ) -> Tensor:
         """Predict the target in its canonical unit with each head, shape (B, T, heads).
 
         Parameters
@@ -84,6 +86,8 @@ class StefaLand(nn.Module):
         forcing : Tensor, shape (B, T, C)
         static : Tensor, shape (B, S)
             Standardised; NaN where missing.
+        state : State, optional
+            Of the days before, from `follow`; by default a record begins.
         water : bool
             Say where all water is, shape (B, T, 5, heads): see `HBV.water`, which all heads have
             to be.
@@ -92,15 +96,22 @@ class StefaLand(nn.Module):
             days = self.represent(forcing, static)
             answers = [_asked(head, water)(forcing, static, days, None)[0] for head in self.heads]
             return self._in_units(answers)
-        found, state = [], None
         length = forcing.shape[1]
         if self.encoder is not None:
             # Kernels may round by the length: in whole blocks of attention it leaves no trace.
             forcing = functional.pad(forcing, (0, 0, 0, -length % BLOCK), value=torch.nan)
+        return self.follow(forcing, static, state, water=water)[0][:, :length]
+
+    def follow(
+        self, forcing: Tensor, static: Tensor, state: State | None, *, water: bool = False
+    ) -> tuple[Tensor, State]:
+        """Predict a record of any length as `members` does, and return the state at its end."""
+        found = []
         for piece in forcing.split(PIECE, dim=1):
             answer, state = self.advance(piece, static, state, water=water)
             found.append(answer)
-        return torch.cat(found, dim=1)[:, :length]
+        assert state is not None
+        return torch.cat(found, dim=1), state
 
     def advance(
         self, forcing: Tensor, static: Tensor, state: State | None, *, water: bool = False

@@ -162,13 +162,14 @@ class RecurrentHead(Head):
         forcing = torch.where(forcing.isnan(), self.fill_forcing, forcing)
         static = torch.where(static.isnan(), self.fill_static, static)
         before = self.reach - 1
-        if state is None:
-            forcing = functional.pad(forcing, (0, 0, before, 0))
-        else:
+        if before and state is not None:
             forcing = torch.cat([state["forcing"], forcing], dim=1)
+        else:
+            forcing = functional.pad(forcing, (0, 0, before, 0))
         states, after = remember(self.lstm, self.combine(forcing, static, days), state)
-        recent = forcing[:, forcing.shape[1] - before :]
-        return self.output(self.dropout(states)), {"forcing": recent, **after}
+        if before:
+            after["forcing"] = forcing[:, forcing.shape[1] - before :]
+        return self.output(self.dropout(states)), after
 
 
 class PlainLSTM(RecurrentHead):

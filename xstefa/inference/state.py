@@ -1,0 +1,254 @@
+"""What the days of a record leave to those that follow: hidden states, stores, what was known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import dask.array as da
+import xarray as xr
+
+from xstefa.binding import Layout
+from xstefa.binding.time_axis import day_numbers
+from xstefa.errors import CalendarError, LayoutError, ModelError
+from xstefa.inference.engine import Answer
+from xstefa.model.checkpoint import Model
+from xstefa.model.distribution import REMEMBERED
+from xstefa.windows import Floats, SegmentPolicy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.architecture import Architecture
+    from xstefa.model.checkpoint import ModelSpec
+    from xstefa.model.heads.recurrent import State
+    from xstefa.model.network import StefaLand
+
+ANSWERS, KNOWN = "answers", "known"
+LENGTH = "record_days"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalState(Answer):
+    """The state at the end of a record, as one vector a site: all of `parts`, one after another.
+
+    Attributes
+    ----------
+    spin_up : int
+        Days of which it says what was known.
+    """
+
+    spin_up: int
+
+    @property
+    def daily(self) -> bool:
+        """One for each site."""
+        return False
+
+    @property
+    def needs_required(self) -> bool:
+        """A record that is too short for an answer leaves a state."""
+        return False
+
+    def width(self, spec: ModelSpec) -> int:
+        """Return the length of the vector."""
+        return sum(map(math.prod, parts(spec).values()))
+
+    def run(
+        self, network: StefaLand, forcing: Tensor, static: Tensor, state: State | None = None
+    ) -> Tensor:
+        """Return the vectors, shape (B, width)."""
+        import torch
+        from torch.nn import functional
+
+        answers, after = network.follow(forcing, static, state)
+        known = forcing.isfinite().to(answers.dtype)
+        if state is not None:
+            answers = torch.cat([state[ANSWERS], answers], dim=1)
+            known = torch.cat([state[KNOWN], known], dim=1)
+        recent = [
+            functional.pad(values[:, -days:], (0, 0, max(days - values.shape[1], 0), 0), value=gone)
+            for values, days, gone in (
+                (answers, REMEMBERED, math.nan),
+                (known, self.spin_up, 0.0),
+            )
+        ]
+        return torch.cat([part.flatten(1).float() for part in (*recent, *after.values())], dim=1)
+
+
+def parts(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes, for one site, of what a model carries from day to day.
+
+    What the heads answered in the last 30 days, which forcings were known in its spin-up, and the
+    tensors of `StefaLand.follow`.
+    """
+    heads, forcings = len(spec.architecture.heads), len(spec.schema.forcings)
+    recent = {ANSWERS: (REMEMBERED, heads), KNOWN: (spec.windows.spin_up, forcings)}
+    return recent | _carried(spec.architecture)
+
+
+@cache
+def _carried(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    from xstefa.model.network import StefaLand
+
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        network = StefaLand(architecture).eval()
+        nothing = torch.zeros(1, 1, network.forcings), torch.zeros(1, network.statics)
+        _, state = network.follow(*nothing, None)
+    return {name: tuple(tensor.shape[1:]) for name, tensor in state.items()}
+
+
+def labelled(
+    block: da.Array | Floats, frame: xr.DataArray, model: Model, *, end: xr.DataArray, days: int
+) -> xr.Dataset:
+    """Return final states as variables that can be saved.
+
+    Parameters
+    ----------
+    block : array, shape (*sites, width)
+    frame : DataArray
+        Of the sites.
+    model : Model
+    end : DataArray
+        The last day, a scalar.
+    days : int
+        Since the beginning of the record.
+    """
+    found, first = {}, 0
+    for name, shape in parts(model.spec).items():
+        values = block[..., first : first + math.prod(shape)]
+        values = values.reshape(*block.shape[:-1], *shape)
+        first += math.prod(shape)
+        dims = (*frame.dims, *(f"state_{size}" for size in shape))
+        # Axes of one size have one name, unless they are of one variable.
+        dims = tuple(f"{d}_{i}" if d in dims[:i] else d for i, d in enumerate(dims))
+        found[name] = xr.Variable(dims, values)
+    found[LENGTH] = xr.Variable((), days, {"long_name": "days of the record", "units": "1"})
+    return xr.Dataset(found, coords=frame.coords | {end.name: end})
+
+
+def require_state(model: Model) -> None:
+    """Refuse models that carry nothing from day to day.
+
+    Raises
+    ------
+    ModelError
+    """
+    policy = model.spec.windows
+    if isinstance(policy, SegmentPolicy) and policy.span is None:
+        return
+    raise ModelError(
+        "what a model leaves to the days after is known of those that look back only",
+        variable=model.name,
+        found="a model that reads windows",
+        expected="one that reads a record from its first day to its last",
+        fix='model="streamflow", or predict from the whole record with period=...',
+    )
+
+
+def going_on(
+    state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layout
+) -> dict[str, xr.Variable]:
+    """Return a state as tasks read it, or refuse it.
+
+    Parameters
+    ----------
+    state : Dataset
+        From `spin_up`.
+    model : Model
+    dataset : Dataset
+        What is to follow.
+    layout : Layout
+        Its sites and days.
+
+    Returns
+    -------
+    dict of str to Variable
+        Those of `parts`, sites first; of what was answered and known no more days than the record
+        had.
+
+    Raises
+    ------
+    ModelError
+        If it is no state, or that of another model.
+    LayoutError
+        If its sites are others, or in another order.
+    CalendarError
+        If the dataset does not begin on the day after.
+    """
+    require_state(model)
+    expected = parts(model.spec)
+    made_by = state.attrs.get("model_hash")
+    if made_by != model.content_hash or not {*expected, LENGTH} <= {*state.variables}:
+        name = state.attrs.get("model_name")
+        raise ModelError(
+            "a state belongs to the model that made it",
+            variable="state",
+            found=f"one of {name!r} ({made_by[:12]})" if made_by else "a dataset without a state",
+            expected=f"one of {model.name!r} ({model.content_hash[:12]})",
+            fix=f"state = history.stefa.spin_up(model={model.name!r})",
+        )
+    dims = tuple(str(dim) for dim in state[ANSWERS].dims[:-2])
+    _check_sites(state, dims, dataset, layout)
+    time = layout.time
+    if time not in state.coords or state[time].ndim:
+        raise CalendarError(
+            "the day that a state is of is not known",
+            variable="state",
+            found=f"no scalar coordinate {time!r}",
+            expected="the last day of the record that it was made from",
+            fix=f"state = state.rename(<name of the day>={time!r})",
+        )
+    (last,), calendar = day_numbers(state[time].expand_dims(time))
+    if calendar != layout.calendar or last + 1 != layout.days[0]:
+        first = dataset[time].to_index()[0]
+        raise CalendarError(
+            "a record goes on from a state on the day after it",
+            variable="state",
+            found=f"a state of {str(state[time].values)[:10]} ({calendar}), and a dataset that "
+            f"begins on {str(first)[:10]} ({layout.calendar})",
+            expected="a dataset that begins on the day after",
+            fix=f"ds = ds.sel({time}=ds[{time!r}] > state[{time!r}])"
+            if calendar == layout.calendar and last + 1 > layout.days[0]
+            else f"state = missing_days.stefa.spin_up(model={model.name!r}, state=state)",
+        )
+    days = int(state[LENGTH])
+    most = {ANSWERS: min(days, REMEMBERED), KNOWN: min(days, model.spec.windows.spin_up)}
+    found = {}
+    for name in expected:
+        variable = state[name].variable
+        inner = [dim for dim in variable.dims if dim not in dims]
+        variable = variable.transpose(*dims, *inner)
+        if name in most:
+            variable = variable[(..., slice(variable.shape[-2] - most[name], None), slice(None))]
+        found[name] = variable
+    return found
+
+
+def _check_sites(
+    state: xr.Dataset, dims: tuple[str, ...], dataset: xr.Dataset, layout: Layout
+) -> None:
+    for dim in dims:
+        if dim not in layout.site_dims or state.sizes[dim] != dataset.sizes[dim]:
+            found = f"{state.sizes[dim]} along {dim!r}"
+        elif (
+            dim in state.indexes
+            and dim in dataset.indexes
+            and not state.indexes[dim].equals(dataset.indexes[dim])
+        ):
+            both = zip(state.indexes[dim], dataset.indexes[dim], strict=True)
+            mine, other = next((a, b) for a, b in both if a != b)
+            found = f"{mine!r} where the dataset has {other!r} along {dim!r}"
+        else:
+            continue
+        raise LayoutError(
+            "the sites of a state are not those of the dataset",
+            variable="state",
+            found=found,
+            expected="the same sites in the same order",
+            fix=f"state = state.sel({dim}=ds[{dim!r}])",
+        )
