@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # Large enough for the kernels, small enough that a batch's temporaries stay near the caches.
 CPU_BATCH_SIZE = 16
 GPU_BATCH_SIZE = 512
+FEW_DAYS = 128
+"""Windows of so many days are run alone; of fewer days, up to eight times as many of them."""
 
 _engines: dict[EngineKey, Engine] = {}
 _gpu_lost = False  # a process cannot use a GPU that the process it was forked from has used
@@ -106,6 +108,14 @@ class Before:
     def take(self, sites: NDArray[np.bool_] | NDArray[np.int64]) -> Before:
         """Return that of some sites."""
         return Before(parts=self.parts, places=self.places[sites])
+
+    def of(self, sites: NDArray[np.int64]) -> dict[str, Floats]:
+        """Return what the network goes on from at some sites, without a copy if it is in order."""
+        places = self.places[sites]
+        chosen: slice | NDArray[np.int64] = places
+        if (np.diff(places) == 1).all():
+            chosen = slice(int(places[0]), int(places[-1]) + 1)
+        return {name: values[chosen] for name, values in self.parts.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,7 +405,9 @@ class Engine:
         rows = rows[np.argsort(lengths[rows[:, 1]], kind="stable")]
         begin = 0
         while begin < len(rows):
-            size = self._rows
+            size = most = self._rows
+            if self.device == "cpu":  # a few days are soon done: many sites at once
+                size *= int(np.clip(FEW_DAYS // lengths[rows[begin, 1]], 1, 8))
             chosen = rows[begin : begin + size]
             # Windows of a batch have one length.
             chosen = chosen[lengths[chosen[:, 1]] == lengths[chosen[0, 1]]]
@@ -412,13 +424,12 @@ class Engine:
                 filled = len(chosen)
             state = {}
             if before is not None:
-                places = before.places[sites]
-                state = {name: values[places] for name, values in before.parts.items()}
+                state = before.of(sites)
             inputs = (gathered, attributes, *state.values())
             try:
                 result = self._run(answer, *(_pad(each, filled) for each in inputs), names=[*state])
             except (MemoryError, RuntimeError) as error:
-                self._shrink(size, error)
+                self._shrink(most, error)
                 continue
             yield chosen, result[: len(chosen)]
             begin += len(chosen)

@@ -27,7 +27,7 @@ from xstefa.inference.engine import Answer, Before, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_block
 from xstefa.inference.file_reads import Chunked, read_inside, storage_chunks
 from xstefa.inference.job import Job
-from xstefa.inference.state import ANSWERS, parts
+from xstefa.inference.state import Past, parts, split
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.model.architecture import ROWS
 from xstefa.windows import Days, Floats, WindowPolicy
@@ -44,7 +44,7 @@ STRAY = 0.5
 # An in-memory input is cut into this many blocks a core, so that all cores have work to the end.
 BLOCKS_PER_CORE = 4
 
-_STATE = "state of "  # before the names of what a job goes on from
+PAST = "state of the days before"  # what a job goes on from, among its variables
 
 
 def plan_job(
@@ -53,7 +53,7 @@ def plan_job(
     key: EngineKey,
     answer: Answer,
     answered: slice,
-    state: Mapping[str, xr.Variable] | None = None,
+    past: Past | None = None,
 ) -> da.Array:
     """Plan a pass over a dataset; reads no data and loads no weights.
 
@@ -65,8 +65,8 @@ def plan_job(
     answer : Answer
     answered : slice
         Steps of the record to answer for.
-    state : mapping of str to Variable, optional
-        Of the days before the record, as `Before` has it, over the dimensions of the sites first.
+    past : Past, optional
+        Of the days before the record.
 
     Returns
     -------
@@ -88,10 +88,8 @@ def plan_job(
     read: dict[str, xr.Variable] = {}
     computed: dict[str, Any] = {}
     at_once = not is_lazy(needed.values())
-    state = {_STATE + name: variable for name, variable in (state or {}).items()}
-    if at_once:
-        state = {name: variable.compute() for name, variable in state.items()}
-    needed |= state
+    if past is not None:
+        needed[PAST] = past.values.compute() if at_once else past.values
     for name, variable in needed.items():
         chunked = variable.chunks is not None
         lazy = read_inside(variable) if chunked else variable
@@ -121,9 +119,10 @@ def plan_job(
             for name, array in computed.items()
         ),
         checked=at_once,
+        past_days=0 if past is None else past.days,
     )
     reach = cache(partial(_reach, policy=spec.windows, record=layout.days))
-    blocks = _cut(dataset, job, answered, reach, state=bool(state))
+    blocks = _cut(dataset, job, answered, reach)
     name = f"stefa-{_token(needed, job, blocks, answered)}"
     job_key = job_key_of(name)
     values = answer.width(spec) + 1
@@ -211,9 +210,9 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     sites = layout.site_dims
     shape = tuple(out[d].stop - out[d].start for d in sites)
     part = job.part(reading, chunks)
-    before = _state_of(part, {dim: out[dim].stop - out[dim].start for dim in sites})
+    before = _before(part, job, dict(zip(sites, shape, strict=True)))
     left = None if before is None else np.any(before.known, axis=(1, 2))
-    forcing, static, present = read_block(job, part, reading, left)
+    forcing, static, present = read_block(job, part.drop_vars(PAST, errors="ignore"), reading, left)
     look_at_block(job, forcing, static)
     values, coverage = get_engine(job.key).answer(
         job.answer,
@@ -233,23 +232,19 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     return np.ascontiguousarray(result.transpose(*order, -1))
 
 
-def _state_of(part: xr.Dataset, sites: Mapping[str, int]) -> Before | None:
+def _before(part: xr.Dataset, job: Job, sites: Mapping[str, int]) -> Before | None:
     """Return what the days before have left of the sites of a block, of these sizes."""
-    parts: dict[str, Floats] = {}
-    own: list[str] = []
-    for key in map(str, part.variables):
-        if key.startswith(_STATE):
-            variable = part.variables[key]
-            own = [dim for dim in sites if dim in variable.dims]
-            values = np.asarray(variable.values, dtype=np.float32)
-            # A site without a past begins here, with states of zero.
-            values = values if key == _STATE + ANSWERS else np.nan_to_num(values)
-            parts[key.removeprefix(_STATE)] = values.reshape(-1, *values.shape[len(own) :])
-    if not parts:
+    if PAST not in part.variables:
         return None
-    kept = [size if dim in own else 1 for dim, size in sites.items()]
-    places = np.arange(math.prod(kept)).reshape(kept)
-    return Before(parts=parts, places=np.broadcast_to(places, list(sites.values())).ravel())
+    variable = part.variables[PAST]
+    values = np.asarray(variable.values).reshape(-1, variable.shape[-1])
+    absent = np.isnan(values[:, -1])
+    if absent.any():
+        values = np.where(absent[:, None], np.float32(0), values)  # a record begins with zeros
+    kept = [size if dim in variable.dims else 1 for dim, size in sites.items()]
+    places = np.broadcast_to(np.arange(len(values)).reshape(kept), list(sites.values()))
+    parts = split(values, job.key.model.spec, job.past_days)
+    return Before(parts=parts, places=places.ravel())
 
 
 def sample_block(
@@ -328,8 +323,6 @@ def _cut(
     job: Job,
     answered: slice,
     reach: Callable[[int, int], tuple[int, int]],
-    *,
-    state: bool,
 ) -> Blocks:
     """Choose the blocks, and warn if the chunks of the input make them slow or large."""
     spec, layout = job.key.model.spec, job.layout
@@ -346,7 +339,7 @@ def _cut(
     width = job.answer.width(spec) + 1
     if not job.answer.daily:
         width = -(-width // sizes[layout.time])
-    if state:
+    if job.past_days:
         width += -(-sum(map(math.prod, parts(spec).values())) // sizes[layout.time])
     values = len(forcings) + math.ceil(1.25 * len(spec.schema.forcings)) + 2 * width
     block_bytes = BLOCK_BYTES

@@ -31,6 +31,8 @@ class Job:
         The variables whose chunks tasks receive, in the order in which they do.
     checked : bool
         Whether the values were looked at as a whole; else each block looks at its own.
+    past_days : int
+        Days of the record that they go on from, if they do.
     """
 
     key: EngineKey
@@ -40,6 +42,7 @@ class Job:
     dataset: xr.Dataset
     operands: tuple[Chunked, ...]
     checked: bool
+    past_days: int = 0
 
     def part(self, region: Mapping[str, slice], chunks: list[object]) -> xr.Dataset:
         """Return a region of the dataset; what lies in files is read when it is asked for.

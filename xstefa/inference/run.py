@@ -27,7 +27,7 @@ from xstefa.errors import (
 from xstefa.inference.engine import Answer, EngineKey
 from xstefa.inference.extrapolation import outside_training
 from xstefa.inference.graph import is_lazy, plan_job
-from xstefa.inference.state import going_on
+from xstefa.inference.state import Past, going_on
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
@@ -55,15 +55,15 @@ class Run:
         The steps of the record to answer for.
     outside : dict of str to str
         What is said of attributes outside of training.
-    state : mapping of str to Variable
-        What the days before the record have left; nothing if it is the beginning.
+    past : Past, optional
+        What the days before the record have left.
     """
 
     key: EngineKey
     binding: Binding
     answered: slice
     outside: dict[str, str] = field(default_factory=dict)
-    state: Mapping[str, xr.Variable] = field(default_factory=dict)
+    past: Past | None = None
 
     def frame(self, *, daily: bool = True) -> xr.DataArray:
         """Return an array without memory that has the dimensions and coordinates of a result."""
@@ -120,7 +120,7 @@ class Run:
             key=self.key,
             answer=answer,
             answered=self.answered,
-            state=self.state,
+            past=self.past,
         )
         at_once = not is_lazy(dataset[n] for s in sources.values() for n in s.variables)
         # What is at hand can be checked as a whole; each block checks what it reads.
@@ -151,7 +151,7 @@ class Run:
         policy = self.key.model.spec.windows
         record = self.binding.layout
         layout = record.during(self.answered)
-        before = self.state["known"].shape[-2] if self.state else 0
+        before = min(self.past.days, policy.spin_up) if self.past else 0
         days = np.concatenate([record.days[0] - np.arange(before, 0, -1), record.days])
         without = layout.days[~policy.answerable(days)[before:][self.answered]]
         if not without.size:
@@ -236,7 +236,7 @@ def prepare(
     )
     run = Run(key=key, binding=binding, answered=answered)
     if state is not None:
-        run = replace(run, state=going_on(state, model, binding.dataset, binding.layout))
+        run = replace(run, past=going_on(state, model, binding.dataset, binding.layout))
     return replace(run, outside=outside_training(run.binding, run.key))
 
 

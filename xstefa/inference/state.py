@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import dask.array as da
+import numpy as np
 import xarray as xr
 
 from xstefa.binding import Layout
@@ -102,6 +103,46 @@ def _carried(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape[1:]) for name, tensor in state.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Past:
+    """What the days before a record have left of its sites.
+
+    Attributes
+    ----------
+    values : Variable, shape (*sites, width)
+        All of `parts`, one after another; the sites in the order of those of the record, which may
+        have more dimensions.
+    days : int
+        Since the beginning of the record before.
+    """
+
+    values: xr.Variable
+    days: int
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the sites."""
+        return tuple(map(str, self.values.dims[:-1]))
+
+
+def split(values: Floats, spec: ModelSpec, days: int) -> dict[str, Floats]:
+    """Return the parts of states, by name, each of shape (site, ...), without a copy.
+
+    Parameters
+    ----------
+    values : ndarray, shape (site, width)
+    spec : ModelSpec
+    days : int
+        Since the beginning of the record: of what was answered and known there are no more.
+    """
+    found, first = {}, 0
+    for name, shape in parts(spec).items():
+        part = values[:, first : first + math.prod(shape)].reshape(-1, *shape)
+        first += math.prod(shape)
+        found[name] = part[:, max(shape[0] - days, 0) :] if name in (ANSWERS, KNOWN) else part
+    return found
+
+
 def labelled(
     block: da.Array | Floats, frame: xr.DataArray, model: Model, *, end: xr.DataArray, days: int
 ) -> xr.Dataset:
@@ -121,12 +162,11 @@ def labelled(
     found, first = {}, 0
     for name, shape in parts(model.spec).items():
         values = block[..., first : first + math.prod(shape)]
-        values = values.reshape(*block.shape[:-1], *shape)
         first += math.prod(shape)
-        dims = (*frame.dims, *(f"state_{size}" for size in shape))
-        # Axes of one size have one name, unless they are of one variable.
-        dims = tuple(f"{d}_{i}" if d in dims[:i] else d for i, d in enumerate(dims))
-        found[name] = xr.Variable(dims, values)
+        # Axes of one length have one name, but not in one variable.
+        axes = [f"state_{size}" for size in shape]
+        axes = [f"{axis}_{i}" if axis in axes[:i] else axis for i, axis in enumerate(axes)]
+        found[name] = xr.Variable((*frame.dims, *axes), values.reshape(*block.shape[:-1], *shape))
     found[LENGTH] = xr.Variable((), days, {"long_name": "days of the record", "units": "1"})
     return xr.Dataset(found, coords=frame.coords | {end.name: end})
 
@@ -150,9 +190,7 @@ def require_state(model: Model) -> None:
     )
 
 
-def going_on(
-    state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layout
-) -> dict[str, xr.Variable]:
+def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layout) -> Past:
     """Return a state as tasks read it, or refuse it.
 
     Parameters
@@ -164,12 +202,6 @@ def going_on(
         What is to follow.
     layout : Layout
         Its sites and days.
-
-    Returns
-    -------
-    dict of str to Variable
-        Those of `parts`, sites first; of what was answered and known no more days than the record
-        had.
 
     Raises
     ------
@@ -192,8 +224,7 @@ def going_on(
             expected=f"one of {model.name!r} ({model.content_hash[:12]})",
             fix=f"state = history.stefa.spin_up(model={model.name!r})",
         )
-    dims = tuple(str(dim) for dim in state[ANSWERS].dims[:-2])
-    _check_sites(state, dims, dataset, layout)
+    _check_sites(state, dataset, layout)
     time = layout.time
     if time not in state.coords or state[time].ndim:
         raise CalendarError(
@@ -216,23 +247,23 @@ def going_on(
             if calendar == layout.calendar and last + 1 > layout.days[0]
             else f"state = missing_days.stefa.spin_up(model={model.name!r}, state=state)",
         )
-    days = int(state[LENGTH])
-    most = {ANSWERS: min(days, REMEMBERED), KNOWN: min(days, model.spec.windows.spin_up)}
-    found = {}
-    for name in expected:
-        variable = state[name].variable
-        inner = [dim for dim in variable.dims if dim not in dims]
-        variable = variable.transpose(*dims, *inner)
-        if name in most:
-            variable = variable[(..., slice(variable.shape[-2] - most[name], None), slice(None))]
-        found[name] = variable
-    return found
+    return Past(values=_joined(state, [*expected], layout), days=int(state[LENGTH]))
 
 
-def _check_sites(
-    state: xr.Dataset, dims: tuple[str, ...], dataset: xr.Dataset, layout: Layout
-) -> None:
-    for dim in dims:
+def _joined(state: xr.Dataset, names: list[str], layout: Layout) -> xr.Variable:
+    """Return the parts of a state one after another, shape (*sites, width)."""
+    dims = [dim for dim in layout.site_dims if dim in state[ANSWERS].dims]
+    found = []
+    for name in names:
+        variable = state[name].variable.transpose(*dims, ...).astype(np.float32)
+        found.append(variable.data.reshape(*variable.shape[: len(dims)], -1))
+    if all(isinstance(part, np.ndarray) for part in found):
+        return xr.Variable((*dims, "state"), np.concatenate(found, axis=-1))
+    return xr.Variable((*dims, "state"), da.concatenate(found, axis=-1).rechunk({-1: -1}))
+
+
+def _check_sites(state: xr.Dataset, dataset: xr.Dataset, layout: Layout) -> None:
+    for dim in map(str, state[ANSWERS].dims[:-2]):
         if dim not in layout.site_dims or state.sizes[dim] != dataset.sizes[dim]:
             found = f"{state.sizes[dim]} along {dim!r}"
         elif (

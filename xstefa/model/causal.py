@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xstefa.model import kernels
-from xstefa.model.architecture import EncoderSize
+from xstefa.model.architecture import ROWS, EncoderSize
 from xstefa.model.encoder import SMALL_BATCH, EncoderLayer, Representation, TokenEncoder, hidden
 from xstefa.model.heads.recurrent import State
 
@@ -98,8 +98,10 @@ class CausalEncoder(TokenEncoder):
         if not kernels.infers_on_cpu(forcing):
             return self._advance(forcing, static, state)
         found, states = [], []
-        for begin in range(0, len(forcing), SMALL_BATCH):
-            rows = slice(begin, begin + SMALL_BATCH)
+        # Of a few days the state is all there is to move: once.
+        size = SMALL_BATCH if forcing.shape[1] >= BLOCK else -(-len(forcing) // ROWS) * ROWS
+        for begin in range(0, len(forcing), size):
+            rows = slice(begin, begin + size)
             part = kernels.filled(forcing, rows), kernels.filled(static, rows)
             before = None
             if state is not None:
@@ -109,8 +111,11 @@ class CausalEncoder(TokenEncoder):
             states.append(after)
         count = len(forcing)
         days, site = (torch.cat(parts)[:count] for parts in zip(*found, strict=True))
-        joined = {name: torch.cat([s[name] for s in states])[:count] for name in states[0]}
-        return Representation(days=days, site=site), joined
+        if len(states) == 1:
+            (joined,) = states
+        else:
+            joined = {name: torch.cat([s[name] for s in states]) for name in states[0]}
+        return Representation(days=days, site=site), {n: t[:count] for n, t in joined.items()}
 
     def _advance(
         self, forcing: Tensor, static: Tensor, state: State | None

@@ -124,6 +124,18 @@ def banded_attention(
     """
     batch, days, width = query.shape
     _, block, keys = bias.shape
+    split = (heads, width // heads)
+    if days < block:  # a few days that go on from a state: no block to fill
+        keys += days - block
+        if torch.is_grad_enabled():
+            past = past.clone()
+        past[:, :1] = site
+        window = past.view(batch, keys, 2, *split)
+        key, value = window.permute(2, 0, 3, 1, 4)
+        asked = query.reshape(batch, days, *split).transpose(1, 2)
+        mask = bias[:, :days, :keys].to(query.dtype)[None]
+        found = functional.scaled_dot_product_attention(asked, key, value, attn_mask=mask)
+        return found.transpose(1, 2).reshape(batch, days, width)
     blocks = -(-days // block)
     behind = blocks * block - days
     if behind:
@@ -140,7 +152,6 @@ def banded_attention(
         ],
         dim=2,
     )
-    split = (heads, width // heads)
     asked = query.reshape(batch * blocks, block, *split).transpose(1, 2)
     key, value = windows.view(batch * blocks, keys, 2, *split).permute(2, 0, 3, 1, 4)
     found = functional.scaled_dot_product_attention(

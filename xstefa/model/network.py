@@ -97,7 +97,7 @@ class StefaLand(nn.Module):
             answers = [_asked(head, water)(forcing, static, days, None)[0] for head in self.heads]
             return self._in_units(answers)
         length = forcing.shape[1]
-        if self.encoder is not None:
+        if self.encoder is not None and state is None:
             # Kernels may round by the length: in whole blocks of attention it leaves no trace.
             forcing = functional.pad(forcing, (0, 0, 0, -length % BLOCK), value=torch.nan)
         return self.follow(forcing, static, state, water=water)[0][:, :length]
