@@ -17,6 +17,7 @@ from xstefa.binding.reading import Reading
 from xstefa.binding.rules import Match, best, match_target
 from xstefa.binding.sources import Direct, TokenSource
 from xstefa.binding.table import TokenTable
+from xstefa.binding.time_axis import day_numbers
 from xstefa.binding.units import Conversion, same_kind
 from xstefa.binding.value_checks import notes_of, token_values, value_problems, without_extremes
 from xstefa.errors import LayoutError, UnitsError, XstefaError, XstefaWarning, raise_problems, warn
@@ -128,6 +129,19 @@ class Binding:
         if self.doubts:
             warn(TokenWarning(self.doubts))
         return self
+
+    def during(self, steps: slice) -> Binding:
+        """Return the same matches, of some steps."""
+        part = self.dataset.isel({self.layout.time: steps})
+        return replace(self, dataset=part, _layout=self.layout.during(steps))
+
+    def on(self, dataset: xr.Dataset) -> Binding:
+        """Return the same matches in a dataset that has other days, and is else like this one."""
+        layout = self.layout
+        days, _ = day_numbers(dataset[layout.time])
+        steps = layout.coords.to_dataset().drop_dims(layout.time)
+        coords = steps.assign_coords({layout.time: dataset[layout.time].variable}).coords
+        return replace(self, dataset=dataset, _layout=replace(layout, days=days, coords=coords))
 
     @cached_property
     def forcing(self) -> Mapping[str, xr.DataArray]:

@@ -123,13 +123,13 @@ def make_layout(
     LayoutError, CalendarError
         If the time axis is not a sequence of distinct, ordered days.
     """
+    dims = () if template is None else tuple(str(dim) for dim in ds[template].dims)
+    _check_lead_times(ds, dims, time, rename)
     check_days(ds[time], rename=rename)
     if template is None:
         return None
     array = ds[template]
-    dims = tuple(str(dim) for dim in array.dims)
     _check_dimensions(ds, dims)
-    _check_lead_times(ds, dims, time, rename)
     days, calendar = day_numbers(ds[time])
     coords, grid_mapping, place = output_coordinates(ds, array)
     return Layout(
@@ -169,7 +169,7 @@ def _check_lead_times(
             "the days of this forecast depend on two dimensions",
             variable=lead,
             found=f"lead times along {lead!r} beside reference times along {time!r}",
-            expected="one time axis, of the times that the values are for",
+            expected="one time axis, of the times that the values are for, or history=",
             fix=daily_call(rename),
         )
 

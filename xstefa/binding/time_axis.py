@@ -165,7 +165,8 @@ def valid_times(ds: xr.Dataset, *, time: str, lead: str) -> xr.DataArray:
         "the days of this forecast depend on two dimensions",
         variable=lead,
         found=f"lead times along {lead!r} that overlap beside reference times along {time!r}",
-        expected="one time axis, of the times that the values are for",
+        expected="one time axis, of the times that the values are for; or the weather before the "
+        "forecasts, history=<a dataset>",
         fix=(
             f"ds = ds.isel({lead}=slice({begin}, {end})).stefa.daily()   # the first of each "
             f"forecast; to take the first forecast alone: ds = ds.isel({time}=0); ds = "

@@ -14,6 +14,7 @@ from xstefa.arguments import checked
 from xstefa.binding import plan
 from xstefa.errors import ModelError, OptionError, did_you_mean
 from xstefa.inference.engine import Answer
+from xstefa.inference.forecast import alone, continued, framed
 from xstefa.inference.run import Period, each_block, prepare
 from xstefa.model.checkpoint import Model
 from xstefa.model.distribution import FARTHEST, WIDTH, Distribution, Level
@@ -100,6 +101,7 @@ def predict(
     coverage: bool = False,
     min_coverage: Share = 0.0,
     period: Period | None = None,
+    history: xr.Dataset | None = None,
     state: xr.Dataset | None = None,
     strict: bool = False,
     rename: Mapping[str, str] | None = None,
@@ -142,6 +144,11 @@ def predict(
         in one, as ``.sel(time="1991")`` does. The days before are read for the spin-up: the
         result is that of the whole record, to the bit. Selecting time before predicting hides
         them from the model.
+    history : Dataset, optional
+        The weather of the days before the dataset, at the same sites: what the model is spun up
+        with. The dataset may then be a forecast, with lead times counted from one initial date or
+        several, and members: each begins where its history ends, on the day before it. Later days
+        of the history are not read. Attributes that only the history has count for both.
     state : Dataset, optional
         What the days before the dataset have left, from `spin_up`: the answers are those of one
         record with these days in it, to rounding, and none of them is read again.
@@ -192,7 +199,12 @@ def predict(
         target.require("target")
         model, target = target, target.spec.outputs[0]
     names = _check_names(target)
-    chosen = answering(dataset, names, model=model, rename=rename)
+    if history is not None:
+        known = history
+    else:
+        forecast = None if state is None else alone(dataset)
+        known = dataset if forecast is None else forecast.at(0)
+    chosen = answering(known, names, model=model, rename=rename)
     chosen.require("target")
     if others := [name for name in names if name not in chosen.spec.outputs]:
         raise ModelError(
@@ -203,26 +215,28 @@ def predict(
             or f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
     levels = _check_levels(quantiles, interval, names, chosen)
-    run = prepare(
-        dataset,
-        chosen,
-        period=period,
-        state=state,
-        strict=strict,
-        rename=rename,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        extrapolate=extrapolate,
-    )
     distribution = chosen.spec.distribution
-    block = run.compute(Members(every=names != [chosen.spec.target], distribution=distribution))
+    answer = Members(every=names != [chosen.spec.target], distribution=distribution)
+    how: dict[str, Any] = {
+        "strict": strict,
+        "rename": rename,
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+        "extrapolate": extrapolate,
+    }
+    if history is not None:
+        _refuse_both(period, state)
+        run, frame, block = continued(dataset, history, chosen, answer, **how)
+    else:
+        run = prepare(known, chosen, period=period, state=state, **how)
+        frame = run.frame() if forecast is None else framed(forecast, run)
+        block = run.compute(answer)
 
     # What follows is arithmetic on one pass over the data: the targets, mean, quantiles and
     # coverage of the same dataset and model, computed together, share that pass.
     extra = () if levels is None else ("quantile",)
     heads = len(chosen.spec.architecture.heads)
-    frame = run.frame()
     coords = {}
     if levels is not None:
         coords["quantile"] = xr.Variable("quantile", list(levels), QUANTILE)
@@ -267,6 +281,20 @@ def answering(
         return load_model(model)
     layout = plan(dataset, load_schema(), rename=rename).layout
     return model_for(targets, support=layout.support)
+
+
+def _refuse_both(period: Period | None, state: xr.Dataset | None) -> None:
+    for name, given in (("period", period), ("state", state)):
+        if given is not None:
+            raise OptionError(
+                "a history says what the days of the dataset begin with",
+                variable=name,
+                found=f"{name}= and history=",
+                expected="one of them",
+                fix=f"leave {name}= out"
+                if name == "state"
+                else "select the days of the dataset: it does not reach back",
+            )
 
 
 def _check_names(target: str | Sequence[str]) -> list[str]:

@@ -96,8 +96,14 @@ class Run:
         }
         return attrs | self.outside
 
-    def compute(self, answer: Answer) -> da.Array | Floats:
+    def compute(self, answer: Answer, *, look_at_days: bool = True) -> da.Array | Floats:
         """Ask the model: lazily if what it reads is chunked, else here and now.
+
+        Parameters
+        ----------
+        answer : Answer
+        look_at_days : bool
+            Say on which days there is no answer.
 
         Returns
         -------
@@ -113,7 +119,7 @@ class Run:
         """
         dataset, layout = self.binding.dataset, self.binding.layout
         sources, spec = self.binding.sources, self.key.model.spec
-        if answer.needs_required and answer.daily:
+        if answer.needs_required and answer.daily and look_at_days:
             self._check_spin_up()
         block = plan_job(
             self.binding,

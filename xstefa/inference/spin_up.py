@@ -80,7 +80,7 @@ def spin_up(
         extrapolate=extrapolate,
         **options,
     )
-    block = run.compute(FinalState(spin_up=chosen.spec.windows.spin_up))
+    block = run.compute(FinalState.of(chosen.spec))
     layout = run.binding.layout
     before = 0 if state is None else int(state[LENGTH])
     found = labelled(

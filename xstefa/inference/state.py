@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xstefa.binding import Layout
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 ANSWERS, KNOWN = "answers", "known"
 LENGTH = "record_days"
+TIME = "time"
+"""Coordinate of the day that a state is of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,16 @@ class FinalState(Answer):
 
     Attributes
     ----------
-    spin_up : int
+    known : int
         Days of which it says what was known.
     """
 
-    spin_up: int
+    known: int
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> FinalState:
+        """Return that of a model."""
+        return cls(known=parts(spec)[KNOWN][0])
 
     @property
     def daily(self) -> bool:
@@ -73,7 +82,7 @@ class FinalState(Answer):
             functional.pad(values[:, -days:], (0, 0, max(days - values.shape[1], 0), 0), value=gone)
             for values, days, gone in (
                 (answers, REMEMBERED, math.nan),
-                (known, self.spin_up, 0.0),
+                (known, self.known, 0.0),
             )
         ]
         return torch.cat([part.flatten(1).float() for part in (*recent, *after.values())], dim=1)
@@ -86,7 +95,10 @@ def parts(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     tensors of `StefaLand.follow`.
     """
     heads, forcings = len(spec.architecture.heads), len(spec.schema.forcings)
-    recent = {ANSWERS: (REMEMBERED, heads), KNOWN: (spec.windows.spin_up, forcings)}
+    recent = {
+        ANSWERS: (REMEMBERED, heads),
+        KNOWN: (max(spec.windows.spin_up, REMEMBERED), forcings),
+    }
     return recent | _carried(spec.architecture)
 
 
@@ -168,7 +180,7 @@ def labelled(
         axes = [f"{axis}_{i}" if axis in axes[:i] else axis for i, axis in enumerate(axes)]
         found[name] = xr.Variable((*frame.dims, *axes), values.reshape(*block.shape[:-1], *shape))
     found[LENGTH] = xr.Variable((), days, {"long_name": "days of the record", "units": "1"})
-    return xr.Dataset(found, coords=frame.coords | {end.name: end})
+    return xr.Dataset(found, coords=frame.coords | {TIME: end.variable})
 
 
 def require_state(model: Model) -> None:
@@ -224,28 +236,29 @@ def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layou
             expected=f"one of {model.name!r} ({model.content_hash[:12]})",
             fix=f"state = history.stefa.spin_up(model={model.name!r})",
         )
-    _check_sites(state, dataset, layout)
-    time = layout.time
-    if time not in state.coords or state[time].ndim:
+    sites = map(str, state[ANSWERS].dims[:-2])
+    check_sites(state, sites, dataset, layout, what="state")
+    if TIME not in state.coords or state[TIME].ndim:
         raise CalendarError(
             "the day that a state is of is not known",
             variable="state",
-            found=f"no scalar coordinate {time!r}",
+            found=f"no scalar coordinate {TIME!r}",
             expected="the last day of the record that it was made from",
-            fix=f"state = state.rename(<name of the day>={time!r})",
+            fix=f"state = state.assign_coords({TIME}=<that day>)",
         )
-    (last,), calendar = day_numbers(state[time].expand_dims(time))
+    (last,), calendar = day_numbers(state[TIME].expand_dims(TIME))
     if calendar != layout.calendar or last + 1 != layout.days[0]:
-        first = dataset[time].to_index()[0]
+        time = layout.time
         raise CalendarError(
             "a record goes on from a state on the day after it",
             variable="state",
-            found=f"a state of {str(state[time].values)[:10]} ({calendar}), and a dataset that "
-            f"begins on {str(first)[:10]} ({layout.calendar})",
-            expected="a dataset that begins on the day after",
-            fix=f"ds = ds.sel({time}=ds[{time!r}] > state[{time!r}])"
-            if calendar == layout.calendar and last + 1 > layout.days[0]
-            else f"state = missing_days.stefa.spin_up(model={model.name!r}, state=state)",
+            found=f"a state of {str(state[TIME].values)[:10]} ({calendar}), and a dataset that "
+            f"begins on {str(dataset[time].values[0])[:10]} ({layout.calendar})",
+            expected="a dataset that begins on the day after; days without data may be missing",
+            fix=f"ds = ds.sel({time}=ds[{time!r}] > state[{TIME!r}])"
+            if last + 1 > layout.days[0]
+            else f"ds = ds.reindex({time}=xr.date_range(state[{TIME!r}].item(), "
+            f"ds[{time!r}].values[-1], ...)[1:])",
         )
     return Past(values=_joined(state, [*expected], layout), days=int(state[LENGTH]))
 
@@ -262,24 +275,49 @@ def _joined(state: xr.Dataset, names: list[str], layout: Layout) -> xr.Variable:
     return xr.Variable((*dims, "state"), da.concatenate(found, axis=-1).rechunk({-1: -1}))
 
 
-def _check_sites(state: xr.Dataset, dataset: xr.Dataset, layout: Layout) -> None:
-    for dim in map(str, state[ANSWERS].dims[:-2]):
-        if dim not in layout.site_dims or state.sizes[dim] != dataset.sizes[dim]:
-            found = f"{state.sizes[dim]} along {dim!r}"
-        elif (
-            dim in state.indexes
-            and dim in dataset.indexes
-            and not state.indexes[dim].equals(dataset.indexes[dim])
-        ):
-            both = zip(state.indexes[dim], dataset.indexes[dim], strict=True)
+def check_sites(
+    before: xr.Dataset, dims: Iterable[str], dataset: xr.Dataset, layout: Layout, *, what: str
+) -> None:
+    """Refuse what is of other sites than a dataset, or in another order.
+
+    Parameters
+    ----------
+    before : Dataset
+        A state or history.
+    dims : iterable of str
+        Dimensions of its sites.
+    dataset : Dataset
+        What follows; it may have more dimensions, as members.
+    layout : Layout
+        Of the dataset.
+    what : str
+        What `before` is called.
+
+    Raises
+    ------
+    LayoutError
+    """
+    for dim in dims:
+        fix = f"{what} = {what}.sel({dim}=ds[{dim!r}])"
+        if dim not in layout.site_dims:
+            found = f"a dimension {dim!r}, which the dataset does not have"
+            fix = f"{what} = {what}.isel({dim}=0), or .rename({dim}=<the dataset's>)"
+        elif before.sizes[dim] != dataset.sizes[dim]:
+            found = f"{before.sizes[dim]} along {dim!r}, and {dataset.sizes[dim]} in the dataset"
+        elif not _same(before.indexes.get(dim), dataset.indexes.get(dim)):
+            both = zip(before.indexes[dim], dataset.indexes[dim], strict=True)
             mine, other = next((a, b) for a, b in both if a != b)
             found = f"{mine!r} where the dataset has {other!r} along {dim!r}"
         else:
             continue
         raise LayoutError(
-            "the sites of a state are not those of the dataset",
-            variable="state",
+            f"the sites of a {what} are not those of the dataset",
+            variable=what,
             found=found,
             expected="the same sites in the same order",
-            fix=f"state = state.sel({dim}=ds[{dim!r}])",
+            fix=fix,
         )
+
+
+def _same(one: pd.Index | None, other: pd.Index | None) -> bool:
+    return one is None or other is None or one.equals(other)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.binding.explain import check_rename
 from xstefa.binding.facts import Facts, check_methods, describe
+from xstefa.binding.forecasts import Forecast
 from xstefa.binding.packing import decoded
 from xstefa.binding.plain import in_memory, noted
 from xstefa.binding.rules import Match, Rules, match_target
@@ -93,17 +95,22 @@ def daily(
     -------
     Dataset
         Lazy where the dataset is. Series that are no token, ingredient or target are left out,
-        and named in the history. A daily dataset comes back as it is. Reference and lead times
-        that do not overlap become one axis.
+        and named in the history. A daily dataset comes back as it is. Initial dates and lead
+        times whose days do not overlap become one axis; else each initial date is made daily.
 
     Raises
     ------
     UnitsError, CalendarError, LayoutError, MissingTokenError
         If amounts are ambiguous; a day is not a whole number of steps, or products of different
-        steps were merged; forecasts overlap; or nothing is known.
+        steps were merged; or nothing is known.
     """
     ds, schema = decoded(ds), load_schema(schema or "stefaland")
     renamed = check_rename(ds, schema, rename)
+    forecast = Forecast.of(ds)
+    if forecast is not None and (not forecast.several or forecast.overlaps):
+        return forecast.each(
+            partial(daily, schema=schema, accumulation=accumulation, rename=rename)
+        )
     time = find_time(ds)
     check_steps(ds[time])
     if (lead := lead_dimension(ds, ds.dims)) is not None:

@@ -1,0 +1,206 @@
+"""Predictions that go on from a history: forecasts from many initial dates, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xstefa.binding import Binding, Layout, plan
+from xstefa.binding.forecasts import Forecast
+from xstefa.binding.time_axis import day_numbers
+from xstefa.errors import CalendarError, LayoutError, XstefaWarning, warn
+from xstefa.inference.engine import Answer
+from xstefa.inference.run import Run, prepare
+from xstefa.inference.state import FinalState, Past, check_sites, require_state
+from xstefa.model.checkpoint import Model
+from xstefa.windows import Floats
+
+
+class ForecastWarning(XstefaWarning):
+    """A forecast lacks what its history has."""
+
+
+def continued(
+    dataset: xr.Dataset,
+    history: xr.Dataset,
+    model: Model,
+    answer: Answer,
+    *,
+    rename: Mapping[str, str] | None,
+    **how: Any,
+) -> tuple[Run, xr.DataArray, da.Array | Floats]:
+    """Answer for a forecast, or for days of one time axis, that go on from a history.
+
+    The history is read once, from its beginning to the last initial date; what each date begins
+    with is handed on and never stored.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What is to be answered for.
+    history : Dataset
+        The days before it, of the same sites. Later days are not read.
+    model : Model
+    answer : Answer
+    rename, **how
+        As for `prepare`.
+
+    Returns
+    -------
+    run : Run
+        That of the first initial date.
+    frame : DataArray
+        Without memory: the dimensions and coordinates of the result.
+    block : array
+        As from `Run.compute`, of all.
+
+    Raises
+    ------
+    ModelError
+        If the model reads windows, and carries nothing from day to day.
+    CalendarError
+        If there is no history up to the day before an initial date.
+    LayoutError
+        If the sites of the history are others, or in another order.
+    """
+    require_state(model)
+    past = prepare(history, model, rename=_of(rename, history), **how)
+    known = past.binding
+    dataset = _with_attributes(dataset, known, rename)
+    forecast = Forecast.of(dataset)
+    count = dataset.sizes[forecast.init] if forecast is not None and forecast.several else 1
+    ones = [dataset if forecast is None else forecast.at(i) for i in range(count)]
+    first = prepare(ones[0], model, rename=rename, **how)
+    layout = first.binding.layout
+    check_sites(history, known.layout.site_dims, dataset, layout, what="history")
+    _tell_lost(first.binding, known, model)
+    days = [day_numbers(one[layout.time])[0] for one in ones]
+    found: dict[int, da.Array | Floats] = {}
+    carried: Past | None = None
+    reached = 0
+    for i in sorted(range(count), key=lambda i: int(days[i][0])):
+        steps = _steps_before(known.layout, ones[i][layout.time])
+        if steps > reached:
+            part = slice(reached, steps)
+            run = replace(past, binding=known.during(part), answered=slice(0, steps - reached))
+            run = replace(run, past=carried)
+            state = run.compute(FinalState.of(model.spec))[..., :-1]
+            dims = [dim for dim in known.layout.dims if dim != known.layout.time]
+            own = [dim for dim in layout.site_dims if dim in dims]
+            length = int(np.ptp(run.binding.layout.days)) + 1
+            carried = Past(
+                values=xr.Variable((*dims, "state"), state).transpose(*own, "state"),
+                days=length + (carried.days if carried else 0),
+            )
+            reached = steps
+        run = replace(first, binding=first.binding.on(ones[i]), past=carried)
+        found[i] = run.compute(answer, look_at_days=not found)
+    if forecast is None:
+        return first, first.frame(), found[0]
+    frame = framed(forecast, first)
+    if not forecast.several:
+        return first, frame, found[0]
+    stack = np.stack if isinstance(found[0], np.ndarray) else da.stack
+    block = stack([found[i] for i in range(count)], axis=frame.dims.index(forecast.init))
+    return first, frame, block
+
+
+def framed(forecast: Forecast, run: Run) -> xr.DataArray:
+    """Return the frame of a forecast, given the run of one initial date."""
+    binding = run.binding
+    dims = {*binding.layout.dims, *([forecast.init] if forecast.several else [])}
+    template = next(
+        name
+        for token in binding.schema.forcing_names
+        if token in binding.sources
+        for name in binding.sources[token].inputs
+        if dims == {*forecast.dataset[name].dims}
+    )
+    return forecast.wrap(template, run.frame())
+
+
+def alone(dataset: xr.Dataset) -> Forecast | None:
+    """Return a forecast of one initial date; None if the dataset has one time axis.
+
+    Raises
+    ------
+    LayoutError
+        If there are several.
+    """
+    forecast = Forecast.of(dataset)
+    if forecast is not None and forecast.several:
+        raise LayoutError(
+            "a state is of one day",
+            variable="state",
+            found=f"{dataset.sizes[forecast.init]} initial dates along {forecast.init!r}",
+            expected="one initial date",
+            fix=f"ds = ds.isel({forecast.init}=-1), or history=<the days before> in place of state",
+        )
+    return forecast
+
+
+def _of(rename: Mapping[str, str] | None, dataset: xr.Dataset) -> dict[str, str]:
+    return {name: token for name, token in (rename or {}).items() if name in dataset.variables}
+
+
+def _with_attributes(
+    dataset: xr.Dataset, history: Binding, rename: Mapping[str, str] | None
+) -> xr.Dataset:
+    """Return a forecast with the site attributes that only its history has."""
+    forecast = Forecast.of(dataset)
+    one = dataset if forecast is None else forecast.at(0)
+    has = plan(one, history.schema, rename=_of(rename, one)).sources
+    names = {
+        name
+        for token in history.schema.static_names
+        if token in history.sources and token not in has
+        for name in history.sources[token].inputs
+        if name not in dataset.variables and history.layout.time not in history.dataset[name].dims
+    }
+    return dataset.assign({name: history.dataset[name].variable for name in names})
+
+
+def _tell_lost(forecast: Binding, history: Binding, model: Model) -> None:
+    """Warn of forcings that are known before the forecast, and not in it."""
+    lost = [
+        name
+        for name in model.spec.schema.forcing_names
+        if name in model.spec.tokens and name in history.sources and name not in forecast.sources
+    ]
+    if lost:
+        warn(
+            ForecastWarning(
+                f"The history has {', '.join(lost)} and the forecast has not: on its days they "
+                "count as not known. Fix: add them to the forecast, or drop them from the history "
+                "to read both alike."
+            )
+        )
+
+
+def _steps_before(history: Layout, valid: xr.DataArray) -> int:
+    """Return how many steps of a history lie before a forecast.
+
+    Raises
+    ------
+    CalendarError
+        If the last of them is not on the day before it.
+    """
+    days, calendar = day_numbers(valid)
+    steps = int(np.searchsorted(history.days, days[0]))
+    if steps and history.days[steps - 1] == days[0] - 1 and calendar == history.calendar:
+        return steps
+    time = history.coords[history.time].to_index()
+    begin = str(valid.values[0])[:10]
+    raise CalendarError(
+        "a forecast goes on from the day before it",
+        variable="history",
+        found=f"{str(time[0])[:10]} to {str(time[-1])[:10]} ({history.calendar}), and a forecast "
+        f"from {begin} on ({calendar})",
+        expected="a history that has the day before each initial date, in the same calendar",
+        fix=f"history = xr.concat([history, <the days up to {begin}>], dim={history.time!r})",
+    )
