@@ -18,8 +18,8 @@ from xstefa.evaluation.evaluate import evaluate
 from xstefa.inference.embed import embed
 from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
-from xstefa.inference.trust import trust
 from xstefa.inference.spin_up import spin_up
+from xstefa.inference.trust import trust
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model
