@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CPU_BATCH_SIZE = 16
 GPU_BATCH_SIZE = 512
 FEW_DAYS = 128
-"""Windows of so many days are run alone; of fewer days, up to eight times as many of them."""
+"""Of fewer days than these that go on from a state, up to eight times as many sites at once."""
 
 _engines: dict[EngineKey, Engine] = {}
 _gpu_lost = False  # a process cannot use a GPU that the process it was forked from has used
@@ -406,7 +406,7 @@ class Engine:
         begin = 0
         while begin < len(rows):
             size = most = self._rows
-            if self.device == "cpu":  # a few days are soon done: many sites at once
+            if before is not None and self.device == "cpu":
                 size *= int(np.clip(FEW_DAYS // lengths[rows[begin, 1]], 1, 8))
             chosen = rows[begin : begin + size]
             # Windows of a batch have one length.
