@@ -9,31 +9,33 @@ a Gaussian of constant variance around the logarithm of the mean, learned on the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
 
 import click
 import numpy as np
+import xarray as xr
 from train_release import JUDGED_RIVERS, RIVERS, SOURCES, aligned, held_out_sites
 
 import xstefa
+from xstefa.evaluation.probabilistic import LEVELS, coverage, crps, sharpness
 from xstefa.training.calibration import Errors, gather, learn
 
-LEVELS = np.arange(0.025, 1, 0.025)
 NORMAL = np.array([[NormalDist().inv_cdf(level)] for level in LEVELS])
 GROUPS = 5
 
 
-def by_site(errors: Errors, values: np.ndarray) -> np.ndarray:
-    """Return the mean of each site."""
-    return np.bincount(errors.site, values) / np.bincount(errors.site)
-
-
-def crps(observed: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """Return the score of each day, from quantiles of shape (level, day)."""
-    excess = observed - quantiles
-    levels = LEVELS[:, None]
-    return 2 * np.maximum(levels * excess, (levels - 1) * excess).mean(axis=0)
+def by_site(
+    score: Callable[..., xr.DataArray], errors: Errors, quantiles: np.ndarray, days: np.ndarray
+) -> np.ndarray:
+    """Return a score of each site, of some of its days; quantiles have the shape (level, day)."""
+    pred = xr.DataArray(quantiles, {"quantile": list(LEVELS)}, ("quantile", "time"))
+    obs, sites = xr.DataArray(errors.observed, dims="time"), np.unique(errors.site[days])
+    chosen = [np.flatnonzero(days & (errors.site == site)) for site in sites]
+    return np.array([float(score(pred[:, at], obs[at], dim="time")) for at in chosen])
 
 
 def gaussian(taught: Errors, left: Errors) -> np.ndarray:
@@ -49,40 +51,55 @@ def gaussian(taught: Errors, left: Errors) -> np.ndarray:
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("model", default="streamflow")
 def main(data, model):
-    """Print coverage by regime and river, and scores."""
-    errors, _, chosen = gather(
+    """Print coverage by regime, river and what is missing, and scores."""
+    asked = partial(
+        gather,
         {source: held_out_sites(aligned(data, source), source) for source in JUDGED_RIVERS},
         model=xstefa.load_model(model),
         sites={source: SOURCES[source].ids for source in JUDGED_RIVERS},
     )
+    (errors, _, chosen), (gaps, *_) = asked(), asked(gaps=True)
     river = {gauge: name for name, gauges in RIVERS.items() for gauge in gauges}
-    rivers, place = np.unique([river.get(i, i) for i in errors.ids], return_inverse=True)
-    group = (np.random.default_rng(1).permutation(len(rivers)) % GROUPS)[place]
-    quantiles, reference = (np.empty((len(LEVELS), len(errors.site))) for _ in range(2))
+    rivers = np.array([river.get(i, i) for i in errors.ids])
+    drawn = np.random.default_rng(1).permutation(len(np.unique(rivers))) % GROUPS
+    group = dict(zip(np.unique(rivers), drawn, strict=True))
+    quantiles, damaged = (np.empty((len(LEVELS), len(each.site))) for each in (errors, gaps))
+    unaware, reference = np.empty_like(damaged), np.empty_like(quantiles)
     regime = np.empty(len(errors.site), dtype=object)
     for i in range(GROUPS):
-        taught, left, days = (
-            errors.select(group != i),
-            errors.select(group == i),
-            (group == i)[errors.site],
+        left, gone = (
+            np.array([group[river.get(name, name)] == i for name in each.ids])
+            for each in (errors, gaps)
         )
-        found = learn(taught, chosen.spec)
-        located = left.located(found)
+        found = learn(errors.select(~left), chosen.spec, gaps=gaps.select(~gone))
+        days, lost = left[errors.site], gone[gaps.site]
+        located = errors.select(left).located(found)
         quantiles[:, days] = found.quantiles(located, LEVELS)
-        reference[:, days] = gaussian(taught, left)
+        reference[:, days] = gaussian(errors.select(~left), errors.select(left))
         regime[days] = [found.regimes[int(number)].name for number in located[:, 3]]
-    inside = (errors.observed >= quantiles[1]) & (errors.observed <= quantiles[-2])
-    covered, mean = by_site(errors, inside), by_site(errors, errors.observed)
+        damaged[:, lost] = found.quantiles(gaps.select(gone).located(found), LEVELS)
+        found = learn(errors.select(~left), chosen.spec)
+        unaware[:, lost] = found.quantiles(gaps.select(gone).located(found), LEVELS)
+    every = np.ones(len(errors.site), dtype=bool)
+    covered = by_site(coverage, errors, quantiles, every)
     print(f"{len(errors.ids)} sites: 90 % intervals hold {covered.mean():.1%} of the days")
     for name in np.unique(regime.astype(str)):
-        chosen_days = regime == name
-        sites = np.unique(errors.site[chosen_days])
-        shares = [inside[chosen_days & (errors.site == site)].mean() for site in sites]
-        print(f"  {name}: {np.mean(shares):.1%} at {len(sites)} sites")
-    for name in (name for name in rivers if (rivers[place] == name).sum() > 3):
-        print(f"  {name}: {covered[rivers[place] == name].mean():.1%}")
+        shares = by_site(coverage, errors, quantiles, regime == name)
+        print(f"  {name}: {shares.mean():.1%} at {len(shares)} sites")
+    for name in (name for name in np.unique(rivers) if (rivers == name).sum() > 3):
+        print(f"  {name}: {covered[rivers == name].mean():.1%}")
+    missing = gaps.told[:, 1 + gaps.evidence.names.index("weather_missing")]
+    for low, high in pairwise((-1, 0, 0.2, 0.5, 0.9, 1)):
+        days = (missing > low) & (missing <= high)
+        shares = [by_site(coverage, gaps, each, days).mean() for each in (damaged, unaware)]
+        width = [by_site(sharpness, gaps, each, days).mean() for each in (damaged, unaware)]
+        print(
+            f"  up to {high:.0%} of the weather of a week missing: {shares[0]:.1%} of width "
+            f"{width[0]:.2f} (had nothing been learned from gaps {shares[1]:.1%}, {width[1]:.2f})"
+        )
+    mean = np.bincount(errors.site, errors.observed) / np.bincount(errors.site)
     for name, values in {"distribution": quantiles, "Gaussian": reference}.items():
-        score = by_site(errors, crps(errors.observed, values))
+        score = by_site(crps, errors, values, every)
         relative = (score / np.maximum(mean, 0.05)).mean()
         print(f"CRPS, {name}: {score.mean():.3f} mm d-1, {relative:.3f} of the mean flow")
 

@@ -107,6 +107,8 @@ def distribution() -> Distribution:
             Measure(name="change_of_week", moments=moments, above=0.3),
             Measure(name="disagreement", moments=moments, below=0.2, above=0.2),
             Measure(name="known_today", moments=moments, below=-1.0),
+            Measure(name="precipitation_missing", moments=moments, below=0.5, above=0.5),
+            Measure(name="weather_missing", moments=moments, below=0.3, above=0.3),
             Measure(name="precipitation", moments=moments, column=0, above=0.2),
             Measure(name="sand", moments=moments, column=sand, below=0.05),
         ),

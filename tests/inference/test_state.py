@@ -120,7 +120,7 @@ def test_sites_in_part_and_turned(weather, model, expected):
 def test_quantiles_know_the_days_before(weather, make_model, distribution):
     model = make_model(encoder=False, windows=RECORD, members=2, distribution=distribution)
     whole = weather.stefa.predict(model, quantiles=[0.1, 0.9])
-    for cut in (12, 100):
+    for cut in (12, 60, 100):
         state = weather.isel(time=slice(cut)).stefa.spin_up(model)
         after = weather.isel(time=slice(cut, None))
         found = after.stefa.predict(model, quantiles=[0.1, 0.9], state=state)

@@ -7,18 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from click.testing import CliRunner
 
 from xstefa.cli import main
 from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError
 from xstefa.model.checkpoint import ModelSpec
+from xstefa.model.distribution import Scale, measured
 from xstefa.model.registry import load_model
-from xstefa.training.calibration import calibrate
+from xstefa.training.calibration import calibrate, gather, learn
 from xstefa.windows import SegmentPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore::xstefa.inference.run.SpinUpWarning")
 
+WEATHER = ("precipitation", "temperature_mean")
 SPREAD = 0.4  # of the errors of a day; those of a site are twice as large
 
 
@@ -80,6 +83,34 @@ def test_errors_that_grow_with_a_measure(model, make_dataset) -> None:
         width.where(part).mean() for part in (ds.temperature_mean > 15, ds.temperature_mean < 0)
     )
     assert 2 < float(warm / cold) < 8  # exp(1.5) in the logarithm's linear part
+
+
+def test_what_is_missing_of_the_last_week() -> None:
+    forcing = torch.zeros(1, 12, 2)
+    forcing[0, [3, 4], 0], forcing[0, [0, 1, 5], 1] = torch.nan, torch.nan
+    columns = {"precipitation": 0, "precipitation_missing": None, "weather_missing": None}
+    members, static = torch.full((1, 12, 1), 0.5), torch.zeros(1, 0)
+    _, found = measured(columns, Scale(), members, forcing, static)
+    rain = [0, 0, 0, 1 / 4, 2 / 5, 2 / 6, 2 / 7, 2 / 7, 2 / 7, 2 / 7, 1 / 7, 0]
+    np.testing.assert_allclose(found["precipitation_missing"][0], rain, rtol=1e-6)
+    # Before day 2 nothing is known of the second, so nothing of it is missing.
+    expected = [0, 0, 0, 1 / 6, 2 / 8, 3 / 10, 3 / 12, 3 / 13, 3 / 14, 3 / 14, 2 / 14, 1 / 14]
+    np.testing.assert_allclose(found["weather_missing"][0], expected, rtol=1e-6)
+
+
+def test_intervals_widen_where_weather_is_missing_and_only_there(make_model, make_dataset) -> None:
+    model = make_model(causal=True, windows=SegmentPolicy(length=40, spin_up=10))
+    ds = world(model, make_dataset, lat=3, seed=1, spread=0.002)
+    errors, *_ = gather(ds, model=model)
+    unaware = model.described(replace(model.spec, distribution=learn(errors, model.spec)))
+    aware, days, widths = ds.stefa.calibrate(model=model), np.random.default_rng(0), []
+    xr.testing.assert_equal(*(ds.stefa.predict(m, interval=0.9) for m in (aware, unaware)))
+    lost = xr.DataArray(days.random(ds.sizes["time"]), dims="time")
+    for share in (0.1, 0.3, 0.6):
+        part = ds.assign({n: ds[n].where(lost >= share) for n in WEATHER})
+        bounds = (part.stefa.predict(m, interval=0.9) for m in (aware, unaware))
+        widths.append(float(np.divide(*[(each.upper - each.lower).mean() for each in bounds])))
+    assert (np.diff([1, *widths]) > 0.01).all(), widths
 
 
 def test_it_is_part_of_the_file(calibrated, tmp_path) -> None:

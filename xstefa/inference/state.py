@@ -18,7 +18,7 @@ from xstefa.binding.time_axis import day_numbers
 from xstefa.errors import CalendarError, LayoutError, ModelError
 from xstefa.inference.engine import Answer
 from xstefa.model.checkpoint import Model
-from xstefa.model.distribution import REMEMBERED
+from xstefa.model.distribution import KNOWN_DAYS, REMEMBERED
 from xstefa.windows import Floats, SegmentPolicy
 
 if TYPE_CHECKING:
@@ -91,13 +91,13 @@ class FinalState(Answer):
 def parts(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Return names and shapes, for one site, of what a model carries from day to day.
 
-    What the heads answered in the last 30 days, which forcings were known in its spin-up, and the
+    What the heads answered in the last 30 days, which forcings were known in its spin-up or year,
     tensors of `StefaLand.follow`.
     """
     heads, forcings = len(spec.architecture.heads), len(spec.schema.forcings)
     recent = {
         ANSWERS: (REMEMBERED, heads),
-        KNOWN: (max(spec.windows.spin_up, REMEMBERED), forcings),
+        KNOWN: (max(spec.windows.spin_up, KNOWN_DAYS), forcings),
     }
     return recent | _carried(spec.architecture)
 

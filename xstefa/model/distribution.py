@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xstefa.model.scaler import Moments
 from xstefa.typed import Count, Finite, Name, Natural, Positive, Rule
-from xstefa.windows import Floats
+from xstefa.windows import YEAR, Floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,13 +42,21 @@ WIDTH = 4
 
 # What a day tells of its error, beside tokens.
 _LAGS = {"change": 1, "change_of_week": 7, "change_of_month": 30}
-MEASURES = ("level", *_LAGS, "disagreement", "known", "known_today")
+MISSING = ("precipitation_missing", "weather_missing")
+"""Measures of gaps, 0 where there are none: shares of the values of the last week that are missing,
+of tokens that were known in the year before."""
+
+MEASURES = ("level", *_LAGS, "disagreement", "known", "known_today", *MISSING)
 REMEMBERED = max(_LAGS.values())
 """Days before a day whose answers tell of its error."""
+
+WEEK, KNOWN_DAYS = 7, YEAR
+"""Days of a gap that count, and days before a day of which what was known tells of its error."""
+
 _AGREED = 0.02  # heads that differ by less agree: one head has nothing to differ from
 _BOUND = 4.0  # standard deviations beyond which a measure counts as this far
 SUREST = 1.0
-"""Most that all measures together add to, or take from, the logarithm of a scale."""
+"""Most that all measures together add to, or take from, the logarithm of a scale; gaps add more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +172,8 @@ class Distribution:
                 raise ValueError(f"a regime of {', '.join(regime.within)}, of {', '.join(names)}")
         if not self.regimes or self.regimes[-1].within:
             raise ValueError("the last regime has every day")
+        if "precipitation_missing" in names and "precipitation" not in names:
+            raise ValueError("precipitation_missing needs precipitation among the measures")
         for measure in self.measures:
             if (measure.name in MEASURES) != (measure.column is None):
                 raise ValueError(f"a token has a column, found {measure}")
@@ -176,8 +186,8 @@ class Distribution:
         members : Tensor, shape (B, T, heads)
             Answers of the heads in the unit of the target.
         forcing : Tensor, shape (B, T, C)
+            As the network reads them; they may begin on an earlier day.
         static : Tensor, shape (B, S)
-            As the network reads them.
 
         Returns
         -------
@@ -198,15 +208,13 @@ class Distribution:
             for name, (low, high) in self.regimes[i].within.items():
                 inside &= (measures[name] >= low) & (measures[name] < high)
             regime = torch.where(inside, float(i), regime)
-        below, above = torch.zeros_like(centre), torch.zeros_like(centre)
-        for measure in self.measures:
-            scaled = standardised(measures[measure.name], measure.moments)
-            below += measure.below * scaled
-            above += measure.above * scaled
-        scales = [
-            (constant + changed.clamp(-SUREST, SUREST)).exp()
-            for constant, changed in ((self.below, below), (self.above, above))
-        ]
+        scales = []
+        for side in ("below", "above"):
+            changed, gaps = torch.zeros_like(centre), torch.zeros_like(centre)
+            for measure in self.measures:
+                scaled = standardised(measures[measure.name], measure.moments)
+                (gaps if measure.name in MISSING else changed).add_(getattr(measure, side) * scaled)
+            scales.append((getattr(self, side) + changed.clamp(-SUREST, SUREST) + gaps).exp())
         return torch.stack([centre + self.shift, *scales, regime], dim=-1)
 
     def quantiles(self, located: Floats, levels: Iterable[float]) -> Floats:
@@ -258,7 +266,7 @@ def measured(
         Names of `MEASURES`, and of tokens with their place in the schema.
     scale : Scale
     members, forcing, static : Tensor
-        As for `Distribution.locate`.
+        As for `Distribution.locate`. Forcings may begin on an earlier day.
 
     Returns
     -------
@@ -287,10 +295,10 @@ def measured(
         before = centre[:, :-days] if days < centre.shape[1] else centre[:, :0]
         return centre - torch.cat([centre[:, : centre.shape[1] - before.shape[1]], before], dim=1)
 
-    found = {}
+    days, found = centre.shape[1], {}
     for name, column in columns.items():
         if column is not None and column < forcing.shape[-1]:
-            found[name] = forcing[..., column]
+            found[name] = forcing[:, -days:, column]
         elif column is not None:
             found[name] = static[:, column - forcing.shape[-1], None].expand_as(centre)
         elif name == "level":
@@ -300,7 +308,11 @@ def measured(
         elif name == "known":
             found[name] = _share(static)[:, None].expand_as(centre)
         elif name == "known_today":
-            found[name] = _share(forcing)
+            found[name] = _share(forcing[:, -days:])
+        elif name == "precipitation_missing":
+            found[name] = _missing(forcing[..., columns["precipitation"], None])[:, -days:]
+        elif name == "weather_missing":
+            found[name] = _missing(forcing)[:, -days:]
         else:
             found[name] = change(_LAGS[name])
     return centre, found
@@ -314,6 +326,25 @@ def standardised(values: Tensor, moments: Moments) -> Tensor:
 def _share(values: Tensor) -> Tensor:
     """Return the share of known values on the last axis."""
     return values.isfinite().sum(-1) / max(values.shape[-1], 1)
+
+
+def _missing(values: Tensor) -> Tensor:
+    """Return the share of the last week's values that are missing, see `MISSING`, (B, T)."""
+    known = values.isfinite()
+    had = _recent(known, KNOWN_DAYS - WEEK) > 0
+    # Counts are exact, whatever the order in which they are added.
+    gone, all_ = (_recent(part.sum(-1), WEEK) for part in (had & ~known, had))
+    return (gone / all_.clamp(min=1)).to(values.dtype)
+
+
+def _recent(counts: Tensor, days: int) -> Tensor:
+    """Return sums over so many days, along the second axis."""
+    import torch
+
+    total = counts.cumsum(dim=1)
+    if days < total.shape[1]:
+        total = torch.cat([total[:, :days], total[:, days:] - total[:, :-days]], dim=1)
+    return total
 
 
 def _logits(levels: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.arguments import checked
-from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError
+from xstefa.binding import Binding
+from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError, XstefaWarning
 from xstefa.inference.engine import Answer
 from xstefa.inference.predict import answering
 from xstefa.inference.run import Period, Run, prepare
@@ -21,6 +25,7 @@ from xstefa.model.distribution import (
     FARTHEST,
     LEVELS,
     MEASURES,
+    MISSING,
     SUREST,
     Distribution,
     Measure,
@@ -69,6 +74,12 @@ SMALL = 0.04
 
 SHAPE = 1000
 """Values that stand for a shape among others."""
+
+SPELLS = (1, 14, 60)
+"""Days of the gaps in copies of sites, from which is learned what missing weather costs."""
+
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Of the days of a copy that are in gaps."""
 
 # Tokens that tell of errors, and where errors are alike: attributes in their canonical units.
 TOKENS = ("precipitation", "temperature_mean", "aridity", "snow_fraction", "catchment_area")
@@ -209,7 +220,8 @@ def calibrate(
         If there are no observations, the model learned from a site, or there are too few sites for
         a model that knows nothing yet.
     """
-    errors, held_out, chosen = gather(
+    asked = partial(
+        gather,
         dataset,
         observed,
         target=target,
@@ -222,6 +234,7 @@ def calibrate(
         precision=precision,
         batch_size=batch_size,
     )
+    errors, held_out, chosen = asked()
     spec, own, count = chosen.spec, chosen.spec.distribution, len(errors.ids)
     learned = count >= FEWEST
     if not count:
@@ -232,7 +245,9 @@ def calibrate(
             fix="give a longer record, or observed= with the sites and days of the dataset",
         )
     if learned:
-        distribution = learn(errors, spec)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", XstefaWarning)  # said already, or of the gaps
+            distribution = learn(errors, spec, gaps=asked(gaps=True)[0])
     elif own is not None:
         keys = () if isinstance(dataset, xr.Dataset) else dataset
         _refuse_counted(errors, spec, unnamed=tuple(f"{key}:" for key in ("data", *keys)))
@@ -301,12 +316,13 @@ def gather(
     trained_on: bool = False,
     rename: Mapping[str, str] | None = None,
     sites: str | Mapping[str, str] | None = None,
+    gaps: bool = False,
     **how: Any,
 ) -> tuple[Errors, tuple[HeldOut, ...], Model]:
     """Ask a model at all sites with observations, and return what it says beside them.
 
-    Parameters are those of `calibrate`. Also its skill at each of the sites, of each dataset by
-    itself, if it knows its training sites.
+    Parameters are those of `calibrate`; with `gaps` a part of the weather is taken away before.
+    Without also its skill at each site, of each dataset by itself, if it knows its training sites.
     """
     named = {"data": dataset} if isinstance(dataset, xr.Dataset) else dict(dataset)
     if model is None and target is None:
@@ -341,6 +357,7 @@ def gather(
                 or not any(variable in other.variables for other in named.values())
             },
             sites=sites.get(key) if isinstance(sites, Mapping) else sites,
+            gaps=gaps,
             **how,
         )
         for key, each in named.items()
@@ -354,7 +371,7 @@ def gather(
     for part in parts:
         told = part.told(evidence)
         found.append(part.errors(told))
-        if spec.neighbourhood is not None:
+        if spec.neighbourhood is not None and not gaps:
             held_out += part.scored(told[..., 0], scale)
     # A site of two datasets is one.
     ids, site = np.unique(np.concatenate([names for names, _, _ in found]), return_inverse=True)
@@ -379,9 +396,18 @@ class _Part:
 
     @classmethod
     def of(
-        cls, dataset: xr.Dataset, model: Model, *, key: str, sites: str | None, **how: Any
+        cls,
+        dataset: xr.Dataset,
+        model: Model,
+        *,
+        key: str,
+        sites: str | None,
+        gaps: bool,
+        **how: Any,
     ) -> _Part:
         run = prepare(dataset, model, **how)
+        if gaps:
+            run = prepare(_with_gaps(run.binding), model, **how)
         layout, target = run.binding.layout, model.spec.target
         assert target is not None
         observed = observations(run.binding, target)
@@ -493,6 +519,32 @@ def _with(dataset: xr.Dataset, observed: xr.DataArray, model: Model) -> xr.Datas
     )
 
 
+def _with_gaps(binding: Binding) -> xr.Dataset:
+    """Return the dataset without a part of its weather: all of it, or some of its variables.
+
+    Sites have gaps of one length, and of a share of the days of their own; none at the beginning.
+    """
+    dataset, layout, random = binding.dataset, binding.layout, np.random.default_rng(0)
+    forcings = (binding.sources.get(name) for name in binding.schema.forcing_names)
+    read = dict.fromkeys(name for source in forcings if source for name in source.variables)
+    names = [name for name in read if layout.time in dataset[name].dims]
+    days, shape = layout.days.size, [dataset.sizes[dim] for dim in layout.site_dims]
+    gone = np.zeros((len(names), math.prod(shape), days), dtype=bool)
+    for site in range(gone.shape[1]):
+        length, share = SPELLS[site % len(SPELLS)], random.choice(SHARES)
+        spells = 1 + days // length
+        part = random.random((len(names), spells)) < 0.5
+        part |= random.random(spells) < 0.5
+        part &= random.random(spells) < share
+        part[:, 0] = False
+        gone[:, site] = np.repeat(part, length, axis=1)[:, :days]
+    dims = (*layout.site_dims, layout.time)
+    masks = (xr.DataArray(each.reshape(*shape, days), dims=dims) for each in gone)
+    return dataset.assign(
+        {name: dataset[name].where(~mask) for name, mask in zip(names, masks, strict=True)}
+    )
+
+
 def _scale_of(model: Model, parts: Sequence[_Part]) -> Scale:
     """Choose where errors are alike, by what values the target can have."""
     assert model.target is not None
@@ -510,11 +562,18 @@ def _columns(spec: ModelSpec) -> tuple[tuple[str, int | None], ...]:
     """Name what may tell of errors, of what the model reads."""
     names = (*spec.schema.forcing_names, *spec.schema.static_names)
     tokens = tuple((name, names.index(name)) for name in TOKENS if name in spec.tokens)
-    return (*((name, None) for name in MEASURES), *tokens)
+    known = [name for name in MEASURES if name != MISSING[0] or "precipitation" in dict(tokens)]
+    return (*((name, None) for name in known), *tokens)
 
 
-def learn(errors: Errors, spec: ModelSpec) -> Distribution:
-    """Learn a distribution; the shape is that of sites left out of the fit, group by group."""
+def learn(errors: Errors, spec: ModelSpec, gaps: Errors | None = None) -> Distribution:
+    """Learn a distribution; the shape is that of sites left out of the fit, group by group.
+
+    Parameters
+    ----------
+    gaps : Errors, optional
+        Of sites with gaps, from which nothing is learned but how scales grow with them.
+    """
     fold = np.random.default_rng(0).permutation(len(errors.ids)) % FOLDS
     left_out = np.empty(len(errors.site), dtype=np.float32)
     for i in range(FOLDS):
@@ -526,7 +585,8 @@ def learn(errors: Errors, spec: ModelSpec) -> Distribution:
     sites[-1] = np.inf
     kept = [r for r, count in zip(found.regimes, sites, strict=True) if count >= FEWEST_ALIKE]
     found = replace(found, regimes=tuple(kept))
-    return replace(found, regimes=_pooled(found, errors, left_out))
+    found = replace(found, regimes=_pooled(found, errors, left_out))
+    return found if gaps is None or not gaps.ids.size else _widened(found, gaps)
 
 
 def _in_scales(distribution: Distribution, errors: Errors) -> Floats:
@@ -614,21 +674,20 @@ def _fitted(errors: Errors) -> Distribution:
     from torch.nn import functional
 
     scale, columns = errors.evidence.scale, errors.evidence.columns
-    moments = [_moments(values) for values in errors.told[:, 1:].T]
+    moments = [
+        Moments(mean=0.0, std=1.0) if name in MISSING else _moments(values)
+        for (name, _), values in zip(columns, errors.told[:, 1:].T, strict=True)
+    ]
     told = torch.from_numpy(errors.told).double()  # single precision stops the search early
     scaled = torch.stack(
         [standardised(v, m) for v, m in zip(told[:, 1:].unbind(1), moments, strict=True)], dim=1
     )
+    scaled *= told.new_tensor([name not in MISSING for name, _ in columns])
     off = (scale.forward(torch.from_numpy(errors.observed).double()) - told[:, 0])[:, None]
-    levels = torch.tensor(LEVELS, dtype=torch.float64)
-    middles = (levels[1:] + levels[:-1]) / 2
-    shares = torch.diff(middles, prepend=levels.new_zeros(1), append=levels.new_ones(1))
-    weight = torch.from_numpy(errors.weight)[:, None] * shares
-    weight = weight / weight.sum()
     constants = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     slopes = torch.zeros(len(moments), 2, dtype=torch.float64, requires_grad=True)
     steps = torch.full((len(LEVELS) - 1,), -1.0, dtype=torch.float64, requires_grad=True)
-    middle = LEVELS.index(0.5)
+    middle, pinball = LEVELS.index(0.5), _pinball(errors)
 
     def loss() -> Tensor:
         shape = functional.pad(functional.softplus(steps).cumsum(0), (1, 0))
@@ -636,20 +695,9 @@ def _fitted(errors: Errors) -> Distribution:
         changed = (scaled @ slopes).clamp(-SUREST, SUREST)
         below, above = (constants[1:] + changed).exp().split(1, dim=1)
         excess = off - constants[0] - torch.where(shape < 0, below, above) * shape
-        pinball = torch.maximum(levels * excess, (levels - 1) * excess)
-        return (weight * pinball).sum() + RIDGE / len(errors.ids) * (slopes**2).sum()
+        return pinball(excess) + RIDGE / len(errors.ids) * (slopes**2).sum()
 
-    parameters = [constants, slopes, steps]
-    optimiser = torch.optim.LBFGS(parameters, max_iter=60, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        value = loss()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        optimiser.step(closure)
+    _minimise(loss, [constants, slopes, steps])
     shift, below, above = constants.tolist()
     return Distribution(
         scale=scale,
@@ -663,6 +711,72 @@ def _fitted(errors: Errors) -> Distribution:
         regimes=(Regime(name="all", within={}, sites=0, quantiles=(0.0,) * len(LEVELS)),),
         sites=len(errors.ids),
     )
+
+
+def _widened(found: Distribution, gaps: Errors) -> Distribution:
+    """Fit how both scales grow with what is missing; where nothing is, nothing changes.
+
+    They grow alike: whether an answer that lacks rain is too high or too low depends on the
+    climate.
+    """
+    import torch
+    from torch.nn import functional
+
+    centre, below, above, regime = (
+        torch.from_numpy(gaps.located(found)).double()[..., None].unbind(1)
+    )
+    off = found.scale.forward(torch.from_numpy(gaps.observed).double())[:, None] - centre
+    shapes = torch.tensor([each.quantiles for each in found.regimes], dtype=torch.float64)
+    widths = shapes[regime[:, 0].long()]
+    widths = torch.where(widths < 0, below, above) * widths
+    names = [name for name in gaps.evidence.names if name in MISSING]
+    missing = torch.from_numpy(gaps.told[:, [1 + gaps.evidence.names.index(n) for n in names]])
+    raw = torch.full((len(names), 1), -1.0, dtype=torch.float64, requires_grad=True)
+    pinball = _pinball(gaps)
+
+    def loss() -> Tensor:
+        return pinball(off - (missing.double() @ functional.softplus(raw)).exp() * widths)
+
+    _minimise(loss, [raw])
+    slopes = dict(zip(names, functional.softplus(raw)[:, 0].tolist(), strict=True))
+    measures = [
+        replace(each, below=slopes[each.name], above=slopes[each.name])
+        if each.name in slopes
+        else each
+        for each in found.measures
+    ]
+    return replace(found, measures=tuple(measures))
+
+
+def _pinball(errors: Errors) -> Callable[[Tensor], Tensor]:
+    """Return the mean pinball loss over all levels, of errors less quantiles, shape (n, level)."""
+    import torch
+
+    levels = torch.tensor(LEVELS, dtype=torch.float64)
+    middles = (levels[1:] + levels[:-1]) / 2
+    shares = torch.diff(middles, prepend=levels.new_zeros(1), append=levels.new_ones(1))
+    weight = torch.from_numpy(errors.weight)[:, None] * shares
+    weight = weight / weight.sum()
+
+    def loss(excess: Tensor) -> Tensor:
+        return (weight * torch.maximum(levels * excess, (levels - 1) * excess)).sum()
+
+    return loss
+
+
+def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
+    import torch
+
+    optimiser = torch.optim.LBFGS(parameters, max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(closure)
 
 
 def _moments(values: Floats) -> Moments:
