@@ -18,7 +18,7 @@ from statistics import NormalDist
 import click
 import numpy as np
 import xarray as xr
-from train_release import JUDGED_RIVERS, RIVERS, SOURCES, aligned, held_out_sites
+from train_release import JUDGED_RIVERS, SOURCES, aligned, held_out_sites, with_rivers
 
 import xstefa
 from xstefa.evaluation.probabilistic import LEVELS, coverage, crps, sharpness
@@ -54,13 +54,16 @@ def main(data, model):
     """Print coverage by regime, river and what is missing, and scores."""
     asked = partial(
         gather,
-        {source: held_out_sites(aligned(data, source), source) for source in JUDGED_RIVERS},
+        {
+            source: with_rivers(held_out_sites(aligned(data, source), source), source)
+            for source in JUDGED_RIVERS
+        },
         model=xstefa.load_model(model),
         sites={source: SOURCES[source].ids for source in JUDGED_RIVERS},
+        groups="river",
     )
     (errors, _, chosen), (gaps, *_) = asked(), asked(gaps=True)
-    river = {gauge: name for name, gauges in RIVERS.items() for gauge in gauges}
-    rivers = np.array([river.get(i, i) for i in errors.ids])
+    rivers = errors.groups
     drawn = np.random.default_rng(1).permutation(len(np.unique(rivers))) % GROUPS
     group = dict(zip(np.unique(rivers), drawn, strict=True))
     quantiles, damaged = (np.empty((len(LEVELS), len(each.site))) for each in (errors, gaps))
@@ -68,8 +71,7 @@ def main(data, model):
     regime = np.empty(len(errors.site), dtype=object)
     for i in range(GROUPS):
         left, gone = (
-            np.array([group[river.get(name, name)] == i for name in each.ids])
-            for each in (errors, gaps)
+            np.array([group[name] == i for name in each.groups]) for each in (errors, gaps)
         )
         found = learn(errors.select(~left), chosen.spec, gaps=gaps.select(~gone))
         days, lost = left[errors.site], gone[gaps.site]

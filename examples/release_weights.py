@@ -23,7 +23,16 @@ import click
 import numpy as np
 import xarray as xr
 from robustness import CASES, PERIODS, WORLD, reduced, tokens_of
-from train_release import SCHEMA, SOURCES, TASKS, aligned, held_out_sites, opened, tests
+from train_release import (
+    SCHEMA,
+    SOURCES,
+    TASKS,
+    aligned,
+    held_out_sites,
+    opened,
+    tests,
+    with_rivers,
+)
 
 import xstefa
 from xstefa.binding import bind
@@ -245,8 +254,9 @@ def variability(data: Path, task: str, model: Model) -> tuple[float, float]:
 def calibrated(data: Path, task: str, model: Model) -> Model:
     """Return the model that knows how far off it is at held-out sites, whatever they lack.
 
-    Of each site there are two, over six years: as it is, and without attributes, with precipitation
-    and temperature only (physics needs potential evapotranspiration as well).
+    Gauges of one river count as one. Of each site there are two, over six years: as it is, and
+    without attributes, with precipitation and temperature only (physics needs potential
+    evapotranspiration as well).
     """
     target, named, sites = TASKS[task].target, {}, {}
     for source in TASKS[task].judged:
@@ -254,13 +264,13 @@ def calibrated(data: Path, task: str, model: Model) -> Model:
         dataset = held_out_sites(aligned(data, source), source)
         if target == "streamflow":
             dataset = dataset.sel(time=slice(begin, str(int(begin[:4]) + 6)))
-        whole = tokens_of(dataset.load(), model, target)
+        whole = with_rivers(tokens_of(dataset.load(), model, target), source)
         fewer = next(case for case in ("P, T", "P, T, PET") if CASES[case].answers(model))
         parts = {case: reduced(whole, CASES[case], target) for case in (fewer, "everything")}
         named |= {f"{source}, {part}": each for part, each in parts.items()}
         sites |= {f"{source}, {part}": SOURCES[source].ids for part in parts}
     rename = {str(n): str(n) for each in named.values() for n in each if n != target}
-    return calibrate(named, model=model, rename=rename, sites=sites)
+    return calibrate(named, model=model, rename=rename, sites=sites, groups="river")
 
 
 def placed(data: Path, task: str, model: Model) -> Model:
@@ -282,8 +292,8 @@ def intervals(sites: xr.Dataset, task: str, model: Model) -> str:
     found = {name: float(scores[name].median()) for name in ("sharpness", "crps", "mae")}
     covered = float(scores["coverage"].mean())
     return (
-        f"Quantiles were learned at {model.spec.distribution.sites} validation sites, as they are "
-        "and without attributes.\n"
+        f"Quantiles were learned at {model.spec.distribution.sites} validation sites (gauges of "
+        "one river count as one),\nas they are and without attributes. "
         f"At the second tenth the 90 % interval holds {covered:.1%} of the observed days (mean "
         f"over sites; median width\n{found['sharpness']:.3g}); continuous ranked probability "
         f"score {found['crps']:.3g}, mean absolute error of the mean {found['mae']:.3g} (medians)."

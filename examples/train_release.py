@@ -311,6 +311,14 @@ def held_out_sites(dataset: xr.Dataset, source: str) -> xr.Dataset:
     return only_sites(dataset, sites, VALIDATION.named(sites.ids))
 
 
+def with_rivers(sites: xr.Dataset, source: str) -> xr.Dataset:
+    """Say on which river each site is: what is wrong at one gauge is often so at the next."""
+    names = sites[SOURCES[source].ids]
+    rivers = {gauge: river for river, gauges in RIVERS.items() for gauge in gauges}
+    found = [rivers.get(str(name), str(name)) for name in names.values]
+    return sites.assign_coords(river=(names.dims, found))
+
+
 def tests(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return the sites that neither training nor any choice saw: to be scored once, at the end."""
     sites = Sites.of(dataset, bind(dataset, SCHEMA).layout, name=SOURCES[source].ids)

@@ -12,7 +12,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 from xstefa.cli import main
-from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError
+from xstefa.errors import LayoutError, MissingTokenError, ModelError, OptionError, TrainingError
 from xstefa.model.checkpoint import ModelSpec
 from xstefa.model.distribution import Scale, measured
 from xstefa.model.registry import load_model
@@ -167,6 +167,23 @@ def test_sites_count_once_and_the_model_says_which(model, known) -> None:
         stations.isel(site=slice(24, 27)).stefa.calibrate(model=learned)
     with pytest.raises(ModelError, match="a model of soil_moisture"):
         other.stefa.calibrate(model=learned, target="streamflow")
+
+
+def test_gauges_of_one_river_count_as_one(model, make_dataset) -> None:
+    ds = world(model, make_dataset, lat=6, seed=1)
+    odd = ds.lat == ds.lat[0]  # ten cells where nothing is right
+    ds["soil_moisture"] = ds.soil_moisture.where(~odd, 1 - ds.soil_moisture)
+    cells = np.arange(60).reshape(6, 10)
+    ds["river"] = ("lat", "lon"), np.where(odd.values[:, None], -1, cells)
+    alone, together = (ds.stefa.calibrate(model=model, groups=g) for g in (None, "river"))
+    assert alone.spec.distribution.sites == 60
+    assert together.spec.distribution.sites == 51
+    assert len(together.spec.provenance["calibration"]["sites"]) == 60
+    others = ds.isel(lat=slice(1, None))
+    assert float(shares(others, alone, 0.8).mean()) > 0.86
+    assert abs(float(shares(others, together, 0.8).mean()) - 0.8) < 0.05
+    with pytest.raises(MissingTokenError, match="basin"):
+        ds.stefa.calibrate(model=model, groups="basin")
 
 
 def test_observations_pair_up_with_the_dataset(known, calibrated) -> None:

@@ -152,7 +152,7 @@ class Distribution:
     regimes : tuple of Regime
         The first that a day is within counts; every day is within the last.
     sites : int
-        Sites of calibration.
+        Sites of calibration; those that hang together count as one.
     """
 
     scale: Scale

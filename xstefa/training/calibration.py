@@ -107,6 +107,8 @@ class Errors:
     told : ndarray of float32, shape (n, 1 + k)
         Centre and measures, as `Evidence` has them.
     evidence : Evidence
+    groups : ndarray of str, shape (site,)
+        Sites of one hang together, and count as one.
     """
 
     ids: NDArray[np.str_]
@@ -114,6 +116,7 @@ class Errors:
     observed: Floats
     told: Floats
     evidence: Evidence
+    groups: NDArray[np.str_]
 
     def select(self, sites: NDArray[np.bool_]) -> Errors:
         """Keep some sites, shape (site,)."""
@@ -121,15 +124,22 @@ class Errors:
         return replace(
             self,
             ids=self.ids[sites],
+            groups=self.groups[sites],
             site=place[self.site[days]],
             observed=self.observed[days],
             told=self.told[days],
         )
 
     @property
+    def count(self) -> int:
+        """Sites that are independent of each other."""
+        return len(np.unique(self.groups))
+
+    @property
     def weight(self) -> NDArray[np.float64]:
-        """Weights of the days, by which all sites count alike, shape (n,)."""
-        return 1 / np.bincount(self.site)[self.site]
+        """Weights of the days, by which all sites that are independent count alike, shape (n,)."""
+        _, group, sites = np.unique(self.groups, return_inverse=True, return_counts=True)
+        return 1 / (np.bincount(self.site) * sites[group])[self.site]
 
     def located(self, distribution: Distribution) -> Floats:
         """Return what a distribution says of each day, shape (n, WIDTH): see its `locate`."""
@@ -175,6 +185,7 @@ def calibrate(
     trained_on: bool = False,
     rename: Mapping[str, str] | None = None,
     sites: str | Mapping[str, str] | None = None,
+    groups: str | None = None,
     period: Period | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -185,7 +196,8 @@ def calibrate(
 
     From 20 sites on it is learned anew. Fewer adapt what the model knows already: of n sites it
     becomes n / (n + 10) what they say. All sites count alike, however long their records are, and
-    what is said of a level holds for a new site, of which all days may be off in the same way.
+    what is said of a level holds for a new site, of which all days may be off in the same way. A
+    model that keeps its training sites also learns which scores `trust` lets expect.
 
     Parameters
     ----------
@@ -202,6 +214,9 @@ def calibrate(
     sites : str, optional
         Variable that names the sites; by default the one with ``cf_role = "timeseries_id"``, else
         their labels.
+    groups : str, optional
+        Variable that says which sites hang together, for instance the river of nested gauges: they
+        count as one site. By default each counts by itself.
     period : tuple of two dates or str, optional
         Days whose observations count, as for `predict`.
     device, precision, batch_size
@@ -229,13 +244,14 @@ def calibrate(
         trained_on=trained_on,
         rename=rename,
         sites=sites,
+        groups=groups,
         period=period,
         device=device,
         precision=precision,
         batch_size=batch_size,
     )
     errors, held_out, chosen = asked()
-    spec, own, count = chosen.spec, chosen.spec.distribution, len(errors.ids)
+    spec, own, count = chosen.spec, chosen.spec.distribution, errors.count
     learned = count >= FEWEST
     if not count:
         raise TrainingError(
@@ -316,6 +332,7 @@ def gather(
     trained_on: bool = False,
     rename: Mapping[str, str] | None = None,
     sites: str | Mapping[str, str] | None = None,
+    groups: str | None = None,
     gaps: bool = False,
     **how: Any,
 ) -> tuple[Errors, tuple[HeldOut, ...], Model]:
@@ -344,19 +361,21 @@ def gather(
             expected=f"one of {target}",
             fix=f"leave target out, or give target={spec.target!r}",
         )
+
+    def has(each: xr.Dataset, variable: str | None) -> bool:
+        """Whether a dataset has a variable; what none has is asked of all, and refused."""
+        return variable in each.variables or not any(
+            variable in d.variables for d in named.values()
+        )
+
     parts = [
         _Part.of(
             each if observed is None else _with(each, observed, chosen),
             chosen,
             key=key,
-            # What no dataset has is refused.
-            rename={
-                variable: token
-                for variable, token in (rename or {}).items()
-                if variable in each.variables
-                or not any(variable in other.variables for other in named.values())
-            },
+            rename={k: token for k, token in (rename or {}).items() if has(each, k)},
             sites=sites.get(key) if isinstance(sites, Mapping) else sites,
+            groups=groups if has(each, groups) else None,
             gaps=gaps,
             **how,
         )
@@ -374,12 +393,13 @@ def gather(
         if spec.neighbourhood is not None and not gaps:
             held_out += part.scored(told[..., 0], scale)
     # A site of two datasets is one.
-    ids, site = np.unique(np.concatenate([names for names, _, _ in found]), return_inverse=True)
-    values = (np.concatenate(each) for each in zip(*(rest for _, *rest in found), strict=True))
+    names, together, *values = (np.concatenate(each) for each in zip(*found, strict=True))
+    ids, begins, place = np.unique(names, return_index=True, return_inverse=True)
     errors = Errors(
         ids=ids,
-        site=site,
+        site=place,
         evidence=evidence,
+        groups=together[begins],
         **dict(zip(("observed", "told"), values, strict=True)),
     )
     return errors, tuple(held_out), chosen
@@ -392,6 +412,7 @@ class _Part:
     run: Run
     sites: Sites
     ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
     observed: Floats
 
     @classmethod
@@ -402,6 +423,7 @@ class _Part:
         *,
         key: str,
         sites: str | None,
+        groups: str | None,
         gaps: bool,
         **how: Any,
     ) -> _Part:
@@ -417,7 +439,8 @@ class _Part:
         found = Sites.of(dataset, layout, name=sites)
         values = observed.values.reshape(len(found), observed.sizes[layout.time])
         ids = found.ids if found.named else np.array([f"{key}:{each}" for each in found.ids])
-        return cls(run=run, sites=found, ids=ids, observed=values)
+        together = ids if groups is None else found.values(groups)
+        return cls(run=run, sites=found, ids=ids, groups=together, observed=values)
 
     def refuse_seen(self, spec: ModelSpec) -> None:
         """Refuse sites with observations that the model learned from.
@@ -443,13 +466,13 @@ class _Part:
         told = np.moveaxis(block[..., :-1], layout.dims.index(layout.time), -2)
         return told.reshape(*self.observed.shape, told.shape[-1])
 
-    def errors(self, told: Floats) -> tuple[NDArray[np.str_], Floats, Floats]:
-        """Return site, observation and answer of days that have both."""
+    def errors(self, told: Floats) -> tuple[NDArray[np.str_], NDArray[np.str_], Floats, Floats]:
+        """Return site, its group, observation and answer of days that have both."""
         known = np.isfinite(self.observed) & np.isfinite(told[..., 0])
         picked = [_spread(np.flatnonzero(days)) for days in known]
         site = np.repeat(np.arange(len(picked)), [len(days) for days in picked])
         days = np.concatenate([np.empty(0, dtype=np.int64), *picked])
-        return self.ids[site], self.observed[site, days], told[site, days]
+        return self.ids[site], self.groups[site], self.observed[site, days], told[site, days]
 
     def scored(self, centre: Floats, scale: Scale) -> Iterator[HeldOut]:
         """Yield the skill at each site with a score.
@@ -574,7 +597,8 @@ def learn(errors: Errors, spec: ModelSpec, gaps: Errors | None = None) -> Distri
     gaps : Errors, optional
         Of sites with gaps, from which nothing is learned but how scales grow with them.
     """
-    fold = np.random.default_rng(0).permutation(len(errors.ids)) % FOLDS
+    _, group = np.unique(errors.groups, return_inverse=True)
+    fold = (np.random.default_rng(0).permutation(errors.count) % FOLDS)[group]
     left_out = np.empty(len(errors.site), dtype=np.float32)
     for i in range(FOLDS):
         taught, out = _fitted(errors.select(fold != i)), errors.select(fold == i)
@@ -635,7 +659,7 @@ def _pooled(
     shapes = found.shapes((np.arange(SHAPE) + 0.5) / SHAPE)
     for i, regime in enumerate(found.regimes):
         inside = which == i
-        sites, total = float(weight[inside].sum()), len(errors.ids)
+        sites, total = float(weight[inside].sum()), errors.count
         others, each = left_out, weight / total
         if others is None:
             others, each, total = shapes[i], np.full(SHAPE, 1 / SHAPE), total + found.sites
@@ -695,7 +719,7 @@ def _fitted(errors: Errors) -> Distribution:
         changed = (scaled @ slopes).clamp(-SUREST, SUREST)
         below, above = (constants[1:] + changed).exp().split(1, dim=1)
         excess = off - constants[0] - torch.where(shape < 0, below, above) * shape
-        return pinball(excess) + RIDGE / len(errors.ids) * (slopes**2).sum()
+        return pinball(excess) + RIDGE / errors.count * (slopes**2).sum()
 
     _minimise(loss, [constants, slopes, steps])
     shift, below, above = constants.tolist()
@@ -709,7 +733,7 @@ def _fitted(errors: Errors) -> Distribution:
             for (name, column), each, slope in zip(columns, moments, slopes.tolist(), strict=True)
         ),
         regimes=(Regime(name="all", within={}, sites=0, quantiles=(0.0,) * len(LEVELS)),),
-        sites=len(errors.ids),
+        sites=errors.count,
     )
 
 
