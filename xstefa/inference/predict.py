@@ -12,9 +12,12 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.binding import plan
-from xstefa.errors import ModelError, OptionError, did_you_mean
+from xstefa.binding.forecasts import Forecast
+from xstefa.binding.observations import with_observed
+from xstefa.errors import MissingTokenError, ModelError, OptionError, did_you_mean
 from xstefa.inference.engine import Answer
 from xstefa.inference.forecast import alone, continued, framed
+from xstefa.inference.observed import FADING, move_towards
 from xstefa.inference.run import Period, each_block, prepare
 from xstefa.model.checkpoint import Model
 from xstefa.model.distribution import FARTHEST, WIDTH, Distribution, Level
@@ -103,6 +106,7 @@ def predict(
     period: Period | None = None,
     history: xr.Dataset | None = None,
     state: xr.Dataset | None = None,
+    observed: xr.DataArray | str | None = None,
     strict: bool = False,
     rename: Mapping[str, str] | None = None,
     device: str | None = None,
@@ -152,6 +156,11 @@ def predict(
     state : Dataset, optional
         What the days before the dataset have left, from `spin_up`: the answers are those of one
         record with these days in it, to rounding, and none of them is read again.
+    observed : DataArray or str, optional
+        What was observed of the target, on days of the dataset, or of its history; or the name of a
+        variable there. Each day is moved towards what was observed before it, never on it: less
+        the longer ago that is, and not at all where nothing was in 90 days. See
+        `xstefa.inference.observed`.
     strict : bool
         Refuse what would be warned of: variables that may be optional tokens, but whose units
         or match are in doubt, and which else count as not known.
@@ -199,6 +208,19 @@ def predict(
         target.require("target")
         model, target = target, target.spec.outputs[0]
     names = _check_names(target)
+    how: dict[str, Any] = {
+        "strict": strict,
+        "rename": rename,
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+        "extrapolate": extrapolate,
+    }
+    if observed is not None:
+        given = {"quantiles": quantiles, "interval": interval, "period": period, "state": state}
+        _refuse_beside("observed", given)
+        how |= {"coverage": coverage, "min_coverage": min_coverage}
+        return _moved(dataset, names, observed, model=model, history=history, **how)
     if history is not None:
         known = history
     else:
@@ -217,16 +239,8 @@ def predict(
     levels = _check_levels(quantiles, interval, names, chosen)
     distribution = chosen.spec.distribution
     answer = Members(every=names != [chosen.spec.target], distribution=distribution)
-    how: dict[str, Any] = {
-        "strict": strict,
-        "rename": rename,
-        "device": device,
-        "precision": precision,
-        "batch_size": batch_size,
-        "extrapolate": extrapolate,
-    }
     if history is not None:
-        _refuse_both(period, state)
+        _refuse_beside("history", {"period": period, "state": state})
         run, frame, block = continued(dataset, history, chosen, answer, **how)
     else:
         run = prepare(known, chosen, period=period, state=state, **how)
@@ -283,18 +297,64 @@ def answering(
     return model_for(targets, support=layout.support)
 
 
-def _refuse_both(period: Period | None, state: xr.Dataset | None) -> None:
-    for name, given in (("period", period), ("state", state)):
-        if given is not None:
-            raise OptionError(
-                "a history says what the days of the dataset begin with",
-                variable=name,
-                found=f"{name}= and history=",
-                expected="one of them",
-                fix=f"leave {name}= out"
-                if name == "state"
-                else "select the days of the dataset: it does not reach back",
+def _refuse_beside(option: str, others: Mapping[str, object]) -> None:
+    """Refuse what an option cannot be combined with."""
+    if wrong := [name for name, value in others.items() if value is not None]:
+        raise OptionError(
+            f"{option}= does not go with all options",
+            variable=option,
+            found=f"{option}= and {wrong[0]}=",
+            expected="one of them",
+            fix=f"leave {wrong[0]}= out; select from the result",
+        )
+
+
+def _moved(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    observed: xr.DataArray | str,
+    *,
+    model: ModelLike | None,
+    history: xr.Dataset | None,
+    rename: Mapping[str, str] | None,
+    **how: Any,
+) -> xr.DataArray:
+    """Predict, and move what is predicted towards what was observed before it."""
+    known = dataset if history is None else history
+    chosen = answering(known, names, model=model, rename=rename)
+    (name, *others) = names
+    if others or name not in FADING:
+        raise OptionError(
+            "how long errors stay is known of some targets, one at a time",
+            variable="observed",
+            found=f"a prediction of {', '.join(names)}",
+            expected=" or ".join(FADING),
+            fix="leave observed= out",
+        )
+    if isinstance(observed, str):
+        if observed not in known.variables:
+            raise MissingTokenError(
+                variable=observed,
+                found=", ".join(map(str, known.data_vars)),
+                expected="a variable of the dataset, or of its history",
+                fix=did_you_mean(observed, map(str, known.data_vars))
+                or "observed=<DataArray by site and day>",
             )
+        observed = known[observed]
+    binding = plan(
+        with_observed(known, observed, chosen.schema.target(name)), chosen.schema, rename=rename
+    )
+    how |= {"model": chosen, "rename": rename}
+    found = predict(dataset, name, history=history, **how)
+    if history is None:
+        return move_towards(found, found, binding, name)
+    simulated = predict(history, name, **how)
+    forecast = Forecast.of(dataset)
+    if forecast is None:
+        after: tuple[str, ...] = (plan(dataset, chosen.schema, rename=None).layout.time,)
+    else:
+        after = (*([forecast.init] if forecast.several else []), forecast.lead)
+    return move_towards(found, simulated, binding, name, after=after)
 
 
 def _check_names(target: str | Sequence[str]) -> list[str]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.binding import Binding
-from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError, XstefaWarning
+from xstefa.binding.observations import with_observed
+from xstefa.errors import ModelError, OptionError, TrainingError, XstefaWarning
 from xstefa.inference.engine import Answer
 from xstefa.inference.predict import answering
 from xstefa.inference.run import Period, Run, prepare
@@ -368,9 +369,11 @@ def gather(
             variable in d.variables for d in named.values()
         )
 
+    wanted = chosen.target
+    assert wanted is not None
     parts = [
         _Part.of(
-            each if observed is None else _with(each, observed, chosen),
+            each if observed is None else with_observed(each, observed, wanted),
             chosen,
             key=key,
             rename={k: token for k, token in (rename or {}).items() if has(each, k)},
@@ -504,42 +507,6 @@ def _spread(days: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return so many days at most, evenly."""
     count = min(len(days), DAYS)
     return days[np.linspace(0, len(days) - 1, count).astype(int)] if count else days
-
-
-def _with(dataset: xr.Dataset, observed: xr.DataArray, model: Model) -> xr.Dataset:
-    """Return the dataset with observations of the model's target, by a name that it is known by.
-
-    Raises
-    ------
-    LayoutError
-        If a dimension or label of theirs is not in the dataset.
-    """
-    assert model.target is not None
-    for dim in observed.dims:
-        if dim not in dataset.dims:
-            lost = f"a dimension {dim!r}, which the dataset does not have"
-        elif dim not in observed.indexes or dim not in dataset.indexes:
-            continue
-        else:
-            there = observed.indexes[dim].isin(dataset.indexes[dim])
-            if there.all():
-                continue
-            lost = f"{(~there).sum()} of {there.size} labels of {dim!r} that the dataset does not "
-            lost += f"have, the first {observed.indexes[dim][~there][0]!r}"
-        raise LayoutError(
-            "observations have to pair up with the sites and days of the dataset",
-            variable="observed",
-            found=lost,
-            expected="labels of the dataset",
-            fix="ds, observed = xr.align(ds, observed, join='inner')",
-        )
-    names = [alias.name for alias in model.target.aliases if alias.units is None]
-    attrs = {k: v for k, v in observed.attrs.items() if k != "standard_name"}
-    if not names:
-        attrs["standard_name"] = model.target.standard_names[0].name
-    return dataset.assign(
-        {next(iter(names), model.target.name): observed.drop_attrs().assign_attrs(attrs)}
-    )
 
 
 def _with_gaps(binding: Binding) -> xr.Dataset:
