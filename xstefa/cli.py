@@ -19,7 +19,6 @@ import xarray as xr
 import xstefa
 from xstefa.accessor import StefaAccessor
 from xstefa.arguments import described, hints
-from xstefa.evaluation.metrics import METRICS
 from xstefa.inference.command import check_place, cluster, open_lazily, write
 
 # Options of glibc's mallopt(3). Of M_MMAP_THRESHOLD glibc before 2.35 takes no more than 32 MiB.
@@ -208,7 +207,12 @@ def _evaluate(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
 
 def _over_sites(scores: xr.Dataset) -> str:
     """Say the quartiles of scores over sites."""
-    frame = scores.to_dataframe()[[name for name in scores if name in METRICS]]
+    one = [
+        name
+        for name, each in scores.items()
+        if each.dtype.kind == "f" and each.dims == scores.days.dims
+    ]
+    frame = scores[one].to_dataframe()[one]
     table = frame.quantile([0.25, 0.5, 0.75]).T.set_axis(["25 %", "median", "75 %"], axis=1)
     table.insert(0, "sites", frame.count())
     return table.to_string(float_format="{:.3f}".format)

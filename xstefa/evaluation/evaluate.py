@@ -14,6 +14,7 @@ from xstefa.binding import bind
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation.metrics import METRICS
 from xstefa.evaluation.probabilistic import LEVELS, PROBABILISTIC
+from xstefa.evaluation.signatures import SIGNATURES, runoff_ratio
 from xstefa.inference.predict import answering, predict
 from xstefa.inference.run import Period
 from xstefa.model.checkpoint import Model
@@ -22,6 +23,9 @@ from xstefa.options import as_list
 from xstefa.splits.leakage import ROLES, roles
 from xstefa.splits.sites import Sites
 from xstefa.training.records import observations
+
+SCORES: Mapping[str, Callable[..., xr.DataArray]] = {**METRICS, **SIGNATURES}
+"""All scores of one prediction by name."""
 
 
 @checked
@@ -49,7 +53,10 @@ def evaluate(
     scores : str or sequence of str, optional
         Of `xstefa.evaluation.metrics.METRICS`; by default all of the paper's appendix E:
         ``nse``, ``kge``, ``correlation``, ``rmse``, ``ubrmse``, ``mae``, ``pbias``, ``fhv``,
-        ``flv``, ``fdc_rmse``. Of a model that was calibrated also of
+        ``flv``, ``fdc_rmse``. Of streamflow also of `xstefa.evaluation.signatures.SIGNATURES`:
+        ``peak_timing``, ``missed_peaks``, ``flood_2``, ``flood_5``, ``flood_10``, ``annual_nse``,
+        ``baseflow_index``, ``runoff_ratio``, ``slope_fdc``, ``hfd_mean``, ``high_q_freq``,
+        ``high_q_dur``, ``low_q_freq``, ``low_q_dur``. Of a model that was calibrated also of
         `xstefa.evaluation.probabilistic.PROBABILISTIC`: ``crps``, ``coverage``, ``sharpness``,
         ``pit``, of its quantiles at 0.05, 0.15, ..., 0.95.
     rename : mapping of str to str, optional
@@ -78,7 +85,7 @@ def evaluate(
     binding = bind(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
     layout = binding.layout
     observed = observations(binding, target)
-    names = _named(scores, {**METRICS, **PROBABILISTIC})
+    names = _named(scores, {**SCORES, **PROBABILISTIC})
     asked = partial(
         cast("Callable[..., xr.DataArray]", predict),
         dataset,
@@ -101,8 +108,11 @@ def evaluate(
             fix="check the selection that made the dataset",
         )
     observed = observed.sel({layout.time: predicted[layout.time]})
-    of_mean = [name for name in names if name in METRICS]
-    found = score(predicted, observed, scores=of_mean, dim=layout.time)
+    of_mean = [name for name in names if name in SCORES]
+    rain = binding.forcing.get("precipitation") if "runoff_ratio" in names else None
+    if rain is not None:
+        rain = rain.sel({layout.time: predicted[layout.time]})
+    found = score(predicted, observed, scores=of_mean, dim=layout.time, precipitation=rain)
     if len(of_mean) < len(names):
         quantiles = asked(quantiles=LEVELS)
         for name in names:
@@ -136,6 +146,7 @@ def score(
     *,
     scores: str | Iterable[str] | None = None,
     dim: str = "time",
+    precipitation: xr.DataArray | None = None,
 ) -> xr.Dataset:
     """Score a prediction.
 
@@ -144,8 +155,10 @@ def score(
     predicted, observed : DataArray
         On the same labels along `dim`.
     scores : str or sequence of str, optional
-        Names of `METRICS`; by default all.
+        Names of `SCORES`; by default all of `METRICS`.
     dim : str
+    precipitation : DataArray, optional
+        On the same labels, for the score ``runoff_ratio``.
 
     Returns
     -------
@@ -158,8 +171,21 @@ def score(
     OptionError
         If there is no score of a name.
     """
-    names = _named(scores, METRICS)
-    found = xr.Dataset({name: METRICS[name](predicted, observed, dim=dim) for name in names})
+    names = _named(scores, SCORES)
+    found = xr.Dataset()
+    for name in names:
+        options = {}
+        if name == runoff_ratio.__name__:
+            if precipitation is None:
+                raise OptionError(
+                    "the share of the precipitation that runs off needs precipitation",
+                    variable="scores",
+                    found=repr(name),
+                    expected="precipitation in the dataset, or other scores",
+                    fix="precipitation=<a DataArray on the same labels>",
+                )
+            options["precipitation"] = precipitation
+        found[name] = SCORES[name](predicted, observed, dim=dim, **options)
     days = (predicted.notnull() & observed.notnull()).sum(dim)
     days.attrs = {"long_name": "days with prediction and observation", "units": "1"}
     return found.assign(days=days)

@@ -68,15 +68,25 @@ LayoutError
 UnitsError
     If one's units cannot be converted to the other's.
 """
-_FRACTION = """fraction : float
+_OPTIONS = {
+    "fraction": """fraction : float
     Share of the days that counts.
-"""
+""",
+    "precipitation": """precipitation : xarray.DataArray
+    On the same labels.
+""",
+}
 
 
-def _metric(long_name: str, units: str | None = None) -> Callable[[Formula], Formula]:
+def metric(
+    long_name: str,
+    units: str | None = None,
+    *,
+    into: dict[str, Callable[..., xr.DataArray]] = _metrics,
+) -> Callable[[Formula], Formula]:
     """Make a metric of a formula for paired arrays; without `units` it has the observations'."""
 
-    def metric(formula: Formula) -> Formula:
+    def made(formula: Formula) -> Formula:
         signature, name = inspect.signature(formula), formula.__name__
 
         @functools.wraps(formula)
@@ -91,13 +101,13 @@ def _metric(long_name: str, units: str | None = None) -> Callable[[Formula], For
             found.attrs = {"long_name": long_name.format(**call.arguments), "units": used}
             return found
 
-        options = _FRACTION if "fraction" in signature.parameters else ""
+        options = "".join(_OPTIONS.get(name, "") for name in signature.parameters)
         sections = _SECTIONS.format(options=options, units=units or "the observations")
         score.__doc__ = inspect.cleandoc(formula.__doc__ or "") + sections
-        _metrics[name] = score
+        into[name] = score
         return cast(Formula, score)
 
-    return metric
+    return made
 
 
 def check_labels(*arrays: xr.DataArray) -> None:
@@ -150,22 +160,22 @@ def _varying(array: xr.DataArray, dim: str | None) -> xr.DataArray:
     return array.where(array.max(dim) > array.min(dim))
 
 
-def _ratio(part: xr.DataArray, whole: xr.DataArray) -> xr.DataArray:
+def ratio(part: xr.DataArray, whole: xr.DataArray) -> xr.DataArray:
     """Missing where it would be divided by zero."""
     return part / whole.where(whole != 0)
 
 
-@_metric("Nash-Sutcliffe efficiency", "1")
+@metric("Nash-Sutcliffe efficiency", "1")
 def nse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Nash-Sutcliffe efficiency (1970, doi:10.1016/0022-1694(70)90255-6).
 
     :math:`1 - \sum (p - o)^2 / \sum (o - \bar o)^2`: at most 1 (perfect); 0 is as good as the
     observed mean. NaN where the observations are constant.
     """
-    return 1 - _ratio(((pred - obs) ** 2).mean(dim), _varying(obs, dim).var(dim))
+    return 1 - ratio(((pred - obs) ** 2).mean(dim), _varying(obs, dim).var(dim))
 
 
-@_metric("Kling-Gupta efficiency (2009)", "1")
+@metric("Kling-Gupta efficiency (2009)", "1")
 def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Kling-Gupta efficiency, 2009 form (Gupta et al., doi:10.1016/j.jhydrol.2009.08.003).
 
@@ -175,13 +185,13 @@ def kge(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.
     """
     parts = (
         _pearson(pred, obs, dim),
-        _ratio(pred.std(dim), obs.std(dim)),
-        _ratio(pred.mean(dim), obs.mean(dim)),
+        ratio(pred.std(dim), obs.std(dim)),
+        ratio(pred.mean(dim), obs.mean(dim)),
     )
     return 1 - sum((part - 1) ** 2 for part in parts) ** 0.5
 
 
-@_metric("Pearson correlation", "1")
+@metric("Pearson correlation", "1")
 def correlation(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     """Pearson correlation, from -1 to 1. NaN where either is constant."""
     return _pearson(pred, obs, dim)
@@ -191,13 +201,13 @@ def _pearson(pred: xr.DataArray, obs: xr.DataArray, dim: str | None) -> xr.DataA
     return xr.corr(_varying(pred, dim), _varying(obs, dim), dim).clip(-1, 1)
 
 
-@_metric("root mean squared error")
+@metric("root mean squared error")
 def rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     """Root mean squared error; 0 is perfect."""
     return ((pred - obs) ** 2).mean(dim) ** 0.5
 
 
-@_metric("unbiased root mean squared error")
+@metric("unbiased root mean squared error")
 def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     """Root mean squared error of the anomalies from each one's own mean.
 
@@ -206,23 +216,23 @@ def ubrmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> 
     return (pred - obs).std(dim)
 
 
-@_metric("mean absolute error")
+@metric("mean absolute error")
 def mae(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     """Mean absolute error; 0 is perfect."""
     return abs(pred - obs).mean(dim)
 
 
-@_metric("percent bias", "%")
+@metric("percent bias", "%")
 def pbias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     r"""Percent bias of the total (Yapo et al. 1996, doi:10.1016/0022-1694(95)02918-4).
 
     :math:`100 \sum (p - o) / \sum o`: 0 is perfect, positive is too much, the opposite of the sign
     in some of the literature. NaN where the observed total is zero.
     """
-    return 100 * _ratio((pred - obs).mean(dim), obs.mean(dim))
+    return 100 * ratio((pred - obs).mean(dim), obs.mean(dim))
 
 
-@_metric("percent bias of the highest {fraction:.3g} of flows", "%")
+@metric("percent bias of the highest {fraction:.3g} of flows", "%")
 def fhv(
     pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, fraction: float = 0.02
 ) -> xr.DataArray:
@@ -235,7 +245,7 @@ def fhv(
     return _by_curve(_segment_bias, pred, obs, dim, fraction=fraction, high=True)
 
 
-@_metric("percent bias of the lowest {fraction:.3g} of flows", "%")
+@metric("percent bias of the lowest {fraction:.3g} of flows", "%")
 def flv(
     pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None, fraction: float = 0.3
 ) -> xr.DataArray:
@@ -248,7 +258,7 @@ def flv(
     return _by_curve(_segment_bias, pred, obs, dim, fraction=fraction, high=False)
 
 
-@_metric("root mean squared error of the flow duration curve")
+@metric("root mean squared error of the flow duration curve")
 def fdc_rmse(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     """Root mean squared error between flow duration curves at 100 exceedance percentiles.
 

@@ -13,12 +13,12 @@ import pandas as pd
 import xarray as xr
 
 from xstefa.errors import LayoutError, OptionError
-from xstefa.evaluation.evaluate import score
+from xstefa.evaluation.evaluate import SCORES, score
 from xstefa.evaluation.intervals import median_interval, paired_difference
-from xstefa.evaluation.metrics import METRICS, check_labels
+from xstefa.evaluation.metrics import check_labels
 
-LOWER_IS_BETTER = ("rmse", "ubrmse", "mae", "fdc_rmse")
-NEARER_ZERO_IS_BETTER = ("pbias", "fhv", "flv")
+LOWER_IS_BETTER = ("rmse", "ubrmse", "mae", "fdc_rmse", "peak_timing", "missed_peaks")
+HIGHER_IS_BETTER = ("nse", "kge", "correlation", "annual_nse")
 
 
 def compare(
@@ -36,7 +36,7 @@ def compare(
         By the name of the model, on the labels of `observed`.
     observed : DataArray
     scores : str or sequence of str, optional
-        Names of `METRICS`; by default all.
+        Names of `SCORES`; by default all of `METRICS`.
     dim : str
 
     Returns
@@ -99,7 +99,7 @@ def table(compared: xr.Dataset, *, reference: str | None = None, seed: int = 0) 
     if reference not in models:
         raise OptionError(variable="reference", found=repr(reference), expected=", ".join(models))
     rows = []
-    for name in (str(key) for key in compared.data_vars if key in METRICS):
+    for name in (str(key) for key in compared.data_vars if key in SCORES):
         good = _goodness(name, compared[name])
         for model in models:
             interval = median_interval(compared[name].sel(model=model).values, seed=seed)
@@ -123,7 +123,7 @@ def _goodness(name: str, values: xr.DataArray) -> xr.DataArray:
     """Turn a score so that more is better."""
     if name in LOWER_IS_BETTER:
         return -values
-    return -abs(values) if name in NEARER_ZERO_IS_BETTER else values
+    return values if name in HIGHER_IS_BETTER else -abs(values)
 
 
 def write_report(
