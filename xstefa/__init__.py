@@ -10,6 +10,7 @@ from xstefa import accessor as accessor
 from xstefa.cf import to_netcdf
 from xstefa.datasets import open_sample
 from xstefa.errors import XstefaError
+from xstefa.inference.command import open_state, save_state
 from xstefa.inference.store import to_zarr
 from xstefa.model.checkpoint import Model
 from xstefa.model.published import import_published
@@ -31,7 +32,9 @@ __all__ = [
     "load_model",
     "load_schema",
     "open_sample",
+    "open_state",
     "pretrain",
+    "save_state",
     "set_options",
     "to_netcdf",
     "to_zarr",

@@ -19,7 +19,15 @@ import xarray as xr
 import xstefa
 from xstefa.accessor import StefaAccessor
 from xstefa.arguments import described, hints
-from xstefa.inference.command import check_place, cluster, open_lazily, write
+from xstefa.inference.command import (
+    Kind,
+    check_place,
+    cluster,
+    open_lazily,
+    open_state,
+    save_state,
+    write,
+)
 
 # Options of glibc's mallopt(3). Of M_MMAP_THRESHOLD glibc before 2.35 takes no more than 32 MiB.
 M_TRIM_THRESHOLD = -1
@@ -47,6 +55,12 @@ def _in_a_terminal(text: str) -> str:
 _TYPED = {
     r"rename=\{'(.*?)': '(.*?)'\}": r"--rename '\1=\2'",
     r"period=\('(.*?)', '(.*?)'\)": r"--period \1 \2",
+    r"state = \w+\.stefa\.spin_up\(model='(.*?)'\)": r"xstefa spin-up IN STATE.zarr --model \1",
+    r"\bmodel=\"(.*?)\"": r"--model \1",
+    r"\bhistory=(?=<)": "--history ",
+    r"\bperiod=\.\.\.": "--period FIRST LAST",
+    r"\b(period|history)=(?=\W|$)": r"--\1",
+    r"\bstate=(?=\W|$)": "--state-in",
     r"ds\.stefa\.tokens\(check=True\)": "--check",
     r"\b([a-z]+)=True\b": r"--\1",
 }
@@ -89,7 +103,7 @@ def _verb(
     *places: str,
     call: Callable[..., Any] | None = None,
     show: Callable[[Any], str] | None = None,
-    resume: bool = True,
+    kind: Kind = "result",
 ) -> None:
     """Make a command of a method: its keywords are the options, its docstring is their help.
 
@@ -104,8 +118,8 @@ def _verb(
         What to call in place of the method.
     show : callable, optional
         Says the result as text, to be printed.
-    resume : bool
-        Whether the result can be a store, to go on with.
+    kind : {"result", "model", "state"}
+        What the result is. Only results can be gone on with.
     """
     method = getattr(StefaAccessor, name)
     told, parameters = described(method), inspect.signature(method).parameters
@@ -116,23 +130,34 @@ def _verb(
         if key not in arguments
     ]
     if "out" in arguments:
-        options += [_RESUME, _OVERWRITE] if resume else [_OVERWRITE]
+        options += [_RESUME, _OVERWRITE] if kind == "result" else [_OVERWRITE]
+    if name == "predict":
+        options.append(_STATE_OUT)
 
     def run(dataset: str, scheduler: str | None, **given: Any) -> None:
         # What is not given is not passed on: defaults stand with the method.
         given = {key: value for key, value in given.items() if value not in (None, (), {})}
-        place = given.pop("out", None)
+        place, end = given.pop("out", None), given.pop("state_out", None)
         how = {key: given.pop(key, False) for key in ("resume", "overwrite")}
         if place is not None:
-            check_place(place, model=not resume, **how)
+            # A state is replaced by the one that goes on from it.
+            check_place(place, kind=kind, **how | _over(place, given))
+        if end is not None:
+            again = {"resume": False, "overwrite": how["resume"] or how["overwrite"]}
+            check_place(end, kind="state", **again | _over(end, given))
         with cluster(scheduler), open_lazily(dataset) as opened:
-            if "static" in given:
-                given["static"] = open_lazily(given["static"])
+            for key, opening in _OPENED.items():
+                if key in given:
+                    given[key] = opening(given[key])
             result = (call or method)(opened.stefa, **given)
             if show is not None:
                 click.echo(_in_a_terminal(show(result)))
             if place is not None:
-                write(result, place, **how)
+                write(result, place, kind=kind, **how)
+            if end is not None:
+                known = hints(StefaAccessor.spin_up)
+                same = {key: value for key, value in given.items() if key in known}
+                save_state(opened.stefa.spin_up(**same), end)
 
     stand = [
         click.Argument([key], metavar=place.upper(), required=place[0] != "[")
@@ -140,16 +165,33 @@ def _verb(
     ]
     params = [*stand, *filter(None, options), _SCHEDULER]
     summary = (inspect.getdoc(method) or "").partition("\n\n")[0]
+    name = name.replace("_", "-")
     main.add_command(click.Command(name, callback=run, params=params, help=summary))
 
 
 _RESUME = click.Option(["--resume"], is_flag=True, help="Go on with a store that was interrupted.")
 _OVERWRITE = click.Option(["--overwrite"], is_flag=True, help="Replace what exists.")
+_STATE_OUT = click.Option(
+    ["--state-out"], metavar="STATE", help="Where to save the state after the last day."
+)
 _SCHEDULER = click.Option(["--scheduler"], metavar="ADDRESS", help="Run on the dask cluster there.")
+
+
+_OPENED: Mapping[str, Callable[[str], xr.Dataset]] = {
+    "static": open_lazily,
+    "history": open_lazily,
+    "state": open_state,
+}
+
+
+def _over(place: str, given: Mapping[str, Any]) -> dict[str, bool]:
+    """Let a state take the place of the one that it goes on from."""
+    return {"overwrite": True} if place == given.get("state") else {}
 
 
 def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
     """Return the option for a keyword; None if a terminal cannot say it."""
+    key, name = name, {"state": "state-in"}.get(name, name)
     flag, kinds = "--" + name.replace("_", "-"), (str, int, float)
     kind: dict[str, Any] | None = None
     union = get_origin(annotation) in (Union, UnionType)
@@ -165,11 +207,13 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
             kind = {"nargs": len(items), "type": items[0] if items[0] in kinds else str}
         elif origin is Literal:
             kind = {"type": click.Choice(items)}
+        elif part is xr.Dataset:
+            kind = {"metavar": "FILE"}
         elif part is bool:
             flag, kind = f"{flag}/--no-{flag[2:]}", {"default": None}
         elif part in kinds and kind is None:
             kind = {"type": part}
-    return None if kind is None else click.Option([flag, name], **how, **kind)
+    return None if kind is None else click.Option([flag, key], **how, **kind)
 
 
 def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -221,8 +265,9 @@ def _over_sites(scores: xr.Dataset) -> str:
 _verb("tokens", show=repr)
 _verb("predict", "out", call=_predict)
 _verb("evaluate", "[out]", call=_evaluate, show=_over_sites)
-_verb("finetune", "out", show=repr, resume=False)
-_verb("calibrate", "out", show=repr, resume=False)
+_verb("spin_up", "out", kind="state")
+_verb("finetune", "out", show=repr, kind="model")
+_verb("calibrate", "out", show=repr, kind="model")
 _verb("trust", "out")
 _verb("daily", "out")
 _verb("attach", "static", "out")

@@ -166,9 +166,9 @@ def test_a_state_of_another_model_place_or_day_is_refused(weather, model, make_m
         after.isel(lon=[0, 1]).stefa.predict(model, state=state)
     with pytest.raises(CalendarError, match="on the day after it") as caught:
         weather.stefa.predict(model, state=state)
-    names = {"state": state, "ds": weather}
-    exec(caught.value.fix, names)
-    assert names["ds"].sizes["time"] == after.sizes["time"]
+    period = eval(f"dict({caught.value.fix})")
+    alike(predict(weather, model, state=state, **period), predict(after, model, state=state))
+    assert weather.stefa.spin_up(model, state=state, **period)["time"] == weather["time"][-1]
     with pytest.raises(CalendarError, match="on the day after it"):
         after.isel(time=slice(5, None)).stefa.predict(model, state=state)
     with pytest.raises(CalendarError, match="no scalar coordinate 'time'"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import PurePath
+from typing import Literal
 
 import xarray as xr
 from fsspec.core import url_to_fs
 
+from xstefa.arguments import checked
 from xstefa.cf import to_netcdf
 from xstefa.errors import OptionError, ReadError, StoreError
 from xstefa.inference.journal import JOURNAL, open_part
@@ -18,7 +22,7 @@ from xstefa.model.checkpoint import Model, model_path
 NETCDF = (".nc", ".nc4", ".cdf")
 
 
-def open_lazily(path: str) -> xr.Dataset:
+def open_lazily(path: str, engine: str | None = None) -> xr.Dataset:
     """Open a Zarr store, a NetCDF file, or whatever an installed xarray backend reads.
 
     Raises
@@ -26,7 +30,8 @@ def open_lazily(path: str) -> xr.Dataset:
     ReadError
         If no backend reads it.
     """
-    engine = "zarr" if path.rstrip("/").endswith(".zarr") else None
+    if path.rstrip("/").endswith(".zarr"):
+        engine = "zarr"
     try:
         with warnings.catch_warnings():
             # A store without consolidated metadata is as good as any.
@@ -41,15 +46,72 @@ def open_lazily(path: str) -> xr.Dataset:
         ) from error
 
 
-def check_place(place: str, *, model: bool, resume: bool, overwrite: bool) -> None:
+@checked
+def save_state(state: xr.Dataset, path: str | os.PathLike[str]) -> None:
+    """Write a state beside the one that is there, and put it in its place when it is whole.
+
+    Parameters
+    ----------
+    state : Dataset
+        From ``ds.stefa.spin_up``.
+    path : path-like
+        Zarr store, or NetCDF file (.nc). The folder ``<path>.old`` is there for a moment: killed
+        then, `open_state` reads it.
+
+    Raises
+    ------
+    StoreError
+        If another process writes it, or nothing can be written there. Of object stores, which
+        replace nothing in one step, if there is one already.
+    """
+    place = os.fspath(path).rstrip("/")
+    if place.endswith(NETCDF):
+        to_netcdf(state, place, overwrite=True)
+    elif "://" in place:
+        to_zarr(state, place)
+    else:
+        new, old = f"{place}.new", f"{place}.old"
+        to_zarr(state, new, overwrite=True)
+        if os.path.exists(place):
+            if os.path.exists(old):  # left by one that died when it had written what is there
+                shutil.rmtree(old)
+            os.rename(place, old)
+        os.rename(new, place)
+        if os.path.exists(old):
+            shutil.rmtree(old)
+
+
+@checked
+def open_state(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a state that `save_state` wrote, lazily.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    ReadError
+        If there is none.
+    """
+    place = os.fspath(path).rstrip("/")
+    replaced = "://" not in place and not os.path.exists(place) and os.path.exists(f"{place}.old")
+    engine = None if place.endswith(NETCDF) else "zarr"
+    return open_lazily(f"{place}.old" if replaced else place, engine)
+
+
+Kind = Literal["result", "model", "state"]
+
+
+def check_place(place: str, *, kind: Kind, resume: bool, overwrite: bool) -> None:
     """Refuse a place before any work is done for it.
 
     Parameters
     ----------
     place : str
         File or store.
-    model : bool
-        Whether a model goes there, or else an xarray object.
+    kind : {"result", "model", "state"}
+        What goes there.
     resume, overwrite : bool
 
     Raises
@@ -58,14 +120,14 @@ def check_place(place: str, *, model: bool, resume: bool, overwrite: bool) -> No
         If nothing can be written there, or something is there that is not to be replaced.
     """
     ending = PurePath(place.rstrip("/")).suffix
-    if not model and ending not in (*NETCDF, ".zarr", ""):
+    if kind != "model" and ending not in (*NETCDF, ".zarr", ""):
         raise OptionError(
             variable=place,
             found=f"the ending {ending!r}",
             expected="a NetCDF file (.nc) or a Zarr store (.zarr)",
             fix=f"{PurePath(place).stem}.nc",
         )
-    if not model and ending not in NETCDF:
+    if kind == "result" and ending not in NETCDF:
         return  # stores can be gone on with, and to_zarr knows of which
     if resume:
         raise OptionError(
@@ -74,7 +136,7 @@ def check_place(place: str, *, model: bool, resume: bool, overwrite: bool) -> No
             expected="a Zarr store (.zarr) to go on with",
             fix="leave --resume out",
         )
-    fs, path = url_to_fs(str(model_path(place)) if model else place)
+    fs, path = url_to_fs(str(model_path(place)) if kind == "model" else place)
     if fs.exists(path) and not overwrite:
         raise OptionError(
             "the file exists",
@@ -84,7 +146,9 @@ def check_place(place: str, *, model: bool, resume: bool, overwrite: bool) -> No
         )
 
 
-def write(result: xr.Dataset | Model, place: str, *, resume: bool, overwrite: bool) -> None:
+def write(
+    result: xr.Dataset | Model, place: str, *, kind: Kind, resume: bool, overwrite: bool
+) -> None:
     """Write a result to a place that `check_place` let pass, or nothing at all.
 
     What an interruption or a full disk leaves of a store stays, to go on from. What a mistake
@@ -92,6 +156,8 @@ def write(result: xr.Dataset | Model, place: str, *, resume: bool, overwrite: bo
     """
     if isinstance(result, Model):
         result.save(place)
+    elif kind == "state":
+        save_state(result, place)
     elif place.endswith(NETCDF):
         to_netcdf(result, place, overwrite=overwrite)
     else:

@@ -53,7 +53,7 @@ def continued(
     Returns
     -------
     run : Run
-        That of the first initial date.
+        That of the first initial date; if it is the only one, with its past.
     frame : DataArray
         Without memory: the dimensions and coordinates of the result.
     block : array
@@ -101,10 +101,10 @@ def continued(
         run = replace(first, binding=first.binding.on(ones[i]), past=carried)
         found[i] = run.compute(answer, look_at_days=not found)
     if forecast is None:
-        return first, first.frame(), found[0]
+        return run, run.frame(), found[0]
     frame = framed(forecast, first)
     if not forecast.several:
-        return first, frame, found[0]
+        return run, frame, found[0]
     stack = np.stack if isinstance(found[0], np.ndarray) else da.stack
     block = stack([found[i] for i in range(count)], axis=frame.dims.index(forecast.init))
     return first, frame, block

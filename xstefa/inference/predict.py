@@ -155,7 +155,8 @@ def predict(
         of the history are not read. Attributes that only the history has count for both.
     state : Dataset, optional
         What the days before the dataset have left, from `spin_up`: the answers are those of one
-        record with these days in it, to rounding, and none of them is read again.
+        record with these days in it, to rounding, and none of them is read again. A dataset that
+        has some of them needs a `period` after them.
     observed : DataArray or str, optional
         What was observed of the target, on days of the dataset, or of its history; or the name of a
         variable there. Each day is moved towards what was observed before it, never on it: less
@@ -218,7 +219,7 @@ def predict(
     }
     if observed is not None:
         given = {"quantiles": quantiles, "interval": interval, "period": period, "state": state}
-        _refuse_beside("observed", given)
+        refuse_beside("observed", given)
         how |= {"coverage": coverage, "min_coverage": min_coverage}
         return _moved(dataset, names, observed, model=model, history=history, **how)
     if history is not None:
@@ -240,7 +241,7 @@ def predict(
     distribution = chosen.spec.distribution
     answer = Members(every=names != [chosen.spec.target], distribution=distribution)
     if history is not None:
-        _refuse_beside("history", {"period": period, "state": state})
+        refuse_beside("history", {"period": period, "state": state})
         run, frame, block = continued(dataset, history, chosen, answer, **how)
     else:
         run = prepare(known, chosen, period=period, state=state, **how)
@@ -297,7 +298,7 @@ def answering(
     return model_for(targets, support=layout.support)
 
 
-def _refuse_beside(option: str, others: Mapping[str, object]) -> None:
+def refuse_beside(option: str, others: Mapping[str, object]) -> None:
     """Refuse what an option cannot be combined with."""
     if wrong := [name for name, value in others.items() if value is not None]:
         raise OptionError(

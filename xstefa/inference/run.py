@@ -27,7 +27,7 @@ from xstefa.errors import (
 from xstefa.inference.engine import Answer, EngineKey
 from xstefa.inference.extrapolation import outside_training
 from xstefa.inference.graph import is_lazy, plan_job
-from xstefa.inference.state import Past, going_on
+from xstefa.inference.state import Past, going_on, steps_until
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
@@ -242,6 +242,11 @@ def prepare(
     )
     run = Run(key=key, binding=binding, answered=answered)
     if state is not None:
+        # What it knows already is not read again, if it is not asked for.
+        known = min(steps_until(state, binding.layout), answered.start)
+        part = slice(answered.start - known, answered.stop - known)
+        run = replace(run, binding=binding.during(slice(known, None)), answered=part)
+        binding = run.binding
         run = replace(run, past=going_on(state, model, binding.dataset, binding.layout))
     return replace(run, outside=outside_training(run.binding, run.key))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
 from xstefa.arguments import checked
-from xstefa.inference.predict import answering
-from xstefa.inference.run import prepare
-from xstefa.inference.state import LENGTH, FinalState, labelled, require_state
+from xstefa.inference.forecast import alone, continued
+from xstefa.inference.predict import answering, refuse_beside
+from xstefa.inference.run import Period, prepare
+from xstefa.inference.state import FinalState, labelled, require_state
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 
@@ -18,9 +20,11 @@ from xstefa.model.registry import ModelLike
 @checked
 def spin_up(
     dataset: xr.Dataset,
-    target: str | Model | None = None,
+    target: str | Model | Sequence[str] | None = None,
     *,
     model: ModelLike | None = None,
+    period: Period | None = None,
+    history: xr.Dataset | None = None,
     state: xr.Dataset | None = None,
     strict: bool = False,
     rename: Mapping[str, str] | None = None,
@@ -36,9 +40,13 @@ def spin_up(
 
     Parameters
     ----------
-    target : str or Model, optional
+    target : str, Model or sequence of str, optional
         As for `predict`; or a model, with any name or path, as `model`.
     model : str or Model, optional
+    period : tuple of two dates or str, optional
+        The state is that of its last day. Days before it are read, unless a state knows them.
+    history : Dataset, optional
+        As for `predict`: the weather of the days before.
     state : Dataset, optional
         What the days before this dataset have left: the state that it begins with.
     strict, rename, device, precision, batch_size, extrapolate
@@ -67,27 +75,30 @@ def spin_up(
     """
     if isinstance(target, Model):
         model, target = target, None
-    chosen = answering(dataset, target or "streamflow", model=model, rename=rename)
+    forecast = None if history is None and state is None else alone(dataset)
+    if forecast is not None and history is None:
+        dataset = forecast.at(0)
+    known = dataset if history is None else history
+    chosen = answering(known, target or "streamflow", model=model, rename=rename)
     chosen.require("target")
     require_state(chosen)
     options: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size}
-    run = prepare(
-        dataset,
-        chosen,
-        state=state,
-        strict=strict,
-        rename=rename,
-        extrapolate=extrapolate,
-        **options,
-    )
-    block = run.compute(FinalState.of(chosen.spec))
+    options |= {"strict": strict, "rename": rename, "extrapolate": extrapolate}
+    answer = FinalState.of(chosen.spec)
+    if history is not None:
+        refuse_beside("history", {"period": period, "state": state})
+        run, _, block = continued(dataset, history, chosen, answer, **options)
+    else:
+        run = prepare(dataset, chosen, period=period, state=state, **options)
+        steps = slice(0, run.answered.stop)
+        run = replace(run, binding=run.binding.during(steps), answered=steps)
+        block = run.compute(answer)
     layout = run.binding.layout
-    before = 0 if state is None else int(state[LENGTH])
     found = labelled(
         block,
         run.frame(daily=False),
         chosen,
-        end=dataset[layout.time].isel({layout.time: -1}).reset_coords(drop=True),
-        days=before + int(layout.days[-1] - layout.days[0]) + 1,
+        end=run.binding.dataset[layout.time].isel({layout.time: -1}).reset_coords(drop=True),
+        days=(run.past.days if run.past else 0) + int(layout.days[-1] - layout.days[0]) + 1,
     )
     return found.assign_attrs(run.attrs("spun up"))

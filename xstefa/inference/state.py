@@ -255,12 +255,28 @@ def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layou
             found=f"a state of {str(state[TIME].values)[:10]} ({calendar}), and a dataset that "
             f"begins on {str(dataset[time].values[0])[:10]} ({layout.calendar})",
             expected="a dataset that begins on the day after; days without data may be missing",
-            fix=f"ds = ds.sel({time}=ds[{time!r}] > state[{TIME!r}])"
-            if last + 1 > layout.days[0]
-            else f"ds = ds.reindex({time}=xr.date_range(state[{TIME!r}].item(), "
-            f"ds[{time!r}].values[-1], ...)[1:])",
+            fix=_days_after(state[TIME], dataset[time], int(last), layout),
         )
     return Past(values=_joined(state, [*expected], layout), days=int(state[LENGTH]))
+
+
+def steps_until(state: xr.Dataset, layout: Layout) -> int:
+    """Return how many steps of a record a state knows already."""
+    if TIME not in state.coords or state[TIME].ndim:
+        return 0
+    (last,), _ = day_numbers(state[TIME].expand_dims(TIME))
+    return int(np.searchsorted(layout.days, last, side="right"))
+
+
+def _days_after(end: xr.DataArray, time: xr.DataArray, last: int, layout: Layout) -> str:
+    """Say how a state gets the day after it."""
+    if layout.days[-1] <= last:
+        return "a dataset with later days, or a state of an earlier day"
+    if layout.days[0] <= last:
+        after = time.values[np.searchsorted(layout.days, last, side="right")]
+        return f"period=({str(after)[:10]!r}, {str(time.values[-1])[:10]!r})"
+    every = f"xr.date_range({str(end.values)[:19]!r}, {str(time.values[-1])[:19]!r}"
+    return f"ds = ds.reindex({time.name}={every}, calendar={layout.calendar!r})[1:])"
 
 
 def _joined(state: xr.Dataset, names: list[str], layout: Layout) -> xr.Variable:
