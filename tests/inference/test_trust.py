@@ -156,6 +156,17 @@ def test_what_to_expect_falls_with_distance_and_knows_the_climate(model) -> None
     assert 0.87 < share.mean() < 0.95
 
 
+def test_one_bad_site_does_not_speak_for_those_as_far_away(model) -> None:
+    random = np.random.default_rng(0)
+    near = [(d, 1.0, 0.8) for d in random.uniform(0.1, 1, 40)]
+    far = [(3.4, None, 0.6)] * 40 + [(3.4, None, -500.0)] * 2
+    found = scored(model, *near, *far, (4.0, 1.0, -50.0)).spec.neighbourhood
+    told = found.expected(np.array([0.5, 3.4, 3.4, 4.0]), np.array([1.0, np.nan, 1.0, 1.0]))
+    np.testing.assert_allclose(told[:3, 0], [0.8, 0.6, 0.6], atol=0.15)
+    assert told[3, 0] > 0
+    assert told[0, 2] - told[0, 1] < 0.3 * (told[1, 2] - told[1, 1])
+
+
 def test_calibration_says_what_to_expect(make_model, stations, trained) -> None:
     provenance = {"datasets": {"a": {"trained": trained}}}
     model = make_model(encoder=False, provenance=provenance, tokens=TOKENS)

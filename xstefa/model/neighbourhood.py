@@ -34,7 +34,7 @@ REGIMES = 3
 """Classes of aridity, with as many held-out sites in each; of few sites there is one class."""
 
 FEWEST_ALIKE = 10
-"""Held-out sites in each class."""
+"""Held-out sites of a class, or of like distance."""
 
 LEAST = 1e-3
 """Errors count as this much at least, in parts of the variance: logarithms are taken of them."""
@@ -64,17 +64,19 @@ class HeldOut:
 
 
 class _Fit(NamedTuple):
-    """What held-out sites tell, in the order of their distances.
+    """What held-out sites tell.
 
-    Edges of the classes of aridity; the median logarithm of errors in each; of each site its
-    distance, the rise of that logarithm up to there, and its class; the interval of what is left.
+    Edges of the classes of aridity and the median logarithm of errors in each; distances in order
+    and the rise of that logarithm up to there; the interval of what is left in each class; distance
+    and class of each held-out site.
     """
 
     edges: Array
     usual: Array
-    distance: Array
+    places: Array
     rise: Array
     spread: Array
+    distance: Array
     regime: NDArray[np.int64]
 
 
@@ -186,30 +188,46 @@ class Neighbourhood:
     def _fit(self) -> _Fit:
         from scipy.optimize import isotonic_regression
 
-        sites = sorted(self.held_out, key=lambda site: site.distance)
         distance, aridity, nse = np.array(
-            [(site.distance, site.aridity, site.nse) for site in sites], dtype=np.float64
+            [(site.distance, site.aridity, site.nse) for site in self.held_out], dtype=np.float64
         ).T
         excess = np.log(np.maximum(1 - nse, LEAST))
         known = aridity[np.isfinite(aridity)]
         count = REGIMES if len(known) >= REGIMES * FEWEST_ALIKE else 1
         edges = np.quantile(known, np.arange(1, count) / count)
         regime = _classes(aridity, edges)
-        usual = np.full(count + 1, np.median(excess))  # the last: aridity is not known
+        # Where aridity is not known, the last class, all sites count; what else is missing there
+        # shows in the distance.
+        usual = np.full(count + 1, np.median(excess[regime >= 0] if known.size else excess))
         for i in set(regime) - {-1}:
             usual[i] = np.median(excess[regime == i])
         left = excess - usual[regime]
-        rise = isotonic_regression(left).x
+        # Sites of one distance are in one step.
+        steps = max(len(left) // FEWEST_ALIKE, 1)
+        bounds = np.unique(np.quantile(distance, np.arange(1, steps) / steps))
+        step = np.unique(np.searchsorted(bounds, distance, side="right"), return_inverse=True)[1]
+        each = [step == i for i in range(step.max() + 1)]
+        places = np.array([np.median(distance[inside]) for inside in each])
+        rises = [np.median(left[inside]) for inside in each]
+        rise = isotonic_regression(rises, weights=np.bincount(step)).x
         levels = (1 - INTERVAL) / 2, (1 + INTERVAL) / 2
         # Weibull's positions hold for one more site than there are.
-        spread = np.quantile(left - rise, levels, method="weibull")
-        return _Fit(edges, usual, distance, rise, spread, regime)
+        rest = left - np.interp(distance, places, rise)
+        spreads = [
+            np.quantile(
+                rest[inside] if inside.sum() >= 2 * FEWEST_ALIKE else rest, levels, method="weibull"
+            )
+            for inside in (regime >= 0, regime < 0)
+        ]
+        spread = np.repeat(spreads, [len(edges) + 1, 1], axis=0)
+        return _Fit(edges, usual, places, rise, spread, distance, regime)
 
     def expected(self, distance: Array, aridity: Array) -> Array:
         """Return what to expect of sites, if some were held out.
 
         Errors, 1 - NSE, are the median of a class of aridity times a factor that never falls with
-        the distance: isotonic regression of logarithms. What is left varies from site to site.
+        the distance: isotonic regression of logarithms, of medians of ten sites or more. What is
+        left varies from site to site.
 
         Parameters
         ----------
@@ -224,13 +242,14 @@ class Neighbourhood:
         """
         fit = self._fit
         regime = _classes(aridity, fit.edges)
-        excess = fit.usual[regime] + np.interp(distance, fit.distance, fit.rise)
+        excess = fit.usual[regime] + np.interp(distance, fit.places, fit.rise)
         near = np.median(fit.distance)
         far, its = np.maximum(distance, near)[..., None], np.maximum(fit.distance, near)
         # Of unknown aridity are sites of all classes.
         alike = (regime[..., None] == fit.regime) | np.isnan(aridity)[..., None]
         alike &= (its >= far / 2) & (its <= far * 2)
-        found = [1 - np.exp(excess + off) for off in (0.0, *fit.spread[::-1])]
+        below, above = np.moveaxis(fit.spread[regime], -1, 0)
+        found = [1 - np.exp(excess + off) for off in (0.0, above, below)]
         answer = np.stack([*found, alike.sum(axis=-1)], axis=-1)
         return np.where(np.isnan(distance)[..., None], np.nan, answer)
 
