@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from xstefa.evaluation.intervals import median_interval, paired_difference
+from xstefa.errors import OptionError
+from xstefa.evaluation.intervals import (
+    OF_SUMS,
+    block_interval,
+    median_interval,
+    paired_difference,
+)
+from xstefa.evaluation.metrics import METRICS
 
 
 def test_median_and_missing():
@@ -26,6 +34,59 @@ def test_interval_covers():
         found = median_interval(random.normal(size=80), level=0.9, resamples=400, seed=trial)
         hits += found.low <= 0 <= found.high
     assert 0.82 < hits / 200 < 0.97
+
+
+@pytest.fixture(scope="module")
+def flows():
+    """Eight sites over ten years, of which some are wet, with gaps."""
+    days = xr.date_range("1990-10-01", "2000-09-30", calendar="noleap", use_cftime=True)
+    random = np.random.default_rng(0)
+    wet = random.gamma(2, 1, (8, 11))[:, days.year - 1990]
+    obs = xr.DataArray(
+        wet * random.gamma(1, 1, wet.shape), {"time": days}, ("site", "time"), attrs={"units": "mm"}
+    )
+    pred = 0.3 + 0.8 * obs * random.gamma(5, 0.2, obs.shape)
+    return pred.where(random.random(obs.shape) > 0.1), obs
+
+
+@pytest.mark.parametrize("score", OF_SUMS)
+def test_scores_of_sums_are_those_of_days(flows, score):
+    found = block_interval(*flows, score, resamples=200)
+    true = METRICS[score](*flows)
+    assert found.median == pytest.approx(float(true.median()))
+    assert (found.sites, found.low < found.median < found.high) == (8, True)
+    far = block_interval(*(each + 1e4 for each in flows), "nse", resamples=1)
+    assert far.median == pytest.approx(float(METRICS["nse"](*flows).median()), rel=1e-6)
+
+
+def test_years_are_drawn_as_blocks(flows):
+    """At one site the interval is that of its years, drawn again and again by hand."""
+    pred, obs = (each.isel(site=[0]) for each in flows)
+    found = block_interval(pred, obs, "rmse", resamples=4000)
+    year = obs.time.dt.year + (obs.time.dt.month > 9)
+    squares = [
+        ((pred - obs) ** 2)[0].values[(year == y) & pred[0].notnull()] for y in np.unique(year)
+    ]
+    random = np.random.default_rng(1)
+    by_hand = [
+        np.sqrt(np.concatenate([squares[i] for i in random.integers(10, size=10)]).mean())
+        for _ in range(4000)
+    ]
+    assert [found.low, found.high] == pytest.approx(np.percentile(by_hand, [2.5, 97.5]), rel=0.02)
+    sites = median_interval(METRICS["rmse"](*flows).values)
+    both = block_interval(*flows, "rmse")
+    assert both.high - both.low > sites.high - sites.low
+
+
+def test_too_few_years_are_no_interval(flows):
+    pred, obs = (each.isel(time=slice(4 * 365)) for each in flows)
+    found = block_interval(pred, obs)
+    assert found.sites == 0
+    assert np.isnan([found.median, found.low, found.high]).all()
+    pred, obs = (each.where((each.site > 2) | (each.time.dt.year > 1996)) for each in flows)
+    assert block_interval(pred, obs).sites == 5
+    with pytest.raises(OptionError, match="nse, kge"):
+        block_interval(pred, obs, "fhv")
 
 
 def test_paired_difference():

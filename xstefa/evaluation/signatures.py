@@ -295,8 +295,33 @@ def runoff_ratio(
 
 def _by_site(function: Score, pred: xr.DataArray, obs: xr.DataArray, dim: str) -> xr.DataArray:
     """Apply a function to both series of each site, NaN on the days that are not on the axis."""
-    find_time(xr.Dataset(coords={dim: obs[dim]} if dim in obs.coords else {}))
-    days, calendar = day_numbers(obs[dim])
+    days, years = water_years(obs, dim)
+
+    def each(*series: Floats) -> float:
+        whole = np.full((2, years.shape[1]), np.nan)
+        whole[:, days] = series
+        return function(whole[0], whole[1], years)
+
+    return xr.apply_ufunc(
+        each,
+        *(array.chunk({dim: -1}) if array.chunks else array for array in (pred, obs)),
+        input_core_dims=[[dim], [dim]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+    )
+
+
+def water_years(series: xr.DataArray, dim: str) -> tuple[NDArray[np.int64], Years]:
+    """Return the place of each day in an unbroken record, and the water years of that.
+
+    Raises
+    ------
+    LayoutError
+        If `dim` does not count days, one after another.
+    """
+    find_time(xr.Dataset(coords={dim: series[dim]} if dim in series.coords else {}))
+    days, calendar = day_numbers(series[dim])
     if (np.diff(days) < 1).any():
         raise LayoutError(
             "hydrographs are read day by day",
@@ -308,25 +333,11 @@ def _by_site(function: Score, pred: xr.DataArray, obs: xr.DataArray, dim: str) -
     numbers = np.arange(days[0], days[-1] + 1) if days.size else days
     begin = [
         cftime.datetime(year, 10, 1, calendar=calendar)
-        for year in range(int(obs[dim].dt.year.min()) - 1, int(obs[dim].dt.year.max()) + 1)
+        for year in range(int(series[dim].dt.year.min()) - 1, int(series[dim].dt.year.max()) + 1)
     ]
     since = cftime.date2num(begin, "days since 1970-01-01", calendar=calendar)
     year = np.searchsorted(since, numbers, side="right") - 1
-    years = np.array([year, numbers - since[year]])
-
-    def each(*series: Floats) -> float:
-        whole = np.full((2, numbers.size), np.nan)
-        whole[:, days - days[0]] = series
-        return function(whole[0], whole[1], years)
-
-    return xr.apply_ufunc(
-        each,
-        *(array.chunk({dim: -1}) if array.chunks else array for array in (pred, obs)),
-        input_core_dims=[[dim], [dim]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64],
-    )
+    return days - numbers[:1], np.array([year, numbers - since[year]])
 
 
 def _whole(obs: Floats, years: Years) -> Iterator[NDArray[np.int64]]:
