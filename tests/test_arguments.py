@@ -99,6 +99,13 @@ def test_what_does_not_is_said(given, message):
     assert len(str(caught.value)) < 200
 
 
+def test_what_was_meant_by_another_name():
+    """A model goes first in other methods."""
+    model = xstefa.load_model("streamflow")
+    with pytest.raises(OptionError, match=r"'observed': Found a Model.*Fix: model=<this Model>"):
+        xr.Dataset().stefa.calibrate(model)
+
+
 def test_missing_arguments_are_pythons_own_business():
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'a'"):
         example()

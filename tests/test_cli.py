@@ -40,6 +40,16 @@ def file(basins, tmp_path):
     return tmp_path / "in.nc"
 
 
+def test_fixes_are_typed_as_here(file, tmp_path):
+    out = tmp_path / "out"
+    assert "Fix: --target streamflow" in refused("calibrate", file, out)
+    said = refused("calibrate", file, out, "--target", "streamflow")
+    assert "Fix: select others, or --trained-on if it is" in said
+    model = ("--target", "soil_moisture", "--model", "soil-moisture-point", "--interval", "0.9")
+    said = refused("predict", file, tmp_path / "out.nc", *model)
+    assert "Fix: xstefa calibrate IN OUT --model soil-moisture-point, of" in said
+
+
 def test_tokens(file, basins, tmp_path):
     assert "Values: not read; --check reads a few days" in succeed("tokens", file)
     assert "Values: 16 of 730 days, 3 of 3 basin" in succeed("tokens", file, "--check")

@@ -17,8 +17,9 @@ import xarray as xr
 from xstefa import plotting
 from xstefa.datasets import open_sample
 from xstefa.errors import LayoutError, UnitsError
+from xstefa.evaluation.probabilistic import coverage
 from xstefa.plotting.look import SOIL_MOISTURE_COLOURS
-from xstefa.plotting.scores import plot_reliability
+from xstefa.plotting.scores import plot_map, plot_reliability
 
 ATTRS = {"units": "m3 m-3", "long_name": "volumetric soil moisture"}
 
@@ -233,6 +234,23 @@ def test_reliability() -> None:
     assert left.get_title(loc="left") == "2 sites"
     with pytest.raises(LayoutError, match="evaluate"):
         plot_reliability(xr.Dataset({"nse": pit}))
+    with pytest.raises(LayoutError, match="no site with a value"):
+        plot_reliability(xr.Dataset({"pit": pit.where(False)}))
+
+
+def test_a_map_of_coverage_diverges_from_what_ought_to_be() -> None:
+    levels = np.arange(0.05, 1, 0.1)
+    obs = xr.DataArray(np.random.default_rng(0).random((3, 100)), dims=("site", "time"))
+    obs[0], obs[2] = 2.0, np.nan
+    places = {"lat": ("site", [40.0, 41, 42]), "lon": ("site", [-90.0, -91, -92])}
+    pred = xr.ones_like(obs) * xr.DataArray(levels, {"quantile": levels}, "quantile")
+    shares = coverage(pred.transpose("quantile", ...), obs.assign_coords(places))
+    figure = plot_map(shares)
+    points, bar = figure.axes[0].collections[-1], figure.axes[1]
+    assert (points.norm.vmin, points.norm.vmax, points.cmap.name) == (0.8, 1, "RdBu")
+    assert "within the 90 % interval" in bar.get_xlabel()
+    assert figure.get_suptitle() == f"{float(shares[1]) / 2:.1%} of the days at 2 sites"
+    assert plot_map(shares, title="of all").get_suptitle() == "of all"
 
 
 def test_hydrograph_names_site_scores_and_units(basin: xr.Dataset) -> None:

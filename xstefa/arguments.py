@@ -72,8 +72,13 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
             return function(*args, **kwargs)
+        known = hints(function)
         for name, value in given.items():
-            _check(name, value, hints(function).get(name, Any), signature.parameters[name].default)
+            default, rule = signature.parameters[name].default, known.get(name, Any)
+            fix = next(
+                (other for other in known.keys() - given if _meant(value, known[other])), None
+            )
+            _check(name, value, rule, default, fix=fix and f"{fix}=<this {type(value).__name__}>")
         return function(*args, **kwargs)
 
     return call
@@ -112,14 +117,25 @@ def check_fields(settings: Any) -> None:
         _check(item.name, getattr(settings, item.name), rules[item.name], default)
 
 
-def _check(name: str, value: object, annotation: Any, default: object) -> None:
+def _meant(value: object, annotation: Any) -> bool:
+    """Whether an argument could be this one: of a kind that few are."""
+    return (
+        type(value).__module__ != "builtins"
+        and annotation is not Any
+        and typed.fits(value, annotation)
+    )
+
+
+def _check(
+    name: str, value: object, annotation: Any, default: object, *, fix: str | None = None
+) -> None:
     """Raise OptionError if a value is not what an annotation says."""
     if not typed.fits(value, annotation):
         raise OptionError(
             variable=name,
             found=typed.shown(value),
             expected=words(annotation),
-            fix=_fix(name, annotation, default),
+            fix=fix or _fix(name, annotation, default),
         )
 
 

@@ -52,7 +52,7 @@ def _in_a_terminal(text: str) -> str:
 
 
 # What messages say for Python, and how it is typed here.
-_TYPED = {
+_TYPED: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"rename=\{'(.*?)': '(.*?)'\}": r"--rename '\1=\2'",
     r"period=\('(.*?)', '(.*?)'\)": r"--period \1 \2",
     r"state = \w+\.stefa\.spin_up\(model='(.*?)'\)": r"xstefa spin-up IN STATE.zarr --model \1",
@@ -62,7 +62,9 @@ _TYPED = {
     r"\b(period|history)=(?=\W|$)": r"--\1",
     r"\bstate=(?=\W|$)": "--state-in",
     r"ds\.stefa\.tokens\(check=True\)": "--check",
-    r"\b([a-z]+)=True\b": r"--\1",
+    r"\bmodel = \w+\.stefa\.calibrate\(model='(.*?)'\)": r"xstefa calibrate IN OUT --model \1",
+    r"\b(target|sites|scores)=(?:\"(.*?)\"|(?=<))": r"--\1 \2",
+    r"\b([a-z_]+)=True\b": lambda found: f"--{found[1].replace('_', '-')}",
 }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scores
 import xarray as xr
 
-from xstefa.errors import ModelError, OptionError
+from xstefa.errors import LayoutError, ModelError, OptionError
 from xstefa.evaluation.probabilistic import LEVELS, PROBABILISTIC, coverage, crps, pit, sharpness
+from xstefa.splits.leakage import LeakageWarning
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,12 @@ def test_levels_have_to_be_the_middles_of_equal_parts(case) -> None:
         crps(pred.isel(quantile=[0, 4, 9]), obs)
 
 
+@pytest.mark.parametrize("name", PROBABILISTIC)
+def test_a_mean_has_no_quantiles(case, name) -> None:
+    with pytest.raises(LayoutError, match="scores are of quantiles"):
+        PROBABILISTIC[name](case[1], case[1])
+
+
 def test_without_spread_it_is_the_absolute_error(case) -> None:
     pred, obs = case
     found = crps(xr.full_like(pred, 4.0), obs)
@@ -78,7 +87,7 @@ def test_evaluate(make_model, dataset, distribution) -> None:
     ds = dataset.assign(soil_moisture=truth.drop_vars("quantile").assign_attrs(units="m3 m-3"))
     names = ["nse", *PROBABILISTIC]
     found = ds.stefa.evaluate("soil_moisture", model=model, scores=names)
-    assert set(found) == {*names, "days", "training"}
+    assert set(found) == {*names, "days", "training", "calibration"}
     assert (found.coverage == 1).all()
     assert found.pit.sel(quantile=[0.65, 0.75, 0.85]).mean(("lat", "lon")).values.tolist() == [
         0,
@@ -86,7 +95,22 @@ def test_evaluate(make_model, dataset, distribution) -> None:
         1,
     ]
     assert found.days.dims == ("lat", "lon")
+    assert not found.calibration.any()
     with pytest.raises(ModelError, match="not calibrated"):
         ds.stefa.evaluate("soil_moisture", model=make_model(), scores="crps")
     with pytest.raises(OptionError, match="crps"):
         ds.stefa.evaluate("soil_moisture", model=model, scores="crpss")
+
+
+@pytest.mark.filterwarnings("ignore::xstefa.inference.run.SpinUpWarning")
+def test_sites_where_quantiles_were_learned_are_named(make_model, dataset, distribution) -> None:
+    model = make_model(members=2, distribution=distribution)
+    ds = dataset.stack(site=("lat", "lon")).reset_index("site")
+    ds = ds.assign_coords(site=[f"tower_{i}" for i in range(ds.sizes["site"])])
+    ds = ds.assign(soil_moisture=ds.stefa.predict(model).assign_attrs(units="m3 m-3"))
+    known = {"calibration": {"sites": ["tower_1", "tower_2", "elsewhere"]}}
+    taught = model.described(replace(model.spec, provenance=known))
+    with pytest.warns(LeakageWarning, match=f"at 2 of {ds.sizes['site']} sites"):
+        found = ds.stefa.evaluate("soil_moisture", model=taught, scores="coverage")
+    assert found.calibration.values.nonzero()[0].tolist() == [1, 2]
+    assert "calibration" not in ds.stefa.evaluate("soil_moisture", model=taught, scores="nse")

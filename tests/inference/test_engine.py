@@ -11,7 +11,7 @@ import pytest
 
 from xstefa.errors import OptionError
 from xstefa.inference import engine as module
-from xstefa.inference.engine import Answer, Engine, EngineKey, get_engine
+from xstefa.inference.engine import Answer, Engine, EngineKey, MemoryWarning, get_engine
 from xstefa.inference.predict import Members
 from xstefa.model.architecture import ROWS
 
@@ -117,7 +117,7 @@ class Hungry(Answer):
 def test_batch_is_halved_when_memory_runs_out(tiny_model):
     forcing, static, days = block(tiny_model, sites=30)
     engine = Engine(key(tiny_model, batch_size=64))
-    with pytest.warns(RuntimeWarning, match="do not fit the memory of cpu; going on with") as said:
+    with pytest.warns(MemoryWarning, match="do not fit the memory of cpu; going on with") as said:
         values, _ = engine.answer(Hungry(), forcing, static, days=days, record=days, out=days)
     assert [str(w.message).split()[0] for w in said] == ["64", "32"]
     expected, _ = answer(Engine(key(tiny_model)), tiny_model, sites=30)

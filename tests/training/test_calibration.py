@@ -16,6 +16,7 @@ from xstefa.errors import LayoutError, MissingTokenError, ModelError, OptionErro
 from xstefa.model.checkpoint import ModelSpec
 from xstefa.model.distribution import Scale, measured
 from xstefa.model.registry import load_model
+from xstefa.splits.leakage import LeakageWarning
 from xstefa.training.calibration import calibrate, gather, learn
 from xstefa.windows import SegmentPolicy
 
@@ -209,6 +210,13 @@ def test_sites_of_training_are_refused(model, known) -> None:
     assert (
         stations.isel(site=slice(4, 25)).stefa.calibrate(model=seen).spec.distribution.sites == 21
     )
+
+
+def test_sites_without_names_are_warned_of(model, known) -> None:
+    trained = {"datasets": {"towers": {"trained": ["tower_3"]}}}
+    seen = model.described(replace(model.spec, provenance=trained))
+    with pytest.warns(LeakageWarning, match=r"of these 60 sites cannot be told.*sites="):
+        known.stefa.calibrate(model=seen)
 
 
 def test_no_quantile_knows_later_days(make_model, distribution, dataset) -> None:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.binding import bind
-from xstefa.errors import LayoutError, OptionError
+from xstefa.errors import LayoutError, OptionError, warn
 from xstefa.evaluation.metrics import METRICS
 from xstefa.evaluation.probabilistic import LEVELS, PROBABILISTIC
 from xstefa.evaluation.signatures import SIGNATURES, runoff_ratio
@@ -20,7 +20,7 @@ from xstefa.inference.run import Period
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.options import as_list
-from xstefa.splits.leakage import ROLES, roles
+from xstefa.splits.leakage import ROLES, SEEN, LeakageWarning, roles
 from xstefa.splits.sites import Sites
 from xstefa.training.records import observations
 
@@ -71,13 +71,18 @@ def evaluate(
     -------
     Dataset
         A variable for each score, on the site dimensions; ``days``, the number of days scored;
-        ``training``, whether the model learned from the site. Lazy exactly if the dataset is
-        chunked.
+        ``training``, whether the model learned from the site; with scores of quantiles
+        ``calibration``, whether these were learned there. Lazy exactly if the dataset is chunked.
 
     Raises
     ------
     TrainingError
         If the dataset has no observations of the target.
+
+    Warns
+    -----
+    LeakageWarning
+        If quantiles are scored at sites where they were learned.
     """
     if isinstance(target, Model):
         model, target = target, target.spec.target or target.name
@@ -113,13 +118,29 @@ def evaluate(
     if rain is not None:
         rain = rain.sel({layout.time: predicted[layout.time]})
     found = score(predicted, observed, scores=of_mean, dim=layout.time, precipitation=rain)
+    places = Sites.of(dataset, layout, name=sites)
+    found["training"] = training_roles(chosen, places)
     if len(of_mean) < len(names):
         quantiles = asked(quantiles=LEVELS)
         for name in names:
             if name in PROBABILISTIC:
                 found[name] = PROBABILISTIC[name](quantiles, observed, dim=layout.time)
-    places = Sites.of(dataset, layout, name=sites)
-    found["training"] = training_roles(chosen, places)
+        taught = {"trained": chosen.spec.provenance.get("calibration", {}).get("sites", ())}
+        flags = roles({"datasets": {"": taught}}, places.ids, named=places.named) == SEEN
+        meaning = "whether the model's quantiles were learned at the site, as its provenance tells"
+        found["calibration"] = places.labeled(
+            flags.astype(np.int8),
+            long_name=meaning,
+            flag_values=np.array([0, 1], dtype=np.int8),
+            flag_meanings="not_known learned",
+        )
+        if flags.any():
+            warn(
+                LeakageWarning(
+                    f"quantiles were learned at {flags.sum()} of {flags.size} sites, where what is "
+                    "scored of them flatters: see 'calibration' in the result"
+                )
+            )
     outside = "attributes_outside_training"
     return found.assign_attrs(
         {outside: predicted.attrs[outside]} if outside in predicted.attrs else {},

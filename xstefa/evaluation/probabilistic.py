@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from xstefa.errors import OptionError
+from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation.metrics import paired
 
 LEVELS = tuple(level / 20 for level in range(1, 20, 2))
@@ -34,7 +34,7 @@ def crps(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr
     OptionError
         If the levels are others.
     """
-    pred, obs, dim = paired(pred, obs, dim)
+    pred, obs, dim = _paired(pred, obs, dim)
     levels = np.sort(pred["quantile"].values)
     if not np.allclose(levels, (np.arange(levels.size) + 0.5) / levels.size, atol=1e-6):
         raise OptionError(
@@ -51,20 +51,23 @@ def crps(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr
 
 
 def coverage(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    """Share of the days observed within the interval of 90 %."""
-    pred, obs, dim = paired(pred, obs, dim)
+    """Share of the days observed within the interval of 90 %, its attribute ``nominal``."""
+    pred, obs, dim = _paired(pred, obs, dim)
     lower, upper = _ends(pred)
     known = obs.isel(quantile=0, drop=True).notnull()
     inside = ((obs >= lower) & (obs <= upper)).any("quantile")
-    name = f"share of days observed within the {INTERVAL:.0%} interval"
-    return _scored(inside.where(known).mean(dim), name)
+    name = f"share of days observed within the {100 * INTERVAL:.0f} % interval"
+    found = _scored(inside.where(known).mean(dim), name)
+    return found.assign_attrs(nominal=INTERVAL)
 
 
 def sharpness(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
     """Mean width of the interval of 90 %, in units of the observations."""
-    pred, obs, dim = paired(pred, obs, dim)
+    pred, obs, dim = _paired(pred, obs, dim)
     lower, upper = _ends(pred)
-    return _scored((upper - lower).mean(dim), f"mean width of the {INTERVAL:.0%} interval", obs)
+    return _scored(
+        (upper - lower).mean(dim), f"mean width of the {100 * INTERVAL:.0f} % interval", obs
+    )
 
 
 def pit(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
@@ -73,7 +76,7 @@ def pit(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.
     It is the distribution of the probability integral transform, at the levels. An observation
     equal to a quantile counts half.
     """
-    pred, obs, dim = paired(pred, obs, dim)
+    pred, obs, dim = _paired(pred, obs, dim)
     below = (obs < pred) + 0.5 * (obs == pred)
     found = below.where(obs.notnull()).mean(dim).transpose("quantile", ...)
     return _scored(found, "share of days observed below the quantile")
@@ -83,6 +86,27 @@ PROBABILISTIC: Mapping[str, Callable[..., xr.DataArray]] = {
     score.__name__: score for score in (crps, coverage, sharpness, pit)
 }
 """The scores of quantiles by name."""
+
+
+def _paired(
+    pred: xr.DataArray, obs: xr.DataArray, dim: str | None
+) -> tuple[xr.DataArray, xr.DataArray, str]:
+    """Return both as `paired` does.
+
+    Raises
+    ------
+    LayoutError
+        If there are no quantiles.
+    """
+    if "quantile" not in pred.dims or "quantile" not in pred.coords:
+        raise LayoutError(
+            "these scores are of quantiles",
+            variable=str(pred.name),
+            found=f"dimensions {pred.dims}",
+            expected="a dimension 'quantile' with the levels",
+            fix=f"predicted = ds.stefa.predict(model, quantiles={list(LEVELS)})",
+        )
+    return paired(pred, obs, dim)
 
 
 def _ends(pred: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import numpy as np
 from dask import threaded
 from numpy.typing import NDArray
 
-from xstefa.errors import OptionError
+from xstefa.errors import OptionError, XstefaWarning, warn
 from xstefa.model.architecture import ROWS
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
@@ -41,6 +40,10 @@ FEW_DAYS = 128
 
 _engines: dict[EngineKey, Engine] = {}
 _gpu_lost = False  # a process cannot use a GPU that the process it was forked from has used
+
+
+class MemoryWarning(XstefaWarning):
+    """Fewer windows are answered at once, since memory ran out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,11 +464,11 @@ class Engine:
             self._rows = max(ROWS, size // 2 // ROWS * ROWS)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-        warnings.warn(
-            f"{size} windows at once do not fit the memory of {self.device}; going on with "
-            f"{self._rows}. Pass batch_size={self._rows} to start there.",
-            RuntimeWarning,
-            stacklevel=2,
+        warn(
+            MemoryWarning(
+                f"{size} windows at once do not fit the memory of {self.device}; going on with "
+                f"{self._rows}. Pass batch_size={self._rows} to start there."
+            )
         )
 
 

@@ -119,14 +119,14 @@ def plot_reliability(scored: xr.Dataset) -> Figure:
     Raises
     ------
     LayoutError
-        If there is no ``pit``.
+        If there is no ``pit``, of no site.
     """
     from matplotlib.figure import Figure
 
-    if "pit" not in scored:
+    if "pit" not in scored or not scored["pit"].notnull().any():
         raise LayoutError(
             variable="pit",
-            found=", ".join(map(str, scored.data_vars)),
+            found="no site with a value" if "pit" in scored else ", ".join(map(str, scored)),
             expected="what says how often observations lie below quantiles",
             fix='scored = ds.stefa.evaluate(target, scores=["pit"])',
         )
@@ -172,11 +172,13 @@ def plot_map(
     values : DataArray
         With latitude and longitude among its coordinates.
     limits : (float, float), optional
-        Ends of the colours, which diverge from zero if it is in the middle; by default the 5th and
-        95th percentile.
+        Ends of the colours, which diverge from zero, or from what ought to be (the attribute
+        ``nominal`` of ``coverage``), if it is in the middle; by default the 5th and 95th
+        percentile, of coverage from 0.8 to 1.
     outline : Path, optional
         GeoJSON lines to draw below, e.g. `xstefa.datasets.US_OUTLINE`.
     title : str, optional
+        By default of coverage, which says its mean over the sites.
 
     Returns
     -------
@@ -189,13 +191,17 @@ def plot_map(
     """
     values = values.compute()
     known = values.values[np.isfinite(values.values)]
+    middle = values.attrs.get("nominal", 0)
+    if "nominal" in values.attrs and known.size:
+        limits = limits or (2 * middle - 1, 1)
+        title = title or f"{known.mean():.1%} of the days at {known.size} sites"
     low, high = limits or (np.percentile(known, [5, 95]) if known.size else (0, 1))
     return draw_maps(
         {"": values},
         heading=title or "",
         label=_label(values),
         limits=(low, high),
-        cmap="RdBu" if low == -high else None,
+        cmap="RdBu" if np.isclose(high - middle, middle - low) else None,
         outline=outline,
     )
 

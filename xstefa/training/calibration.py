@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.binding import Binding
 from xstefa.binding.observations import with_observed
-from xstefa.errors import ModelError, OptionError, TrainingError, XstefaWarning
+from xstefa.errors import ModelError, OptionError, TrainingError, XstefaWarning, warn
 from xstefa.inference.engine import Answer
 from xstefa.inference.predict import answering
 from xstefa.inference.run import Period, Run, prepare
@@ -38,7 +38,7 @@ from xstefa.model.distribution import (
 from xstefa.model.neighbourhood import HeldOut
 from xstefa.model.registry import ModelLike
 from xstefa.model.scaler import Moments
-from xstefa.splits.leakage import SEEN, roles
+from xstefa.splits.leakage import SEEN, LeakageWarning, roles
 from xstefa.splits.sites import Sites
 from xstefa.training.data import Datasets
 from xstefa.training.records import observations
@@ -451,7 +451,19 @@ class _Part:
         Raises
         ------
         TrainingError
+
+        Warns
+        -----
+        LeakageWarning
+            If sites have no names, so that this cannot be told.
         """
+        if not self.sites.named and spec.provenance:
+            warn(
+                LeakageWarning(
+                    f"whether {spec.name!r} was trained on some of these {len(self.sites)} sites "
+                    "cannot be told: they have no names. Fix: sites=<variable with their names>"
+                )
+            )
         seen = roles(spec.provenance, self.sites.ids, named=self.sites.named) == SEEN
         seen &= np.isfinite(self.observed).any(axis=1)
         if seen.any():
