@@ -291,9 +291,10 @@ def intervals(sites: xr.Dataset, task: str, model: Model) -> str:
     )
     found = {name: float(scores[name].median()) for name in ("sharpness", "crps", "mae")}
     covered = float(scores["coverage"].mean())
+    alike = " (gauges of one river count as one)" if TASKS[task].target == "streamflow" else ""
     return (
-        f"Quantiles were learned at {model.spec.distribution.sites} validation sites (gauges of "
-        "one river count as one),\nas they are and without attributes. "
+        f"Quantiles were learned at {model.spec.distribution.sites} validation sites{alike},\n"
+        "as they are and without attributes. "
         f"At the second tenth the 90 % interval holds {covered:.1%} of the observed days (mean "
         f"over sites; median width\n{found['sharpness']:.3g}); continuous ranked probability "
         f"score {found['crps']:.3g}, mean absolute error of the mean {found['mae']:.3g} (medians)."

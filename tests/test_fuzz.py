@@ -10,6 +10,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import dask
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 
 import xstefa
 from tests.strategies import ODD, GraphError, datasets
+from xstefa.inference.trust import signatures
+from xstefa.model.neighbourhood import HeldOut, Neighbourhood
 from xstefa.splits.holdout import RandomGroups
 
 EXAMPLES = int(os.environ.get("XSTEFA_FUZZ", "0"))
@@ -28,8 +31,13 @@ EXAMPLES = int(os.environ.get("XSTEFA_FUZZ", "0"))
 
 @pytest.fixture(scope="module")
 def models(make_model):
-    """A model of soil moisture of two heads, and a foundation model."""
-    return make_model(members=2), make_model(foundation=True)
+    """A model of soil moisture of two heads that knows its sites, and a foundation model."""
+    model = make_model(members=2)
+    static = np.random.default_rng(0).normal(size=(5, len(model.schema.statics))).astype("f4")
+    neighbourhood = Neighbourhood.of(np.array([*"abcde"]), signatures(model, static))
+    neighbourhood = replace(neighbourhood, held_out=(HeldOut(distance=1.0, nse=0.5),))
+    known = model.described(replace(model.spec, neighbourhood=neighbourhood))
+    return known, make_model(foundation=True)
 
 
 def some(draw, name, *good):
@@ -91,6 +99,11 @@ def embed(draw, ds, models, folder):
     answer(ds.stefa.embed(**({"model": models[1]} | keywords)))
 
 
+def trust(draw, ds, models, folder):
+    keywords = one_of(draw, RUN[-1], ("neighbours", 1, 2.0), ("model", models[1]))
+    answer(ds.stefa.trust(**({"model": models[0]} | keywords)))
+
+
 def reconstruct(draw, ds, models, folder):
     keywords = one_of(
         draw, *RUN, ("model", models[0]),
@@ -150,8 +163,8 @@ def to_netcdf(draw, ds, models, folder):
 
 
 CALLS: tuple[Callable[..., None], ...] = (
-    represent, represent_html, tokens, daily, predict, embed, reconstruct, evaluate, finetune,
-    attach, to_zarr, to_netcdf,
+    represent, represent_html, tokens, daily, predict, embed, trust, reconstruct, evaluate,
+    finetune, attach, to_zarr, to_netcdf,
 )  # fmt: skip
 
 

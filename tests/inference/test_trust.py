@@ -9,7 +9,9 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
+from xstefa.cli import main
 from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.model.checkpoint import ModelSpec
 from xstefa.model.neighbourhood import HeldOut, Neighbourhood
@@ -164,6 +166,9 @@ def test_one_bad_site_does_not_speak_for_those_as_far_away(model) -> None:
     told = found.expected(np.array([0.5, 3.4, 3.4, 4.0]), np.array([1.0, np.nan, 1.0, 1.0]))
     np.testing.assert_allclose(told[:3, 0], [0.8, 0.6, 0.6], atol=0.15)
     assert told[3, 0] > 0
+    alone = scored(model, (1.0, None, 0.5)).spec.neighbourhood
+    answer = alone.expected(np.array([0.2, np.nan]), np.array([1.0, 1.0]))
+    np.testing.assert_allclose(answer, [[0.5, 0.5, 0.5, 0], [np.nan] * 4])
     assert told[0, 2] - told[0, 1] < 0.3 * (told[1, 2] - told[1, 1])
 
 
@@ -205,6 +210,18 @@ def test_what_is_trained_knows_its_sites(stations, trained, tiny_model) -> None:
     found = stations.stefa.trust(model, neighbours=1)
     np.testing.assert_allclose(found.distance.sel(site=trained), 0, atol=5e-3)
     assert (found.nearest == found.site).isel(neighbour=0).values.tolist() == [True, False] * 20
+
+
+def test_the_command(model, stations, tmp_path) -> None:
+    stations.reset_coords(drop=True).to_netcdf(tmp_path / "in.nc")
+    for name in ("out.nc", "out.zarr"):
+        words = ["trust", tmp_path / "in.nc", tmp_path / name, "--model", model.path]
+        done = CliRunner().invoke(main, [*map(str, words), "--neighbours", "1"])
+        assert done.exit_code == 0, done.output
+    found = xr.open_dataset(tmp_path / "out.nc")
+    assert found.nearest.astype(str).values[0].tolist() == ["s00"]
+    assert found.outside.dtype == bool
+    xr.testing.assert_allclose(found.distance, xr.open_zarr(tmp_path / "out.zarr").distance)
 
 
 def test_a_model_of_before_says_what_to_do(tiny_model, stations, make_model) -> None:

@@ -206,7 +206,7 @@ def _nearest(
     assert neighbourhood is not None
     table = np.stack(np.broadcast_arrays(present, *statics)[1:], axis=-1)
     rows = np.flatnonzero(present)
-    static = table.reshape(present.size, -1)[rows].astype(np.float32)
+    static = table.reshape(present.size, len(statics))[rows].astype(np.float32)
     distance, number = np.full((present.size, count), np.nan), np.full((present.size, count), -1)
     for begin in range(0, len(rows), AT_ONCE):
         part = slice(begin, begin + AT_ONCE)

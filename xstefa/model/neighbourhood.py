@@ -193,12 +193,12 @@ class Neighbourhood:
         ).T
         excess = np.log(np.maximum(1 - nse, LEAST))
         known = aridity[np.isfinite(aridity)]
-        count = REGIMES if len(known) >= REGIMES * FEWEST_ALIKE else 1
-        edges = np.quantile(known, np.arange(1, count) / count)
+        enough, shares = len(known) >= REGIMES * FEWEST_ALIKE, np.arange(1, REGIMES) / REGIMES
+        edges = np.quantile(known, shares) if enough else np.empty(0)
         regime = _classes(aridity, edges)
         # Where aridity is not known, the last class, all sites count; what else is missing there
         # shows in the distance.
-        usual = np.full(count + 1, np.median(excess[regime >= 0] if known.size else excess))
+        usual = np.full(len(edges) + 2, np.median(excess[regime >= 0] if known.size else excess))
         for i in set(regime) - {-1}:
             usual[i] = np.median(excess[regime == i])
         left = excess - usual[regime]
