@@ -57,6 +57,39 @@ def plot_cdf(
     return figure
 
 
+def plot_leads(compared: xr.Dataset, score: str = "nse") -> Figure:
+    """Draw a score against lead time: medians over sites, a line for each model.
+
+    Parameters
+    ----------
+    compared : Dataset
+        What `xstefa.evaluation.leads.compare_by_lead` returns.
+    score : str
+
+    Returns
+    -------
+    Figure
+    """
+    from matplotlib.figure import Figure
+
+    values = compared[score]
+    lead = next(
+        dim for dim in values.dims if dim in values.coords and values[dim].dtype.kind == "m"
+    )
+    ahead = values[lead].values / np.timedelta64(1, "D")
+    with style():
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        axis = figure.add_subplot()
+        for name in values["model"].values:
+            sites = values.sel(model=name).transpose(lead, ...).values.reshape(len(ahead), -1)
+            dashes = "--" if name in ("persistence", "climatology") else "-"
+            axis.plot(ahead, np.nanmedian(sites, axis=1), dashes, label=name, linewidth=1.6)
+        axis.set_xlabel("lead time [d]")
+        axis.set_ylabel(f"{_label(values)}, median of {sites.shape[1]} sites")
+        axis.legend(loc="best")
+    return figure
+
+
 def plot_few_sites(medians: pd.DataFrame, score: str = "nse") -> Figure:
     """Draw a score against the number of training sites, a line for each model and seed.
 
