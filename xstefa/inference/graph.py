@@ -30,7 +30,7 @@ from xstefa.inference.job import Job
 from xstefa.inference.state import Past, parts, split
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.model.architecture import ROWS
-from xstefa.windows import Days, Floats, WindowPolicy
+from xstefa.windows import YEAR, Days, Floats, WindowPolicy
 
 
 class ChunksWarning(XstefaWarning):
@@ -345,7 +345,7 @@ def _cut(
     block_bytes = BLOCK_BYTES
     if not is_lazy(dataset[n] for n in forcings):
         shared = 4 * values * math.prod(sizes.values()) // (BLOCKS_PER_CORE * (os.cpu_count() or 1))
-        worthwhile = 4 * values * min(spec.windows.longest, last - first) * ROWS
+        worthwhile = 4 * values * min(spec.windows.longest, max(last - first, YEAR)) * ROWS
         block_bytes = min(BLOCK_BYTES, max(shared, worthwhile))
     stored = [
         Stored(
