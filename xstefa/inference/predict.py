@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from xstefa.errors import MissingTokenError, ModelError, OptionError, did_you_me
 from xstefa.inference.engine import Answer
 from xstefa.inference.forecast import alone, continued, framed
 from xstefa.inference.observed import FADING, move_towards
-from xstefa.inference.run import Period, each_block, prepare
+from xstefa.inference.run import Period, SpinUpWarning, each_block, prepare
 from xstefa.model.checkpoint import Model
 from xstefa.model.distribution import FARTHEST, WIDTH, Distribution, Level
 from xstefa.model.registry import ModelLike, load_model, model_for
@@ -349,7 +350,9 @@ def _moved(
     found = predict(dataset, name, history=history, **how)
     if history is None:
         return move_towards(found, found, binding, name)
-    simulated = predict(history, name, **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpinUpWarning)  # its first days are not asked for
+        simulated = predict(history, name, **how)
     forecast = Forecast.of(dataset)
     if forecast is None:
         after: tuple[str, ...] = (plan(dataset, chosen.schema, rename=None).layout.time,)

@@ -86,7 +86,7 @@ def plot_leads(compared: xr.Dataset, score: str = "nse") -> Figure:
             axis.plot(ahead, np.nanmedian(sites, axis=1), dashes, label=name, linewidth=1.6)
         axis.set_xlabel("lead time [d]")
         axis.set_ylabel(f"{_label(values)}, median of {sites.shape[1]} sites")
-        axis.legend(loc="best")
+        figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
