@@ -67,14 +67,15 @@ class _Fit(NamedTuple):
     """What held-out sites tell.
 
     Edges of the classes of aridity and the median logarithm of errors in each; distances in order
-    and the rise of that logarithm up to there; the interval of what is left in each class; distance
-    and class of each held-out site.
+    and the rise of that logarithm up to there; the median distance, and the intervals of what is
+    left below and from there on; distance and class of each held-out site.
     """
 
     edges: Array
     usual: Array
     places: Array
     rise: Array
+    near: float
     spread: Array
     distance: Array
     regime: NDArray[np.int64]
@@ -213,21 +214,23 @@ class Neighbourhood:
         levels = (1 - INTERVAL) / 2, (1 + INTERVAL) / 2
         # Weibull's positions hold for one more site than there are.
         rest = left - np.interp(distance, places, rise)
-        spreads = [
-            np.quantile(
-                rest[inside] if inside.sum() >= 2 * FEWEST_ALIKE else rest, levels, method="weibull"
-            )
-            for inside in (regime >= 0, regime < 0)
-        ]
-        spread = np.repeat(spreads, [len(edges) + 1, 1], axis=0)
-        return _Fit(edges, usual, places, rise, spread, distance, regime)
+        near = np.median(distance)
+        spread = np.array(
+            [
+                np.quantile(
+                    rest[half] if half.sum() >= 2 * FEWEST_ALIKE else rest, levels, method="weibull"
+                )
+                for half in (distance < near, distance >= near)
+            ]
+        )
+        return _Fit(edges, usual, places, rise, near, spread, distance, regime)
 
     def expected(self, distance: Array, aridity: Array) -> Array:
         """Return what to expect of sites, if some were held out.
 
         Errors, 1 - NSE, are the median of a class of aridity times a factor that never falls with
         the distance: isotonic regression of logarithms, of medians of ten sites or more. What is
-        left varies from site to site.
+        left varies from site to site, with the nearer half of the held-out sites and the farther.
 
         Parameters
         ----------
@@ -243,12 +246,11 @@ class Neighbourhood:
         fit = self._fit
         regime = _classes(aridity, fit.edges)
         excess = fit.usual[regime] + np.interp(distance, fit.places, fit.rise)
-        near = np.median(fit.distance)
-        far, its = np.maximum(distance, near)[..., None], np.maximum(fit.distance, near)
+        far, its = np.maximum(distance, fit.near)[..., None], np.maximum(fit.distance, fit.near)
         # Of unknown aridity are sites of all classes.
         alike = (regime[..., None] == fit.regime) | np.isnan(aridity)[..., None]
         alike &= (its >= far / 2) & (its <= far * 2)
-        below, above = np.moveaxis(fit.spread[regime], -1, 0)
+        below, above = np.moveaxis(fit.spread[(distance >= fit.near).astype(int)], -1, 0)
         found = [1 - np.exp(excess + off) for off in (0.0, above, below)]
         answer = np.stack([*found, alike.sum(axis=-1)], axis=-1)
         return np.where(np.isnan(distance)[..., None], np.nan, answer)
