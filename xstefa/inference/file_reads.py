@@ -7,8 +7,11 @@ running are one task however the file is chunked. An array that dask computes is
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 from typing import Any, Self
 
 import dask.array as da
@@ -39,10 +42,10 @@ class Chunked:
         """Return the numbers of the chunks along each dimension that a region touches."""
         found = []
         for dim, sizes in zip(self.dims, self.chunks, strict=True):
-            edges = np.concatenate([[0], np.cumsum(sizes)])
-            part = region.get(dim, slice(0, int(edges[-1])))
-            first = int(np.searchsorted(edges[:-1], part.start, side="right")) - 1
-            last = int(np.searchsorted(edges, part.stop, side="left"))
+            edges = _edges(sizes)
+            part = region.get(dim, slice(0, edges[-1]))
+            first = bisect_right(edges, part.start, hi=len(edges) - 1) - 1
+            last = bisect_left(edges, part.stop)
             found.append(range(first, max(last, first + 1)))  # one even of nothing
         return tuple(found)
 
@@ -67,6 +70,12 @@ class Chunked:
             part = region.get(dim, slice(0, sum(sizes)))
             index.append(slice(part.start - offset, part.stop - offset))
         return xr.Variable(self.dims, np.asarray(data)[tuple(index)])
+
+
+@cache
+def _edges(sizes: tuple[int, ...]) -> list[int]:
+    """Return where chunks begin, and where the last one ends."""
+    return [0, *accumulate(sizes)]
 
 
 def _join(chunks: object, *, axis: int, ndim: int) -> np.ndarray:

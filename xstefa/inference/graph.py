@@ -27,7 +27,7 @@ from xstefa.inference.engine import Answer, Before, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_block
 from xstefa.inference.file_reads import Chunked, read_inside, storage_chunks
 from xstefa.inference.job import Job
-from xstefa.inference.state import Past, parts, split
+from xstefa.inference.state import Past, split
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.model.architecture import ROWS
 from xstefa.windows import YEAR, Days, Floats, WindowPolicy
@@ -122,7 +122,7 @@ def plan_job(
         past_days=0 if past is None else past.days,
     )
     reach = cache(partial(_reach, policy=spec.windows, record=layout.days))
-    blocks = _cut(dataset, job, answered, reach)
+    blocks = _cut(dataset, job, answered, reach, past)
     name = f"stefa-{_token(needed, job, blocks, answered)}"
     job_key = job_key_of(name)
     values = answer.width(spec) + 1
@@ -323,6 +323,7 @@ def _cut(
     job: Job,
     answered: slice,
     reach: Callable[[int, int], tuple[int, int]],
+    past: Past | None,
 ) -> Blocks:
     """Choose the blocks, and warn if the chunks of the input make them slow or large."""
     spec, layout = job.key.model.spec, job.layout
@@ -339,8 +340,9 @@ def _cut(
     width = job.answer.width(spec) + 1
     if not job.answer.daily:
         width = -(-width // sizes[layout.time])
-    if job.past_days:
-        width += -(-sum(map(math.prod, parts(spec).values())) // sizes[layout.time])
+    if past is not None:  # members of an ensemble share theirs
+        shared = math.prod(n for dim, n in sizes.items() if dim not in past.dims)
+        width += -(-past.values.shape[-1] // shared)
     values = len(forcings) + math.ceil(1.25 * len(spec.schema.forcings)) + 2 * width
     block_bytes = BLOCK_BYTES
     if not is_lazy(dataset[n] for n in forcings):
