@@ -17,7 +17,7 @@ bmipy = pytest.importorskip("bmipy")
 from xstefa.bmi import NAMES, StefaBmi  # noqa: E402
 
 KNOWN, DAYS = 400, 10
-RAIN, WARM = NAMES["precipitation"], NAMES["temperature_mean"]
+RAIN = NAMES["precipitation"]
 FLOW = NAMES["streamflow"]
 
 
@@ -135,7 +135,7 @@ def test_mistakes_are_named(begin, folder, basins):
     assert bmi.get_current_time() == 0
     with pytest.raises(OptionError, match="whole number of days"):
         bmi.update_until(0.5)
-    with pytest.raises(OptionError, match="precipitation_leq"):
+    with pytest.raises(OptionError, match="water_precipitation__leq"):
         bmi.set_value("precipitation", [1.0, 1.0])
     with pytest.raises(OptionError, match="a state or a history"):
         begin(model="streamflow")

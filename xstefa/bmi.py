@@ -45,22 +45,23 @@ except ImportError as error:
     ) from error
 
 NAMES = {
-    "precipitation": "atmosphere_water__precipitation_leq-volume_flux",
-    "temperature_max": "land_surface_air__max_of_temperature",
-    "temperature_min": "land_surface_air__min_of_temperature",
-    "temperature_mean": "land_surface_air__temperature",
+    "precipitation": "atmosphere_water_precipitation__leq_volume_flux",
+    "temperature_max": "atmosphere_bottom_air__max_of_temperature",
+    "temperature_min": "atmosphere_bottom_air__min_of_temperature",
+    "temperature_mean": "atmosphere_bottom_air__temperature",
     "shortwave_down": "land_surface_radiation~incoming~shortwave__energy_flux",
     "longwave_down": "land_surface_radiation~incoming~longwave__energy_flux",
-    "relative_humidity": "atmosphere_air_water~vapor__relative_saturation",
-    "potential_evapotranspiration": "land_surface_water__potential_evaporation_volume_flux",
+    "relative_humidity": "atmosphere_bottom_air_water~vapor__relative_saturation",
+    "potential_evapotranspiration": "land_surface_water_evapotranspiration__potential_volume_flux",
     "wind_speed": "land_surface_wind__speed",
-    "surface_pressure": "land_surface_air__pressure",
-    "streamflow": "land_surface_water__runoff_volume_flux",
-    "evapotranspiration": "land_surface_water__evapotranspiration_volume_flux",
-    "snow_water_equivalent": "snowpack__liquid-equivalent_depth",
-    "soil_water_storage": "soil_water__depth",
-    "groundwater_storage": "land_subsurface_water__depth",
-    "soil_moisture": "soil_water__volume_fraction",
+    "surface_pressure": "atmosphere_bottom_air__pressure",
+    "lai": "land_vegetation__leaf-area_index",
+    "streamflow": "land_surface_water_runoff__volume_flux",
+    "evapotranspiration": "land_surface_water_evapotranspiration__volume_flux",
+    "snow_water_equivalent": "snowpack__leq_depth",
+    "soil_water_storage": "land_surface_soil_water__volume-per-area_storage_density",
+    "groundwater_storage": "groundwater__volume-per-area_storage_density",
+    "soil_moisture": "land_surface_soil_water__volume_fraction",
 }
 """CSDMS names of tokens and targets. What has none here has its own name."""
 
@@ -154,10 +155,10 @@ class StefaBmi(Bmi):
 
         bmi = StefaBmi()
         bmi.initialize("streamflow.toml")
-        bmi.set_value("atmosphere_water__precipitation_leq-volume_flux", rain)
-        bmi.set_value("land_surface_air__temperature", temperature)
+        bmi.set_value("atmosphere_water_precipitation__leq_volume_flux", rain)
+        bmi.set_value("atmosphere_bottom_air__temperature", temperature)
         bmi.update()
-        flow = bmi.get_value_ptr("land_surface_water__runoff_volume_flux")
+        flow = bmi.get_value_ptr("land_surface_water_runoff__volume_flux")
     """
 
     _config: Config

@@ -92,6 +92,10 @@ def test_killed_before_each_write(nowcast, weather, expected, places, monkeypatc
         await write(self, key, value)
 
     monkeypatch.setattr(LocalStore, "set", dying)
+    for writes in (0, 3, 10, 18):  # there is no state yet
+        left = writes
+        with pytest.raises(Killed):
+            nowcast(weather.isel(time=slice(20)), **places)
     killed = 0
     for day in range(20, DAYS + 1):
         left = killed if day > 20 else 10**6

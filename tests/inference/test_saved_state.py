@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import xstefa
 from tests.inference.test_forecast import forecasts
 from xstefa.cli import main
-from xstefa.errors import ReadError
+from xstefa.errors import ReadError, StoreError
 from xstefa.windows import SegmentPolicy
 
 
@@ -37,7 +37,7 @@ def run(model, tmp_path):
 
     def typed(word):
         if not isinstance(word, xr.Dataset):
-            return str(tmp_path / word) if "." in word else word
+            return str(tmp_path / word) if "." in word and ":" not in word else word
         path = tmp_path / f"in{len(list(tmp_path.iterdir()))}.nc"
         word.to_netcdf(path)
         return str(path)
@@ -163,6 +163,30 @@ def test_whoever_dies_while_writing_leaves_a_state(
     xstefa.save_state(late, path)
     xr.testing.assert_equal(xstefa.open_state(path).load(), late)
     assert [p.name for p in tmp_path.iterdir()] == ["state.zarr"]
+
+
+def test_the_same_line_after_an_interruption(run, weather, expected, tmp_path):
+    run("spin-up", weather.isel(time=slice(60)), "state.zarr")
+    weather.isel(time=slice(60, 70)).to_netcdf(tmp_path / "days.nc")
+    words = ["days.nc", "out.zarr", "--state-in", "state.zarr", "--resume"]
+    run("predict", *words)
+    chunk = next(p for p in (tmp_path / "out.zarr/soil_moisture/c").rglob("*") if p.is_file())
+    chunk.unlink()
+    run("predict", *words, "--state-out", "state.zarr")
+    found = xr.open_zarr(tmp_path / "out.zarr")["soil_moisture"]
+    np.testing.assert_allclose(found, expected[60:70], rtol=1e-5, atol=1e-5)
+    assert xstefa.open_state(tmp_path / "state.zarr")["time"] == weather["time"][69]
+
+
+def test_nothing_is_replaced_where_that_takes_several_steps(run, weather, model):
+    place = "memory://states/state.zarr"
+    state = weather.isel(time=slice(60)).stefa.spin_up(model)
+    xstefa.save_state(state, place)
+    xr.testing.assert_equal(xstefa.open_state(place).load(), state)
+    with pytest.raises(StoreError, match="a new name, or a folder"):
+        xstefa.save_state(state, place)
+    words = ["x.nc", "--state-in", place, "--state-out", place]
+    assert "a new name, or a folder" in run("predict", weather, *words, fails=True)
 
 
 def test_a_state_that_is_not_there(tmp_path):

@@ -68,6 +68,7 @@ def save_state(state: xr.Dataset, path: str | os.PathLike[str]) -> None:
     if place.endswith(NETCDF):
         to_netcdf(state, place, overwrite=True)
     elif "://" in place:
+        _require_new(place)
         to_zarr(state, place)
     else:
         new, old = f"{place}.new", f"{place}.old"
@@ -100,6 +101,18 @@ def open_state(path: str | os.PathLike[str]) -> xr.Dataset:
     return open_lazily(f"{place}.old" if replaced else place, engine)
 
 
+def _require_new(place: str) -> None:
+    fs, path = url_to_fs(place)
+    if fs.exists(path):
+        raise StoreError(
+            "nothing there is replaced in one step, so that a state could be lost",
+            variable=place,
+            found="a state",
+            expected="a new name, or a folder of this machine",
+            fix="a name with the date of the state",
+        )
+
+
 Kind = Literal["result", "model", "state"]
 
 
@@ -127,6 +140,8 @@ def check_place(place: str, *, kind: Kind, resume: bool, overwrite: bool) -> Non
             expected="a NetCDF file (.nc) or a Zarr store (.zarr)",
             fix=f"{PurePath(place).stem}.nc",
         )
+    if kind == "state" and "://" in place:
+        _require_new(place)
     if kind == "result" and ending not in NETCDF:
         return  # stores can be gone on with, and to_zarr knows of which
     if resume:
