@@ -83,6 +83,8 @@ def test_too_few_years_are_no_interval(flows):
     found = block_interval(pred, obs)
     assert found.sites == 0
     assert np.isnan([found.median, found.low, found.high]).all()
+    for none in (flows[0][:0], flows[0] * np.nan):
+        assert block_interval(none, none).sites == 0
     pred, obs = (each.where((each.site > 2) | (each.time.dt.year > 1996)) for each in flows)
     assert block_interval(pred, obs).sites == 5
     with pytest.raises(OptionError, match="nse, kge"):

@@ -191,6 +191,8 @@ def test_sites_gaps_and_chunks(name):
     assert lazy.chunks is not None
     xr.testing.assert_allclose(lazy, found)
     assert np.isnan(PLAIN[name](pred, obs * np.nan)).all()
+    assert np.isnan(PLAIN[name](pred[:, :0], obs[:, :0])).all()
+    assert PLAIN[name](pred[:0], obs[:0]).shape == (0,)
     with pytest.raises(LayoutError):
         PLAIN[name](pred.drop_vars("time"), obs.drop_vars("time"))
     with pytest.raises(LayoutError, match="one value a day"):

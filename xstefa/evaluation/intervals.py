@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,12 +128,14 @@ def block_interval(
     pred, obs, dim = paired(pred, obs, dim)
     places, (years, _) = water_years(obs, dim)
     _, year = np.unique(years[places], return_inverse=True)
+    pred, obs = xr.broadcast(pred, obs)
+    count = math.prod(size for name, size in obs.sizes.items() if name != dim)
     found, true = (
-        each.transpose(..., dim).values.reshape(-1, year.size) for each in xr.broadcast(pred, obs)
+        each.transpose(..., dim).values.reshape(count, year.size) for each in (pred, obs)
     )
     known = np.isfinite(true)
-    count = np.maximum(known.sum(axis=1), 1)
-    centre = np.where(known, true, 0).sum(axis=1) / count  # sums of squares lose digits far off
+    # Sums of squares would lose digits far from zero.
+    centre = np.where(known, true, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     one, two = (np.where(known, each - centre[:, None], 0) for each in (found, true))
     daily = (known, one, two, one**2, two**2, one * two, abs(one - two))
     blocks = np.eye(year.max(initial=-1) + 1)[year]

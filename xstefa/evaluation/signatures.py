@@ -330,14 +330,16 @@ def water_years(series: xr.DataArray, dim: str) -> tuple[NDArray[np.int64], Year
             expected="one value a day",
             fix=f"pred, obs = (each.resample({dim}='1D').mean() for each in (pred, obs))",
         )
-    numbers = np.arange(days[0], days[-1] + 1) if days.size else days
+    if not days.size:
+        return days, np.empty((2, 0), dtype=np.int64)
+    numbers = np.arange(days[0], days[-1] + 1)
     begin = [
         cftime.datetime(year, 10, 1, calendar=calendar)
         for year in range(int(series[dim].dt.year.min()) - 1, int(series[dim].dt.year.max()) + 1)
     ]
     since = cftime.date2num(begin, "days since 1970-01-01", calendar=calendar)
     year = np.searchsorted(since, numbers, side="right") - 1
-    return days - numbers[:1], np.array([year, numbers - since[year]])
+    return days - days[0], np.array([year, numbers - since[year]])
 
 
 def _whole(obs: Floats, years: Years) -> Iterator[NDArray[np.int64]]:
