@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import xstefa
+from xstefa.cli import main
 from xstefa.errors import LayoutError, MissingTokenError, OptionError
 from xstefa.evaluation.metrics import nse
 from xstefa.inference.observed import FADING, FARTHEST, updated
@@ -130,6 +132,19 @@ def test_lazily_and_by_other_units_the_same(basins, moved):
     np.testing.assert_array_equal(
         found.isel(basin=[0, 2]), bare.stefa.predict("streamflow").isel(basin=[0, 2])
     )
+
+
+def test_several_targets_of_one_and_the_command(basins, moved, tmp_path):
+    xr.testing.assert_identical(
+        basins.stefa.predict(["streamflow"], observed="streamflow"), moved.to_dataset()
+    )
+    basins.to_netcdf(tmp_path / "basins.nc")
+    words = ["predict", tmp_path / "basins.nc", tmp_path / "flow.nc", "--target", "streamflow"]
+    words += ["--observed", "streamflow"]
+    found = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    with xr.open_dataset(tmp_path / "flow.nc") as flow:
+        np.testing.assert_allclose(flow["streamflow"], moved, rtol=1e-5, atol=1e-5)
 
 
 def test_forecasts_know_what_was_observed_before_they_began(basins, moved):

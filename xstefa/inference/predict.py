@@ -222,7 +222,8 @@ def predict(
         given = {"quantiles": quantiles, "interval": interval, "period": period, "state": state}
         refuse_beside("observed", given)
         how |= {"coverage": coverage, "min_coverage": min_coverage}
-        return _moved(dataset, names, observed, model=model, history=history, **how)
+        moved = _moved(dataset, names, observed, model=model, history=history, **how)
+        return moved if isinstance(target, str) else moved.to_dataset()
     if history is not None:
         known = history
     else:
