@@ -60,6 +60,9 @@ def append(prediction: xr.DataArray, store: str, *, new: bool) -> None:
             prediction.name: {"chunks": chunks},
             "time": {"units": "hours since 1970-01-01"},
         }
+        # Zarr has no settled form for text of fixed length.
+        text = {name: v.astype(object) for name, v in found.coords.items() if v.dtype.kind == "U"}
+        found = found.assign_coords(text)
         found.to_zarr(store, mode="w", consolidated=False, encoding=encoding)
     else:
         places = [name for name in found.variables if "time" not in found[name].dims]

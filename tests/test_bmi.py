@@ -15,6 +15,7 @@ from xstefa.errors import LayoutError, MissingExtraError, OptionError, ReadError
 bmipy = pytest.importorskip("bmipy")
 
 from xstefa.bmi import NAMES, StefaBmi  # noqa: E402
+from xstefa.windows import SegmentPolicy  # noqa: E402
 
 KNOWN, DAYS = 400, 10
 RAIN = NAMES["precipitation"]
@@ -208,3 +209,36 @@ def test_rules_of_bmi_tester(begin):
         assert nothing(0, empty) is empty
     assert bmi.update() is None
     assert bmi.finalize() is None
+
+
+def test_a_table_of_attributes(begin, basins, folder):
+    names = [name for name, v in basins.data_vars.items() if v.dims == ("basin",)]
+    places = basins[names].reset_coords(["lat", "lon"])
+    units = {
+        name: f"{name}({v.attrs['units']})" for name, v in places.items() if "units" in v.attrs
+    }
+    table = places.to_dataframe().rename(columns=units)
+    table.to_csv(folder / "attributes.csv")
+    bmi = begin(
+        model="streamflow",
+        state="streamflow.nc",
+        attributes="attributes.csv",
+        forcing="weather.nc",
+    )
+    bmi.update()
+    expected = basins.stefa.predict("streamflow").isel(time=KNOWN)
+    np.testing.assert_allclose(bmi.get_value_ptr(FLOW), expected, rtol=1e-5, atol=2e-5)
+
+
+def test_a_map_is_a_row_of_points(begin, folder, make_model, make_dataset):
+    ds = make_dataset(days=63, lat=2, lon=3)
+    model = make_model(windows=SegmentPolicy(length=60, spin_up=20), encoder=False)
+    ds.isel(time=slice(60)).to_netcdf(folder / "map.nc")
+    ds.to_netcdf(folder / "days.nc")
+    bmi = begin(model=str(model.path), history="map.nc", forcing="days.nc")
+    bmi.update_until(bmi.get_end_time())
+    expected = ds.stefa.predict(model).isel(time=-1)
+    found = bmi.get_value_ptr(NAMES["soil_moisture"])
+    np.testing.assert_allclose(found, expected.values.reshape(-1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(bmi.get_grid_x(0, np.empty(6)), np.tile(ds["lon"], 2))
+    np.testing.assert_array_equal(bmi.get_grid_y(0, np.empty(6)), np.repeat(ds["lat"], 3))

@@ -83,8 +83,9 @@ class Config:
     forcing : str, optional
         Weather of the days that follow. What is set is taken in place of what it has.
     attributes : str, optional
-        Attributes of the sites: a dataset, or a table (.csv) whose first column names the sites and
-        has the name of their dimension; by default those in `forcing` or `history`.
+        Attributes of the sites: a dataset; or a table (.csv), whose first column names the sites
+        and has the name of their dimension, and whose other columns say their units, as
+        ``elev_mean(m)``. By default those in `forcing` or `history`.
     sites : tuple of str or int, optional
         Labels of the sites to run, along their one dimension; by default all.
     rename : dict of str to str
