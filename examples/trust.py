@@ -35,7 +35,9 @@ def found_at(data: Path, source: str, model: xstefa.Model) -> pd.DataFrame:
 def expected(taught: pd.DataFrame, at: pd.DataFrame, model: xstefa.Model) -> np.ndarray:
     """Return expected score, bounds and number of held-out sites, shape (site, 4)."""
     rows = taught[["distance", "aridity", "nse"]].itertuples(index=False)
-    held_out = tuple(HeldOut(**row._asdict()) for row in rows)
+    held_out = tuple(
+        HeldOut(distance=row.distance, aridity=row.aridity, score=row.nse) for row in rows
+    )
     neighbourhood = replace(model.spec.neighbourhood, held_out=held_out)
     return neighbourhood.expected(at.distance.values, at.aridity.values)
 

@@ -35,7 +35,7 @@ def models(make_model):
     model = make_model(members=2)
     static = np.random.default_rng(0).normal(size=(5, len(model.schema.statics))).astype("f4")
     neighbourhood = Neighbourhood.of(np.array([*"abcde"]), signatures(model, static))
-    neighbourhood = replace(neighbourhood, held_out=(HeldOut(distance=1.0, nse=0.5),))
+    neighbourhood = replace(neighbourhood, held_out=(HeldOut(distance=1.0, score=0.5),))
     known = model.described(replace(model.spec, neighbourhood=neighbourhood))
     return known, make_model(foundation=True)
 

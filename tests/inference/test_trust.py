@@ -60,7 +60,7 @@ def model(request, make_model, stations, trained):
 
 def scored(model, *rows: tuple[float, float | None, float]):
     """Return the model with scores at sites of some distance and aridity."""
-    held_out = tuple(HeldOut(distance=d, aridity=a, nse=s) for d, a, s in rows)
+    held_out = tuple(HeldOut(distance=d, aridity=a, score=s) for d, a, s in rows)
     neighbourhood = replace(model.spec.neighbourhood, held_out=held_out)
     return model.described(replace(model.spec, neighbourhood=neighbourhood))
 
@@ -183,19 +183,21 @@ def test_calibration_says_what_to_expect(make_model, stations, trained) -> None:
     new = new.assign(soil_moisture=truth.assign_attrs(units="m3 m-3"))
     taught = new.stefa.calibrate(model=model)
     held_out = taught.spec.neighbourhood.held_out
-    scores = new.stefa.evaluate(model, scores="nse").nse
+    scores = new.stefa.evaluate(model, scores="correlation").correlation
     found = new.stefa.trust(model)
-    np.testing.assert_allclose([s.nse for s in held_out], scores, atol=2e-3)
+    np.testing.assert_allclose([s.score for s in held_out], scores, atol=2e-3)
     np.testing.assert_allclose([s.distance for s in held_out], found.distance, atol=1e-3)
     np.testing.assert_allclose(
         [s.aridity for s in held_out], np.linspace(0.3, 3, 40)[1::2], rtol=2e-2
     )
     expected = new.stefa.trust(taught)
     assert abs(float((expected.expected_score - scores).median())) < 0.1
+    assert expected.expected_score.attrs["long_name"].startswith("correlation to expect")
     assert expected.held_out_sites.attrs["units"] == "1"
     few = new.isel(site=slice(0, 3)).assign_coords(site=["x", "y", "z"])
     assert len(few.stefa.calibrate(model=taught).spec.neighbourhood.held_out) == 23
-    assert ensemble([taught, taught], name="both").spec.neighbourhood == model.spec.neighbourhood
+    both = ensemble([taught, taught], name="both").spec.neighbourhood
+    assert both == replace(taught.spec.neighbourhood, held_out=())
 
 
 def test_what_is_trained_knows_its_sites(stations, trained, tiny_model) -> None:
@@ -239,7 +241,7 @@ def test_it_is_part_of_the_file(model, tmp_path) -> None:
     model = scored(model, (0.1, None, 0.8), (1.0, 1.5, 0.5))
     assert ModelSpec.from_json(model.spec.to_json()) == model.spec
     content = json.loads(model.spec.to_json())
-    for wrong in ({"centre": [0.0]}, {"places": []}, {"held_out": [{"distance": 1, "nse": 2}]}):
+    for wrong in ({"centre": [0.0]}, {"places": []}, {"held_out": [{"distance": 1, "score": 2}]}):
         text = json.dumps(content | {"neighbourhood": content["neighbourhood"] | wrong})
         with pytest.raises(ModelError, match="neighbourhood"):
             ModelSpec.from_json(text)

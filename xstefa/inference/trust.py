@@ -27,13 +27,14 @@ NEIGHBOUR = "neighbour"
 AT_ONCE = 2048
 """Sites whose distances to all training sites are in memory together."""
 
+SCORES = {"nse": "Nash-Sutcliffe efficiency", "correlation": "correlation"}
 EXPECTED = ("expected_score", "expected_low", "expected_high", "held_out_sites")
 
 _LONG_NAMES = {
     "distance": "distance to the nearest training site, in standard deviations of training sites",
     "nearest": "nearest training sites",
     "nearest_distance": "distance to each of them",
-    "expected_score": "Nash-Sutcliffe efficiency to expect at a site that training did not see",
+    "expected_score": "{} to expect at a site that training did not see",
     "expected_low": f"lower bound of the {100 * INTERVAL:g} % interval of the expected score",
     "expected_high": f"upper bound of the {100 * INTERVAL:g} % interval of the expected score",
     "held_out_sites": "sites of like aridity and distance whose scores are known",
@@ -71,9 +72,9 @@ def trust(
         inputs that is known; ``outside``, whether the site is farther away than nearly all training
         sites are from each other, or an attribute or a mean of its weather is outside those of
         training, or there is no answer at all. Of a model that was calibrated also
-        ``expected_score``, the NSE of held-out sites of like aridity and distance, an interval of
-        90 % from ``expected_low`` to ``expected_high``, and ``held_out_sites``, how many of them
-        there were.
+        ``expected_score``, the NSE (of soil moisture the correlation) of held-out sites of like
+        aridity and distance, an interval of 90 % from ``expected_low`` to ``expected_high``, and
+        ``held_out_sites``, how many of them there were.
 
     Raises
     ------
@@ -107,7 +108,11 @@ def trust(
     for name, text in _LONG_NAMES.items():
         if name in found:
             units = {} if name in ("nearest", "outside") else {"units": "1"}
-            attrs = {"long_name": text} | units | frame.attrs
+            attrs = (
+                {"long_name": text.format(SCORES[chosen.spec.neighbourhood.score])}
+                | units
+                | frame.attrs
+            )
             result[name] = found[name].dims, found[name].data, attrs, frame.encoding
     return result
 

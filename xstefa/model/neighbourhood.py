@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ FEWEST_ALIKE = 10
 """Held-out sites of a class, or of like distance."""
 
 LEAST = 1e-3
-"""Errors count as this much at least, in parts of the variance: logarithms are taken of them."""
+"""Scores count as this much below the best at least: logarithms are taken of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +50,17 @@ class HeldOut:
         To the nearest training site.
     aridity : float, optional
         Potential evapotranspiration over precipitation, where it is known.
-    nse : float
-        Nash-Sutcliffe efficiency that was found there.
+    score : float
+        What was found there: the `Neighbourhood.score`.
     """
 
     distance: Finite
     aridity: Finite | None = None
-    nse: Finite
+    score: Finite
 
     def __post_init__(self) -> None:
-        if self.distance < 0 or self.nse > 1:
-            raise ValueError("a distance of 0 or more, and an efficiency up to 1")
+        if self.distance < 0 or self.score > 1:
+            raise ValueError("a distance of 0 or more, and a score up to 1")
 
 
 class _Fit(NamedTuple):
@@ -103,6 +103,9 @@ class Neighbourhood:
     places : tuple of tuple of float, shape (site, k)
     reach : float
         Distance within which nearly all training sites have another one.
+    score : {"nse", "correlation"}
+        What is expected of a site: the Nash-Sutcliffe efficiency; of soil moisture, whose level no
+        attribute tells, the correlation.
     held_out : tuple of HeldOut
         What was found at sites that training did not see: see `StefaAccessor.calibrate`. Of each
         dataset by itself, if a site is in several.
@@ -113,6 +116,7 @@ class Neighbourhood:
     sites: tuple[Name, ...]
     places: tuple[tuple[Finite, ...], ...]
     reach: Finite
+    score: Literal["nse", "correlation"] = "nse"
     held_out: tuple[HeldOut, ...] = ()
 
     def __post_init__(self) -> None:
@@ -189,10 +193,10 @@ class Neighbourhood:
     def _fit(self) -> _Fit:
         from scipy.optimize import isotonic_regression
 
-        distance, aridity, nse = np.array(
-            [(site.distance, site.aridity, site.nse) for site in self.held_out], dtype=np.float64
+        distance, aridity, score = np.array(
+            [(site.distance, site.aridity, site.score) for site in self.held_out], dtype=np.float64
         ).T
-        excess = np.log(np.maximum(1 - nse, LEAST))
+        excess = np.log(np.maximum(1 - score, LEAST))
         known = aridity[np.isfinite(aridity)]
         enough, shares = len(known) >= REGIMES * FEWEST_ALIKE, np.arange(1, REGIMES) / REGIMES
         edges = np.quantile(known, shares) if enough else np.empty(0)
@@ -228,9 +232,9 @@ class Neighbourhood:
     def expected(self, distance: Array, aridity: Array) -> Array:
         """Return what to expect of sites, if some were held out.
 
-        Errors, 1 - NSE, are the median of a class of aridity times a factor that never falls with
-        the distance: isotonic regression of logarithms, of medians of ten sites or more. What is
-        left varies from site to site, with the nearer half of the held-out sites and the farther.
+        What a score lacks to 1 is the median of a class of aridity times a factor that never falls
+        with the distance: isotonic regression of logarithms, of medians of ten sites or more. What
+        is left varies from site to site, in the nearer half of the held-out sites or the farther.
 
         Parameters
         ----------
@@ -240,7 +244,7 @@ class Neighbourhood:
         Returns
         -------
         ndarray, shape (..., 4)
-            NSE, its lower and upper bound, and how many held-out sites are of the same class of
+            Score, its lower and upper bound, and how many held-out sites are of the same class of
             aridity and from half to twice as far away; among near ones it does not matter how near.
         """
         fit = self._fit

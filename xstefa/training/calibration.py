@@ -280,7 +280,11 @@ def calibrate(
     neighbourhood = spec.neighbourhood
     if neighbourhood is not None:
         known = () if learned else neighbourhood.held_out
-        neighbourhood = replace(neighbourhood, held_out=known + held_out)
+        neighbourhood = replace(
+            neighbourhood,
+            score="correlation" if distribution.scale.kind == "logit" else "nse",
+            held_out=known + held_out,
+        )
     before = {} if learned else spec.provenance.get("calibration", {})
     calibration = {
         "sites": [*before.get("sites", ()), *errors.ids.tolist()],
@@ -506,12 +510,16 @@ class _Part:
         for distance, aridity, answer, truth in zip(*places, answers, self.observed, strict=True):
             known = np.isfinite(answer) & np.isfinite(truth)
             observed = truth[known].astype(np.float64)
-            if known.sum() >= LEAST_DAYS and np.isfinite(distance) and observed.std():
-                nse = 1 - ((answer[known] - observed) ** 2).mean() / observed.var()
+            varies = observed.std() > 0 and answer[known].std() > 0
+            if known.sum() >= LEAST_DAYS and np.isfinite(distance) and varies:
+                if scale.kind == "logit":
+                    score = np.corrcoef(answer[known], observed)[0, 1]
+                else:
+                    score = 1 - ((answer[known] - observed) ** 2).mean() / observed.var()
                 yield HeldOut(
                     distance=float(distance),
                     aridity=float(aridity) if np.isfinite(aridity) else None,
-                    nse=round(float(nse), 3),
+                    score=round(float(score), 3),
                 )
 
 
