@@ -94,6 +94,14 @@ def test_day_by_day(weather, model, expected):
     assert state["time"] == weather["time"][153]
 
 
+def test_a_day_of_which_nothing_is_known_is_a_gap(weather, make_model):
+    model = make_model(causal=True, windows=RECORD, needs=(("precipitation",),))
+    gone = weather.copy(deep=True)
+    gone["precipitation"][150] = np.nan
+    state = gone.isel(time=slice(150)).stefa.spin_up(model)
+    alike(predict(gone.isel(time=[150]), model, state=state), predict(gone, model)[150:151])
+
+
 def test_a_state_is_saved_and_read(weather, model, expected, tmp_path):
     before = weather.isel(time=slice(100)).chunk(lat=1)
     before.stefa.spin_up(model).to_zarr(tmp_path / "state.zarr")
