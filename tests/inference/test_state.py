@@ -95,7 +95,8 @@ def test_day_by_day(weather, model, expected):
 
 
 def test_a_day_of_which_nothing_is_known_is_a_gap(weather, make_model):
-    model = make_model(causal=True, windows=RECORD, needs=(("precipitation",),))
+    needs = (("precipitation",), ("temperature_mean",))
+    model = make_model(causal=True, windows=RECORD, needs=needs)
     gone = weather.copy(deep=True)
     gone["precipitation"][150] = np.nan
     state = gone.isel(time=slice(150)).stefa.spin_up(model)
