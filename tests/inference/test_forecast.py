@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dask
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import xstefa
-from xstefa.errors import CalendarError, LayoutError, ModelError, OptionError
+from xstefa.errors import CalendarError, LayoutError, MissingTokenError, ModelError, OptionError
 from xstefa.inference.forecast import ForecastWarning
 from xstefa.windows import SegmentPolicy
 
@@ -83,6 +84,27 @@ def test_without_error_they_are_the_record(weather, model, data):
     assert found["valid_time"].attrs["standard_name"] == "time"
 
 
+def test_dimensions_in_any_order(weather, model):
+    expected = pieces(ask(weather, model))
+    turned = forecasts(weather, members=2).transpose("lead_time", "lon", "member", "lat", ...)
+    found = ask(turned, model, history=weather).mean("member")
+    both = ask(forecasts(weather, members=2), model, history=weather).mean("member")
+    close(found.transpose(*both.dims), both)
+    fine = forecasts(weather)
+    fine["temperature_mean"] = fine["temperature_mean"].transpose("lat", "lon", ...)
+    fine["precipitation"] = fine["precipitation"].isel(init_time=0)
+    found = ask(fine, model, history=weather).transpose("init_time", "lead_time", "lat", "lon")
+    close(found[0], expected[0])
+
+
+def test_a_day_that_the_history_lacks_is_not_known(weather, model):
+    """It has passed all the same: a state is of the day before what goes on from it."""
+    history = weather.drop_isel(time=[60, 61])
+    found = ask(forecasts(weather, (60, 75)), model, history=history)
+    close(found[1], ask(history, model)[73:80])
+    close(found[0], pieces(ask(weather, model))[0])
+
+
 def test_members_in_any_order(weather, model):
     fine = forecasts(weather, members=3)
     found = ask(fine, model, history=weather)
@@ -128,8 +150,54 @@ def test_units_and_names_of_each(weather, model):
     fine = forecasts(weather).rename(precipitation="tp")
     fine["tp"] = (fine["tp"] / 1000).assign_attrs(fine["tp"].attrs, units="m d-1")
     close(ask(fine, model, history=weather), pieces(ask(weather, model)))
+    close(
+        ask(fine, model, history=weather, rename={"tp": "precipitation"}),
+        ask(fine, model, history=weather),
+    )
+    other = weather.rename(precipitation="rain")
+    del other["rain"].attrs["standard_name"]
+    found = ask(fine, model, history=other, rename={"rain": "precipitation"})
+    close(found, pieces(ask(weather, model)))
+    with pytest.raises(MissingTokenError, match="'snow'"):
+        ask(fine, model, history=other, rename={"rain": "precipitation", "snow": "lai"})
     with pytest.warns(ForecastWarning, match="shortwave_down"):
         ask(forecasts(weather.drop_vars("shortwave_down")), model, history=weather)
+
+
+def test_attributes_of_either_count_for_both(weather, model):
+    names = ["sand", "catchment_area"]
+    fine = forecasts(weather).assign(weather[names])
+    close(ask(fine, model, history=weather.drop_vars(names)), pieces(ask(weather, model)))
+
+
+def test_in_memory_at_once(weather, model):
+    """As lazy as the forecast; and what one date begins with is not made again for the next."""
+    read = []
+    days = da.from_array(weather["precipitation"].data, chunks=(1, -1, -1))
+    days = days.map_blocks(lambda block: read.append(0) or block, meta=np.empty((0, 0, 0), "f4"))
+    history = weather.chunk(time=1)
+    history["precipitation"] = history["precipitation"].copy(data=days)
+    with dask.config.set(scheduler="synchronous"):
+        found = forecasts(weather).stefa.predict(model, device="cpu", history=history)
+    assert found.chunks is None
+    assert len(read) == max(DATES)
+
+
+def test_lead_times_that_are_not_decoded_are_no_members(weather, model):
+    fine = forecasts(weather, tuple(range(60, 75)))
+    fine = fine.assign(weather[["sand", "catchment_area"]])
+    hours = ("lead_time", 24 * np.arange(LEADS), {"units": "hours"})
+    for bare in (
+        fine.assign_coords(lead_time=hours),
+        fine.assign_coords(lead_time=np.arange(LEADS)).rename(lead_time="step"),
+        fine.drop_vars("lead_time").rename(lead_time="prediction_timedelta"),
+    ):
+        for how in ({}, {"history": weather}):
+            with pytest.raises(LayoutError, match="the lead times are numbers") as caught:
+                ask(bare, model, **how)
+        names = {"ds": bare, "xr": xr, "pd": pd}
+        exec(caught.value.fix, names)
+        close(ask(names["ds"], model, history=weather), ask(fine, model, history=weather))
 
 
 def test_other_calendars(weather, model):
@@ -172,6 +240,18 @@ def test_what_does_not_fit_is_refused(weather, model, tiny_model):
         ask(forecasts(weather, (0,)), model, history=weather)
     with pytest.raises(LayoutError, match="same sites in the same order"):
         ask(fine, model, history=weather.isel(lat=[1, 0]))
+    with pytest.raises(LayoutError, match="3 along 'lon', and 2"):
+        ask(fine.isel(lon=[0, 1]), model, history=weather)
+    with pytest.raises(LayoutError, match="one value of 'lon'"):
+        ask(fine, model, history=weather.isel(lon=0))
+    with pytest.raises(LayoutError, match="no dimension 'lon'"):
+        ask(fine, model, history=weather.isel(lon=0, drop=True))
+    near = fine.assign_coords(lat=fine["lat"] + 1e-6)
+    with pytest.raises(LayoutError, match="same sites in the same order") as caught:
+        ask(near, model, history=weather)
+    names = {"history": weather, "ds": near}
+    exec(caught.value.fix, names)
+    close(ask(near, model, history=names["history"]), ask(fine, model, history=weather))
     with pytest.raises(ModelError, match="those that look back only"):
         ask(fine, tiny_model, history=weather)
     with pytest.raises(LayoutError, match="history="):

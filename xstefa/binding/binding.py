@@ -11,6 +11,7 @@ import xarray as xr
 
 from xstefa.binding.climate import unlikely
 from xstefa.binding.facts import describe
+from xstefa.binding.geometry import horizontal_axes
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import in_memory
 from xstefa.binding.reading import Reading
@@ -111,6 +112,17 @@ class Binding:
                 expected="at least one daily series that is a token of the schema",
             )
         return self._layout
+
+    @property
+    def place_dims(self) -> tuple[str, ...]:
+        """Those dimensions of the sites that are axes of a map, or along which attributes lie.
+
+        The others may be members of an ensemble.
+        """
+        ds, names = self.dataset, self.schema.static_names
+        tokens = [self.sources[name] for name in names if name in self.sources]
+        along = {dim for token in tokens for name in token.inputs for dim in ds[name].dims}
+        return tuple(d for d in self.layout.site_dims if d in along or horizontal_axes(ds, d))
 
     def require(self, *, strict: bool = False) -> Binding:
         """Raise what stops a prediction, warn of what it goes on without; return the binding.

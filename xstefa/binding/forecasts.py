@@ -103,6 +103,10 @@ class Forecast:
             That of one initial date.
         """
         array = self.dataset[template]
+        dims = [*one.dims]
+        if self.several:
+            dims.insert(array.dims.index(self.init), self.init)
+        array = array.transpose(*dims)
         coords, _, _ = output_coordinates(self.dataset, array)
         found = xr.DataArray(
             np.broadcast_to(np.float32(0), array.shape), dims=array.dims, coords=coords

@@ -63,7 +63,7 @@ def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "poin
     """
     if "featureType" in ds.attrs:
         return "point"
-    count = sum(_horizontal_axes(ds, dim) for dim in site_dims)
+    count = sum(horizontal_axes(ds, dim) for dim in site_dims)
     count += sum(
         variable.ndim == 0 and name in ds.coords and variable.attrs.get("axis") in ("X", "Y")
         for name, variable in ds.variables.items()
@@ -71,7 +71,7 @@ def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "poin
     return "grid" if count >= 2 else "point"
 
 
-def _horizontal_axes(ds: xr.Dataset, dim: str) -> int:
+def horizontal_axes(ds: xr.Dataset, dim: str) -> int:
     """Return how many horizontal axes the dimension `dim` stands for."""
     if levels := stacked_levels(ds, dim):
         return sum(axis_of(level, _attrs(ds, level)) is not None for level in levels)

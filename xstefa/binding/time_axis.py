@@ -49,6 +49,7 @@ def _is_time(variable: xr.Variable) -> bool:
 
 def _why_no_time(ds: xr.Dataset) -> LayoutError:
     """Say what stands where a dimension of days should be."""
+    lead_dimension(ds, ds.dims)
     for dim in map(str, ds.dims):
         if dim in ds.coords and " since " in str(ds[dim].attrs.get("units", "")):
             return LayoutError(
@@ -139,8 +140,42 @@ def _ragged(ds: xr.Dataset, name: str, samples: str, sites: str) -> LayoutError:
 
 
 def lead_dimension(ds: xr.Dataset, dims: Iterable[Hashable]) -> str | None:
-    """Name of the dimension of lead times (a forecast period beside a reference time), or None."""
-    return next((str(d) for d in dims if d in ds.coords and ds[d].dtype.kind == "m"), None)
+    """Name of the dimension of lead times (a forecast period beside a reference time), or None.
+
+    Raises
+    ------
+    LayoutError
+        If there are lead times, but as numbers: they are no members of an ensemble.
+    """
+    for dim in map(str, dims):
+        kind = ds[dim].dtype.kind if dim in ds.coords else ""
+        if kind == "m":
+            return dim
+        if kind and kind not in "iuf":
+            continue
+        units = str(ds[dim].attrs.get("units", "")) if kind else ""
+        unit = next((unit for unit, words in _UNITS_OF_LEAD.items() if units in words), None)
+        period = kind and ds[dim].attrs.get("standard_name") == "forecast_period"
+        if unit or period or dim.lower() in _LEADS or (kind and dim == "step"):
+            ahead = f"ds[{dim!r}].values" if kind else f"range(ds.sizes[{dim!r}])"
+            raise LayoutError(
+                "the lead times are numbers, and not times",
+                variable=dim,
+                found=f"{ds[dim].dtype} [{units or 'no units'}]" if kind else "no coordinate",
+                expected="timedelta64",
+                fix=f"ds = ds.assign_coords({dim}=pd.to_timedelta({ahead}, unit={unit or 'D'!r}))"
+                + ("" if unit else "   # 'D', 'h' or what they are"),
+            )
+    return None
+
+
+_LEADS = ("lead", "lead_time", "leadtime", "prediction_timedelta", "forecast_period")
+_UNITS_OF_LEAD = {
+    "D": ("days", "day", "d"),
+    "h": ("hours", "hour", "hr", "h"),
+    "min": ("minutes", "minute", "min"),
+    "s": ("seconds", "second", "sec", "s"),
+}
 
 
 def valid_times(ds: xr.Dataset, *, time: str, lead: str) -> xr.DataArray:

@@ -15,9 +15,11 @@ from xstefa.binding.forecasts import Forecast
 from xstefa.binding.time_axis import day_numbers
 from xstefa.errors import CalendarError, LayoutError, XstefaWarning, warn
 from xstefa.inference.engine import Answer
+from xstefa.inference.graph import is_lazy
 from xstefa.inference.run import Run, prepare
 from xstefa.inference.state import FinalState, Past, check_sites, require_state
 from xstefa.model.checkpoint import Model
+from xstefa.schema import Schema
 from xstefa.windows import Floats
 
 
@@ -69,20 +71,22 @@ def continued(
         If the sites of the history are others, or in another order.
     """
     require_state(model)
-    past = prepare(history, model, rename=_of(rename, history), **how)
+    dataset, history = _with_attributes(dataset, history, model.schema, rename)
+    past = prepare(history, model, rename=names_of(rename, history), **how)
     known = past.binding
-    dataset = _with_attributes(dataset, known, rename)
     forecast = Forecast.of(dataset)
     count = dataset.sizes[forecast.init] if forecast is not None and forecast.several else 1
     ones = [dataset if forecast is None else forecast.at(i) for i in range(count)]
-    first = prepare(ones[0], model, rename=rename, **how)
+    first = prepare(ones[0], model, rename=names_of(rename, dataset, beside=history), **how)
     layout = first.binding.layout
-    check_sites(history, known.layout.site_dims, dataset, layout, what="history")
     _tell_lost(first.binding, known, model)
+    at_once = not is_lazy(dataset.variables.values())
     days = [day_numbers(one[layout.time])[0] for one in ones]
     found: dict[int, da.Array | Floats] = {}
     carried: Past | None = None
+    begins: Past | None = None
     reached = 0
+    every = known.layout.days
     for i in sorted(range(count), key=lambda i: int(days[i][0])):
         steps = _steps_before(known.layout, ones[i][layout.time])
         if steps > reached:
@@ -91,14 +95,16 @@ def continued(
             run = replace(run, past=carried)
             state = run.compute(FinalState.of(model.spec))[..., :-1]
             dims = [dim for dim in known.layout.dims if dim != known.layout.time]
-            own = [dim for dim in layout.site_dims if dim in dims]
-            length = int(np.ptp(run.binding.layout.days)) + 1
-            carried = Past(
-                values=xr.Variable((*dims, "state"), state).transpose(*own, "state"),
-                days=length + (carried.days if carried else 0),
+            begins = Past(
+                values=xr.Variable((*dims, "state"), state),
+                days=int(every[steps - 1] - every[0]) + 1,
             )
-            reached = steps
-        run = replace(first, binding=first.binding.on(ones[i]), past=carried)
+            if at_once:  # else each date would run the history from its beginning
+                begins.values.load()
+            # A state is of the day before what goes on from it: not before a gap.
+            if steps == len(every) or every[steps] == every[steps - 1] + 1:
+                carried, reached = begins, steps
+        run = replace(first, binding=first.binding.on(ones[i]), past=begins)
         found[i] = run.compute(answer, look_at_days=not found)
     if forecast is None:
         return run, run.frame(), found[0]
@@ -111,17 +117,26 @@ def continued(
 
 
 def framed(forecast: Forecast, run: Run) -> xr.DataArray:
-    """Return the frame of a forecast, given the run of one initial date."""
+    """Return the frame of a forecast, given the run of one initial date.
+
+    Raises
+    ------
+    LayoutError
+        If no forcing has its dimensions.
+    """
     binding = run.binding
     dims = {*binding.layout.dims, *([forecast.init] if forecast.several else [])}
-    template = next(
-        name
-        for token in binding.schema.forcing_names
-        if token in binding.sources
-        for name in binding.sources[token].inputs
-        if dims == {*forecast.dataset[name].dims}
+    for token in binding.schema.forcing_names:
+        for name in binding.sources[token].inputs if token in binding.sources else ():
+            if dims == {*forecast.dataset[name].dims}:
+                return forecast.wrap(name, run.frame())
+    raise LayoutError(
+        "no forcing differs from one initial date to the other",
+        variable=forecast.init,
+        found=f"initial dates along {forecast.init!r}, which no forcing has",
+        expected="forcings of each initial date",
+        fix=f"ds = ds.isel({forecast.init}=0)",
     )
-    return forecast.wrap(template, run.frame())
 
 
 def alone(dataset: xr.Dataset) -> Forecast | None:
@@ -144,25 +159,47 @@ def alone(dataset: xr.Dataset) -> Forecast | None:
     return forecast
 
 
-def _of(rename: Mapping[str, str] | None, dataset: xr.Dataset) -> dict[str, str]:
-    return {name: token for name, token in (rename or {}).items() if name in dataset.variables}
+def names_of(
+    rename: Mapping[str, str] | None, dataset: xr.Dataset, *, beside: xr.Dataset | None = None
+) -> dict[str, str]:
+    """Return what is said of the names of a dataset; or of none that one beside it has."""
+    return {
+        name: token
+        for name, token in (rename or {}).items()
+        if name in dataset.variables or (beside is not None and name not in beside.variables)
+    }
 
 
 def _with_attributes(
-    dataset: xr.Dataset, history: Binding, rename: Mapping[str, str] | None
-) -> xr.Dataset:
-    """Return a forecast with the site attributes that only its history has."""
+    dataset: xr.Dataset, history: xr.Dataset, schema: Schema, rename: Mapping[str, str] | None
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return a forecast and its history, each with the site attributes that only the other has.
+
+    Raises
+    ------
+    LayoutError
+        If their sites are not the same.
+    """
     forecast = Forecast.of(dataset)
     one = dataset if forecast is None else forecast.at(0)
-    has = plan(one, history.schema, rename=_of(rename, one)).sources
-    names = {
-        name
-        for token in history.schema.static_names
-        if token in history.sources and token not in has
-        for name in history.sources[token].inputs
-        if name not in dataset.variables and history.layout.time not in history.dataset[name].dims
-    }
-    return dataset.assign({name: history.dataset[name].variable for name in names})
+    after = plan(one, schema, rename=names_of(rename, one, beside=history))
+    before = plan(history, schema, rename=names_of(rename, history))
+    check_sites(history, before.layout.site_dims, after, what="history")
+
+    def lent(of: Binding, to: Binding, into: xr.Dataset) -> dict[str, xr.Variable]:
+        names = {
+            name: of.dataset[name].variable
+            for token in schema.static_names
+            if token in of.sources and token not in to.sources
+            for name in of.sources[token].inputs
+            if name not in into.variables and {*of.dataset[name].dims} <= {*before.layout.site_dims}
+        }
+        lazy = is_lazy(into.variables.values())  # what is in memory is answered at once
+        return names if lazy else {name: variable.compute() for name, variable in names.items()}
+
+    return dataset.assign(lent(before, after, dataset)), history.assign(
+        lent(after, before, history)
+    )
 
 
 def _tell_lost(forecast: Binding, history: Binding, model: Model) -> None:

@@ -237,6 +237,7 @@ def _before(part: xr.Dataset, job: Job, sites: Mapping[str, int]) -> Before | No
     if PAST not in part.variables:
         return None
     variable = part.variables[PAST]
+    variable = variable.transpose(*[dim for dim in sites if dim in variable.dims], ...)
     values = np.asarray(variable.values).reshape(-1, variable.shape[-1])
     absent = np.isnan(values[:, -1])
     if absent.any():

@@ -15,9 +15,10 @@ from xstefa.arguments import checked
 from xstefa.binding import plan
 from xstefa.binding.forecasts import Forecast
 from xstefa.binding.observations import with_observed
+from xstefa.binding.time_axis import find_time
 from xstefa.errors import MissingTokenError, ModelError, OptionError, did_you_mean
 from xstefa.inference.engine import Answer
-from xstefa.inference.forecast import alone, continued, framed
+from xstefa.inference.forecast import alone, continued, framed, names_of
 from xstefa.inference.observed import FADING, move_towards
 from xstefa.inference.run import Period, SpinUpWarning, each_block, prepare
 from xstefa.model.checkpoint import Model
@@ -153,7 +154,7 @@ def predict(
         The weather of the days before the dataset, at the same sites: what the model is spun up
         with. The dataset may then be a forecast, with lead times counted from one initial date or
         several, and members: each begins where its history ends, on the day before it. Later days
-        of the history are not read. Attributes that only the history has count for both.
+        of the history are not read. Attributes that only one of them has count for both.
     state : Dataset, optional
         What the days before the dataset have left, from `spin_up`: the answers are those of one
         record with these days in it, to rounding, and none of them is read again. A dataset that
@@ -224,12 +225,13 @@ def predict(
         how |= {"coverage": coverage, "min_coverage": min_coverage}
         moved = _moved(dataset, names, observed, model=model, history=history, **how)
         return moved if isinstance(target, str) else moved.to_dataset()
+    renamed = rename if history is None else names_of(rename, history)
     if history is not None:
         known = history
     else:
         forecast = None if state is None else alone(dataset)
         known = dataset if forecast is None else forecast.at(0)
-    chosen = answering(known, names, model=model, rename=rename)
+    chosen = answering(known, names, model=model, rename=renamed)
     chosen.require("target")
     if others := [name for name in names if name not in chosen.spec.outputs]:
         raise ModelError(
@@ -324,7 +326,8 @@ def _moved(
 ) -> xr.DataArray:
     """Predict, and move what is predicted towards what was observed before it."""
     known = dataset if history is None else history
-    chosen = answering(known, names, model=model, rename=rename)
+    renamed = rename if history is None else names_of(rename, history)
+    chosen = answering(known, names, model=model, rename=renamed)
     (name, *others) = names
     if others or name not in FADING:
         raise OptionError(
@@ -345,18 +348,18 @@ def _moved(
             )
         observed = known[observed]
     binding = plan(
-        with_observed(known, observed, chosen.schema.target(name)), chosen.schema, rename=rename
+        with_observed(known, observed, chosen.schema.target(name)), chosen.schema, rename=renamed
     )
-    how |= {"model": chosen, "rename": rename}
-    found = predict(dataset, name, history=history, **how)
+    how |= {"model": chosen}
+    found = predict(dataset, name, history=history, rename=rename, **how)
     if history is None:
         return move_towards(found, found, binding, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpinUpWarning)  # its first days are not asked for
-        simulated = predict(history, name, **how)
+        simulated = predict(history, name, rename=renamed, **how)
     forecast = Forecast.of(dataset)
     if forecast is None:
-        after: tuple[str, ...] = (plan(dataset, chosen.schema, rename=None).layout.time,)
+        after: tuple[str, ...] = (find_time(dataset),)
     else:
         after = (*([forecast.init] if forecast.several else []), forecast.lead)
     return move_towards(found, simulated, binding, name, after=after)

@@ -247,7 +247,7 @@ def prepare(
         part = slice(answered.start - known, answered.stop - known)
         run = replace(run, binding=binding.during(slice(known, None)), answered=part)
         binding = run.binding
-        run = replace(run, past=going_on(state, model, binding.dataset, binding.layout))
+        run = replace(run, past=going_on(state, model, binding))
     return replace(run, outside=outside_training(run.binding, run.key))
 
 

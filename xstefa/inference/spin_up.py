@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from xstefa.arguments import checked
-from xstefa.inference.forecast import alone, continued
+from xstefa.inference.forecast import alone, continued, names_of
 from xstefa.inference.predict import answering, refuse_beside
 from xstefa.inference.run import Period, prepare
 from xstefa.inference.state import FinalState, labelled, require_state
@@ -79,7 +79,8 @@ def spin_up(
     if forecast is not None and history is None:
         dataset = forecast.at(0)
     known = dataset if history is None else history
-    chosen = answering(known, target or "streamflow", model=model, rename=rename)
+    renamed = rename if history is None else names_of(rename, history)
+    chosen = answering(known, target or "streamflow", model=model, rename=renamed)
     chosen.require("target")
     require_state(chosen)
     options: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size}

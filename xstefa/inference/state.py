@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xstefa.binding import Layout
+from xstefa.binding import Binding, Layout
 from xstefa.binding.time_axis import day_numbers
 from xstefa.errors import CalendarError, LayoutError, ModelError
 from xstefa.inference.engine import Answer
@@ -122,8 +122,7 @@ class Past:
     Attributes
     ----------
     values : Variable, shape (*sites, width)
-        All of `parts`, one after another; the sites in the order of those of the record, which may
-        have more dimensions.
+        All of `parts`, one after another; the record may have more dimensions.
     days : int
         Since the beginning of the record before.
     """
@@ -202,7 +201,7 @@ def require_state(model: Model) -> None:
     )
 
 
-def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layout) -> Past:
+def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
     """Return a state as tasks read it, or refuse it.
 
     Parameters
@@ -210,10 +209,8 @@ def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layou
     state : Dataset
         From `spin_up`.
     model : Model
-    dataset : Dataset
-        What is to follow.
-    layout : Layout
-        Its sites and days.
+    binding : Binding
+        Of what is to follow.
 
     Raises
     ------
@@ -225,7 +222,7 @@ def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layou
         If the dataset does not begin on the day after.
     """
     require_state(model)
-    expected = parts(model.spec)
+    expected, dataset, layout = parts(model.spec), binding.dataset, binding.layout
     made_by = state.attrs.get("model_hash")
     if made_by != model.content_hash or not {*expected, LENGTH} <= {*state.variables}:
         name = state.attrs.get("model_name")
@@ -237,7 +234,7 @@ def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layou
             fix=f"state = history.stefa.spin_up(model={model.name!r})",
         )
     sites = map(str, state[ANSWERS].dims[:-2])
-    check_sites(state, sites, dataset, layout, what="state")
+    check_sites(state, sites, binding, what="state")
     if TIME not in state.coords or state[TIME].ndim:
         raise CalendarError(
             "the day that a state is of is not known",
@@ -257,7 +254,7 @@ def going_on(state: xr.Dataset, model: Model, dataset: xr.Dataset, layout: Layou
             expected="a dataset that begins on the day after; days without data may be missing",
             fix=_days_after(state[TIME], dataset[time], int(last), layout),
         )
-    return Past(values=_joined(state, [*expected], layout), days=int(state[LENGTH]))
+    return Past(values=_joined(state, [*expected]), days=int(state[LENGTH]))
 
 
 def steps_until(state: xr.Dataset, layout: Layout) -> int:
@@ -279,9 +276,9 @@ def _days_after(end: xr.DataArray, time: xr.DataArray, last: int, layout: Layout
     return f"ds = ds.reindex({time.name}={every}, calendar={layout.calendar!r})[1:])"
 
 
-def _joined(state: xr.Dataset, names: list[str], layout: Layout) -> xr.Variable:
+def _joined(state: xr.Dataset, names: list[str]) -> xr.Variable:
     """Return the parts of a state one after another, shape (*sites, width)."""
-    dims = [dim for dim in layout.site_dims if dim in state[ANSWERS].dims]
+    dims = state[ANSWERS].dims[:-2]
     found = []
     for name in names:
         variable = state[name].variable.transpose(*dims, ...).astype(np.float32)
@@ -291,9 +288,7 @@ def _joined(state: xr.Dataset, names: list[str], layout: Layout) -> xr.Variable:
     return xr.Variable((*dims, "state"), da.concatenate(found, axis=-1).rechunk({-1: -1}))
 
 
-def check_sites(
-    before: xr.Dataset, dims: Iterable[str], dataset: xr.Dataset, layout: Layout, *, what: str
-) -> None:
+def check_sites(before: xr.Dataset, dims: Iterable[str], binding: Binding, *, what: str) -> None:
     """Refuse what is of other sites than a dataset, or in another order.
 
     Parameters
@@ -302,10 +297,8 @@ def check_sites(
         A state or history.
     dims : iterable of str
         Dimensions of its sites.
-    dataset : Dataset
-        What follows; it may have more dimensions, as members.
-    layout : Layout
-        Of the dataset.
+    binding : Binding
+        Of what follows; it may have members beside.
     what : str
         What `before` is called.
 
@@ -313,9 +306,16 @@ def check_sites(
     ------
     LayoutError
     """
-    for dim in dims:
+    dataset, layout, dims = binding.dataset, binding.layout, tuple(dims)
+    # Who has one value of text has one of several sites; a number may be that of a member.
+    named = [dim for dim in before.coords if before[dim].dtype.kind in "OUT"]
+    lacking = [d for d in layout.site_dims if d in (*binding.place_dims, *named) and d not in dims]
+    for dim in (*dims, *lacking):
         fix = f"{what} = {what}.sel({dim}=ds[{dim!r}])"
-        if dim not in layout.site_dims:
+        if dim in lacking:
+            found = f"one value of {dim!r}" if dim in before.coords else f"no dimension {dim!r}"
+            fix = f"a {what} along {dim!r}, or one site: ds = ds.isel({dim}=0)"
+        elif dim not in layout.site_dims:
             found = f"a dimension {dim!r}, which the dataset does not have"
             fix = f"{what} = {what}.isel({dim}=0), or .rename({dim}=<the dataset's>)"
         elif before.sizes[dim] != dataset.sizes[dim]:
@@ -324,6 +324,8 @@ def check_sites(
             both = zip(before.indexes[dim], dataset.indexes[dim], strict=True)
             mine, other = next((a, b) for a, b in both if a != b)
             found = f"{mine!r} where the dataset has {other!r} along {dim!r}"
+            if _rounded(before.indexes[dim], dataset.indexes[dim]):
+                fix = f"{what} = {what}.assign_coords({dim}=ds[{dim!r}])   # rounded otherwise"
         else:
             continue
         raise LayoutError(
@@ -337,3 +339,11 @@ def check_sites(
 
 def _same(one: pd.Index | None, other: pd.Index | None) -> bool:
     return one is None or other is None or one.equals(other)
+
+
+def _rounded(one: pd.Index, other: pd.Index) -> bool:
+    """Whether labels of the same number differ by less than a hundredth of a step."""
+    if one.dtype.kind != "f" or other.dtype.kind not in "fiu":
+        return False
+    step = np.abs(np.diff(other)).min(initial=np.inf)
+    return bool((np.abs(one.to_numpy() - other.to_numpy()) < 0.01 * step).all())
