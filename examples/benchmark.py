@@ -58,7 +58,7 @@ from xstefa.training.options import Schedule
 from xstefa.training.runs import versions
 from xstefa.windows import SegmentPolicy
 
-# Models look back only. Heads learn on, and encoders are pretrained on, two years; a year of spin-up.
+# Models look back only: they learn on two years, one of them spin-up; of soil on half of that.
 WINDOWS = SegmentPolicy(length=730, spin_up=365)
 SOIL_WINDOWS = SegmentPolicy(length=548, spin_up=183)
 PRETRAINING_WINDOWS = SegmentPolicy(length=640, spin_up=128)
@@ -186,7 +186,7 @@ def each(rule: Holdout, count: int) -> tuple[Holdout, ...]:
 
 
 LONG = Schedule(steps=8_000, batch_size=64, learning_rate=1e-3, precision="fp32")
-# A batch computes as many days as 64 windows of a year, of which an earlier version of the models read.
+# A batch computes as many days as 64 windows of a year, which models that look both ways read.
 MIDDLE = Schedule(steps=4_800, batch_size=32, learning_rate=2e-3, precision="fp32")
 # Of 1e-3, 3e-3 and 6e-3 the rate that served the LSTM best at basins left out of its training.
 SHORT = Schedule(steps=400, batch_size=16, learning_rate=6e-3, precision="fp32")
