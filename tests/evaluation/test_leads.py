@@ -62,6 +62,31 @@ def test_references_by_hand(observed):
     np.testing.assert_allclose(climatology, [[0.2 / 3, 0.4 / 3]] * LEADS, atol=0.02)
 
 
+def test_units_of_observations_may_be_others(observed):
+    starts = pd.date_range("2003-02-01", periods=40)
+    off = forecasts(observed, starts, 1.0)
+    inches = (observed / 25.4).assign_attrs(units="inch d-1")
+    found = compare_by_lead({"off": off}, inches, scores="rmse")
+    expected = compare_by_lead({"off": off}, observed, scores="rmse")
+    np.testing.assert_allclose(25.4 * found["rmse"], expected["rmse"])
+    assert off.attrs == observed.attrs
+    with pytest.raises(LayoutError, match="mean of its members"):
+        compare_by_lead({"members": off.expand_dims(number=3)}, observed)
+
+
+def test_other_calendars(observed):
+    starts = pd.date_range("2003-03-05", periods=40)
+    other = observed.convert_calendar("noleap", use_cftime=True)
+    fine = forecasts(observed, starts)
+    begins = xr.date_range("2003-03-05", periods=40, calendar="noleap", use_cftime=True)
+    fine = fine.drop_vars("valid_time").assign_coords(init_time=begins).to_dataset()
+    ahead = pd.to_timedelta(fine["lead_time"].values).to_pytimedelta()
+    fine["valid_time"] = ("init_time", "lead_time"), np.asarray(begins)[:, None] + ahead
+    fine = fine.set_coords("valid_time")["streamflow"]
+    found = compare_by_lead({"perfect": fine}, other, scores="rmse")
+    np.testing.assert_allclose(found["rmse"].sel(model="perfect"), 0, atol=1e-12)
+
+
 def test_what_is_missing_is_left_out_of_all(observed):
     starts = pd.date_range("2004-12-20", periods=12)  # some days lie beyond the record
     hole = observed.copy()

@@ -90,6 +90,9 @@ def test_starts_and_leads_are_days(simulated, rng):
     hidden = observed.copy()
     hidden[:, 60:] = np.nan
     np.testing.assert_array_equal(found[:, 0], each_day(simulated, hidden)[:, 60:65])
+    some = np.array([0, 1, 3])
+    gap = updated(later[..., some], simulated, observed, starts=starts, fading=FLOW, leads=some)
+    np.testing.assert_array_equal(gap, found[..., some])
     members = np.stack([later, later * 1.1])
     both = updated(members, simulated[None], observed[None], starts=starts, fading=FLOW)
     np.testing.assert_array_equal(both[0], found)
@@ -153,10 +156,10 @@ def test_forecasts_know_what_was_observed_before_they_began(basins, moved):
     dates = (1200, 1210)
     fine = xr.concat(
         [
-            series.isel(time=slice(day, day + 4))
+            series.isel(time=slice(day, day + 5))
             .drop_vars("time")
             .rename(time="step")
-            .assign_coords(step=pd.to_timedelta(range(4), unit="D"), time=series.time.values[day])
+            .assign_coords(step=pd.to_timedelta(range(5), unit="D"), time=series.time.values[day])
             for day in dates
         ],
         dim="time",
@@ -168,7 +171,12 @@ def test_forecasts_know_what_was_observed_before_they_began(basins, moved):
     hidden[:, 1200:] = np.nan
     again = fine.isel(time=0).stefa.predict("streamflow", history=basins, observed=hidden)
     np.testing.assert_allclose(again, found.isel(time=0), rtol=1e-5, atol=2e-5)
-    days = basins.isel(time=slice(1200, 1204))
+    once = hidden.where(hidden["time"] == hidden["time"][1203 - FARTHEST])
+    some = fine.isel(time=0, step=[0, 1, 2, 4])
+    known = some.stefa.predict("streamflow", history=basins, observed=once)
+    changed = known != some.stefa.predict("streamflow", history=basins)
+    assert changed.all("basin").values.tolist() == [True, True, True, False]
+    days = basins.isel(time=slice(1200, 1205))
     history = basins.isel(time=slice(0, 1200))
     plain = days.stefa.predict("streamflow", history=history, observed="streamflow")
     np.testing.assert_allclose(
@@ -187,3 +195,22 @@ def test_what_does_not_go_together_is_refused(basins):
     later = basins["streamflow"].assign_coords(time=basins["time"] + pd.Timedelta(9000, "D"))
     with pytest.raises(LayoutError, match="pair up"):
         ask("streamflow", observed=later)
+    flow = basins["streamflow"]
+    ds = basins.isel(time=slice(0, 500))
+    noon = flow.isel(time=slice(0, 500))
+    noon = noon.assign_coords(time=noon["time"] + pd.Timedelta(12, "h"))
+    plain = ds.stefa.predict("streamflow")
+    for wrong, found in (
+        (flow, "800 of 1300 labels of 'time'"),
+        (noon, "500 of 500 labels of 'time'"),
+        (flow.isel(time=[3, 3, 4]), "1 label of 'time' more than once"),
+        (ds["streamflow"].isel(basin=0), "no dimension 'basin'"),
+        (ds["streamflow"].isel(basin=0, drop=True), "no dimension 'basin'"),
+        (ds["streamflow"].expand_dims(level=2), "a dimension 'level'"),
+    ):
+        with pytest.raises(LayoutError, match=found) as caught:
+            ds.stefa.predict("streamflow", observed=wrong)
+        names = {"observed": wrong, "ds": ds, "np": np}
+        exec(caught.value.fix.partition("   #")[0], names)
+        found = names["ds"].stefa.predict("streamflow", observed=names["observed"])
+        assert (found != plain).any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xstefa.binding.forecasts import Forecast
@@ -55,7 +56,7 @@ def compare_by_lead(
     forecast = _forecast(next(iter(found.values())))
     valid = forecast.dataset.coords["valid_time"]
     time = find_time(observed.to_dataset(name="observed"))
-    day = {time: valid.astype("datetime64[ns]").dt.floor("D")}
+    day = {time: valid.dt.floor("D")}
     series = observed.assign_coords({time: observed[time].dt.floor("D")})
 
     def of(values: xr.DataArray, days: Mapping[str, xr.DataArray]) -> xr.DataArray:
@@ -63,17 +64,30 @@ def compare_by_lead(
         return values.reindex({time: np.unique(next(iter(days.values())))}).sel(days)
 
     truth = of(series, day)
-    before = valid.isel({forecast.lead: 0}, drop=True).dt.floor("D") - np.timedelta64(1, "D")
+    begins = day[time].isel({forecast.lead: 0}, drop=True)
+    before = begins.copy(data=begins.to_index() - pd.Timedelta(1, "D"))
     latest = series.ffill(time, limit=LATEST)
     found["persistence"] = of(latest, {time: before}).broadcast_like(truth)
     found["climatology"] = of(_climatology(series, time), day)
-    arrays = [
-        array.drop_vars(set(array.coords) - set(array.dims)).transpose(*truth.dims)
-        for array in (truth, *found.values())
-    ]
-    for array in arrays:
-        array.attrs["units"] = observed.attrs.get("units", "")
-    truth, *others = arrays
+    for name, array in found.items():
+        if {*array.dims} != {*truth.dims}:
+            raise LayoutError(
+                "a forecast is scored on the sites that were observed",
+                variable=name,
+                found=f"dimensions {', '.join(map(str, array.dims))}",
+                expected=f"{', '.join(map(str, truth.dims))}; of an ensemble the mean of its "
+                "members",
+                fix="prediction = prediction.mean('number', keep_attrs=True)",
+            )
+    units = observed.attrs.get("units", "")
+    truth, *others = (
+        array.drop_vars(set(array.coords) - set(array.dims))
+        .transpose(*truth.dims)
+        .assign_attrs(
+            units=predictions[name].attrs.get("units", units) if name in predictions else units
+        )
+        for name, array in {"": truth, **found}.items()
+    )
     return compare(dict(zip(found, others, strict=True)), truth, scores=scores, dim=forecast.init)
 
 

@@ -91,7 +91,13 @@ FADING: Mapping[str, Fading] = {
 
 
 def updated(
-    ahead: Floats, simulated: Floats, observed: Floats, *, starts: Days, fading: Fading
+    ahead: Floats,
+    simulated: Floats,
+    observed: Floats,
+    *,
+    starts: Days,
+    fading: Fading,
+    leads: Days | None = None,
 ) -> Floats:
     """Move predictions towards what was observed before them.
 
@@ -105,6 +111,8 @@ def updated(
     starts : ndarray of int64, shape (start,)
         Number of the day on which `ahead` begins: observations before it are known.
     fading : Fading
+    leads : ndarray of int64, shape (lead,), optional
+        Days from each start to those of `ahead`; by default one after another.
 
     Returns
     -------
@@ -117,7 +125,8 @@ def updated(
     place = np.arange(error.shape[-1])
     latest = np.maximum.accumulate(np.where(known, place, -1), axis=-1)
     latest = np.concatenate([np.full_like(latest[..., :1], -1), latest], axis=-1)[..., starts]
-    days = starts[:, None] + np.arange(ahead.shape[-1]) - latest[..., None]
+    leads = np.arange(ahead.shape[-1]) if leads is None else leads
+    days = starts[:, None] + leads - latest[..., None]
     days = np.where(latest[..., None] < 0, 0, days)
     then = latest.clip(0)
     mean = _mean_of_month(error, known)
@@ -215,8 +224,10 @@ def move_towards(
         valid = predicted["valid_time" if "valid_time" in predicted.coords else after[-1]]
         begins = valid.isel({after[-1]: slice(1)} if len(after) == 1 else {after[-1]: 0})
         starts = day_numbers(begins)[0] - days[0]
+        leads = day_numbers(valid if len(after) == 1 else valid.isel({after[0]: 0}))[0]
+        leads -= leads[0]
     else:
-        starts = days - days[0]
+        starts, leads = days - days[0], None
 
     def of_sites(ahead: Floats, simulated: Floats, observed: Floats) -> Floats:
         series = np.broadcast_arrays(simulated, observed)
@@ -227,7 +238,11 @@ def move_towards(
         elif len(after) == 1:
             ahead = ahead[..., None, :]
         found = updated(
-            ahead, *(each.reshape(*sites, -1) for each in whole), starts=starts, fading=fading
+            ahead,
+            *(each.reshape(*sites, -1) for each in whole),
+            starts=starts,
+            fading=fading,
+            leads=leads,
         )
         return found.reshape(shape)
 

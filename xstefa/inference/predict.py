@@ -347,9 +347,10 @@ def _moved(
                 or "observed=<DataArray by site and day>",
             )
         observed = known[observed]
-    binding = plan(
-        with_observed(known, observed, chosen.schema.target(name)), chosen.schema, rename=renamed
-    )
+    of: dict[str, Any] = {"schema": chosen.schema, "rename": renamed}
+    called = "ds" if history is None else "history"
+    known = with_observed(known, observed, chosen.schema.target(name), called=called, **of)
+    binding = plan(known, **of)
     how |= {"model": chosen}
     found = predict(dataset, name, history=history, rename=rename, **how)
     if history is None:

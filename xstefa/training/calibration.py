@@ -373,20 +373,25 @@ def gather(
             variable in d.variables for d in named.values()
         )
 
-    wanted = chosen.target
-    assert wanted is not None
+    def with_its(each: xr.Dataset, renamed: dict[str, str]) -> xr.Dataset:
+        assert chosen.target is not None
+        if observed is None:
+            return each
+        return with_observed(each, observed, chosen.target, schema=chosen.schema, rename=renamed)
+
     parts = [
         _Part.of(
-            each if observed is None else with_observed(each, observed, wanted),
+            with_its(each, renamed),
             chosen,
             key=key,
-            rename={k: token for k, token in (rename or {}).items() if has(each, k)},
+            rename=renamed,
             sites=sites.get(key) if isinstance(sites, Mapping) else sites,
             groups=groups if has(each, groups) else None,
             gaps=gaps,
             **how,
         )
         for key, each in named.items()
+        for renamed in [{k: token for k, token in (rename or {}).items() if has(each, k)}]
     ]
     if not trained_on:
         for part in parts:
