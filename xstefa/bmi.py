@@ -29,7 +29,7 @@ from xstefa.errors import (
     did_you_mean,
 )
 from xstefa.inference.command import open_lazily, open_state, save_state
-from xstefa.inference.state import ANSWERS, TIME
+from xstefa.inference.state import ANSWERS, TIME, site_dims
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import load_model
 
@@ -197,7 +197,7 @@ class StefaBmi(Bmi):
         else:
             past = files["history"].assign(self._attributes.data_vars)
             self._state = past.stefa.spin_up(model, rename=self._rename(past)).compute()
-        self._shape = {str(d): self._state.sizes[d] for d in self._state[ANSWERS].dims[:-2]}
+        self._shape = {dim: self._state.sizes[dim] for dim in site_dims(self._state)}
         self._weather, self._end = None, float("inf")
         if "forcing" in files:
             self._follow(files["forcing"])

@@ -206,6 +206,8 @@ def test_other_calendars(weather, model):
     close(ask(forecasts(other), model, history=other), pieces(ask(other, model)))
     with pytest.raises(CalendarError, match="same calendar"):
         ask(forecasts(weather), model, history=other)
+    ours = weather.convert_calendar("proleptic_gregorian", use_cftime=True)
+    close(ask(forecasts(weather), model, history=ours), pieces(ask(weather, model)))
 
 
 def test_quantiles_and_water(weather, make_model, distribution):
@@ -229,6 +231,16 @@ def test_hours_become_days_date_by_date(weather, model):
     np.testing.assert_array_equal(found["lead_time"], fine["lead_time"])
     np.testing.assert_allclose(found["precipitation"], fine["precipitation"], rtol=1e-6)
     close(ask(found, model, history=weather), pieces(ask(weather, model)))
+    noon = hourly["init_time"] + np.array([0, 12, 0]).astype("timedelta64[h]")
+    mixed = hourly.assign_coords(init_time=noon).stefa.daily()
+    assert mixed.sizes["lead_time"] == LEADS + 1
+    close(mixed["precipitation"][0, :LEADS], found["precipitation"][0])
+    assert mixed["precipitation"][[0, 2], LEADS].isnull().all()
+    assert mixed["precipitation"][1].isnull().all(["lat", "lon"]).values.tolist() == [
+        *[True],
+        *[False] * (LEADS - 1),
+        *[True],
+    ]
 
 
 def test_what_does_not_fit_is_refused(weather, model, tiny_model):

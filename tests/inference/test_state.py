@@ -122,6 +122,10 @@ def test_sites_in_part_and_turned(weather, model, expected):
     alike(predict(after.isel(pick), model, state=state.isel(pick)), expected[100:].isel(pick))
     turned = predict(after.transpose("lon", "time", "lat"), model, state=state)
     alike(turned.transpose(*expected.dims), expected[100:])
+    rows, known = (ds.stack(site=["lat", "lon"]) for ds in (after, state))
+    alike(predict(rows, model, state=known).unstack().transpose(*expected.dims), expected[100:])
+    members = predict(after.expand_dims(number=2), model, state=state)
+    alike(members.isel(number=1), expected[100:])
     one = {"lat": 1, "lon": 2}
     alike(predict(after.isel(one), model, state=state.isel(one)), expected[100:].isel(one))
 
@@ -173,6 +177,8 @@ def test_a_state_of_another_model_place_or_day_is_refused(weather, model, make_m
     names["ds"].stefa.predict(model, state=names["state"])
     with pytest.raises(LayoutError, match="3 along 'lon', and 2"):
         after.isel(lon=[0, 1]).stefa.predict(model, state=state)
+    with pytest.raises(LayoutError, match="one value of 'lon'"):
+        after.stefa.predict(model, state=state.isel(lon=0))
     with pytest.raises(CalendarError, match="on the day after it") as caught:
         weather.stefa.predict(model, state=state)
     period = eval(f"dict({caught.value.fix})")

@@ -33,6 +33,12 @@ _DISCHARGE = Target(
     valid_range=(0.0, 1e6),
 )
 
+_MEMBERS = {"number", "member", "ensemble", "ensemble_member", "realization"}
+
+
+def _realization(ds: xr.Dataset, dim: str) -> bool:
+    return dim in ds.coords and ds[dim].attrs.get("standard_name") == "realization"
+
 
 class TokenWarning(XstefaWarning):
     """Variables that could be optional tokens are in doubt, and count as not known.
@@ -117,11 +123,13 @@ class Binding:
     def place_dims(self) -> tuple[str, ...]:
         """Those dimensions of the sites that are axes of a map, or along which attributes lie.
 
-        The others may be members of an ensemble.
+        The others are members of an ensemble; as are those that are called so, since whoever
+        joins members repeats the attributes.
         """
         ds, names = self.dataset, self.schema.static_names
         tokens = [self.sources[name] for name in names if name in self.sources]
         along = {dim for token in tokens for name in token.inputs for dim in ds[name].dims}
+        along -= {dim for dim in along if dim in _MEMBERS or _realization(ds, str(dim))}
         return tuple(d for d in self.layout.site_dims if d in along or horizontal_axes(ds, d))
 
     def require(self, *, strict: bool = False) -> Binding:

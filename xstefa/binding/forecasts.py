@@ -135,7 +135,8 @@ class Forecast:
         if not self.several:
             return found[0].assign_coords({self.init: init})
         how: dict[str, Any] = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
-        return xr.concat(found, dim=self.init, join="exact", **how).assign_coords({self.init: init})
+        # Initial dates of other hours have other whole days.
+        return xr.concat(found, dim=self.init, join="outer", **how).assign_coords({self.init: init})
 
 
 def _is_date(variable: xr.Variable) -> bool:

@@ -247,7 +247,12 @@ def second_numbers(time: xr.DataArray) -> tuple[NDArray[np.int64], str]:
     calendar = str(time.dt.calendar)
     numbers = cftime.date2num(time.values, "seconds since 1970-01-01", calendar=calendar)
     whole = np.floor(np.asarray(numbers, dtype=np.float64))
+    if calendar == "proleptic_gregorian" and whole.min(initial=0) > _GREGORIAN:
+        calendar = "standard"  # files, read again, say the one or the other
     return _on_steps(whole.astype(np.int64), np.round(numbers - whole, 6)), calendar
+
+
+_GREGORIAN = -12_219_292_800  # seconds to 1582-10-15, since when the two are the same
 
 
 def typical_minutes(seconds: NDArray[np.int64] | NDArray[np.float64]) -> int:

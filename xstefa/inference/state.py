@@ -233,8 +233,7 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
             expected=f"one of {model.name!r} ({model.content_hash[:12]})",
             fix=f"state = history.stefa.spin_up(model={model.name!r})",
         )
-    sites = map(str, state[ANSWERS].dims[:-2])
-    check_sites(state, sites, binding, what="state")
+    check_sites(state, site_dims(state), binding, what="state")
     if TIME not in state.coords or state[TIME].ndim:
         raise CalendarError(
             "the day that a state is of is not known",
@@ -255,6 +254,11 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
             fix=_days_after(state[TIME], dataset[time], int(last), layout),
         )
     return Past(values=_joined(state, [*expected]), days=int(state[LENGTH]))
+
+
+def site_dims(state: xr.Dataset) -> tuple[str, ...]:
+    """Return the dimensions of the sites of a state, wherever they stand among its axes."""
+    return tuple(str(d) for d in state[ANSWERS].dims if not str(d).startswith("state_"))
 
 
 def steps_until(state: xr.Dataset, layout: Layout) -> int:
@@ -278,8 +282,7 @@ def _days_after(end: xr.DataArray, time: xr.DataArray, last: int, layout: Layout
 
 def _joined(state: xr.Dataset, names: list[str]) -> xr.Variable:
     """Return the parts of a state one after another, shape (*sites, width)."""
-    dims = state[ANSWERS].dims[:-2]
-    found = []
+    dims, found = site_dims(state), []
     for name in names:
         variable = state[name].variable.transpose(*dims, ...).astype(np.float32)
         found.append(variable.data.reshape(*variable.shape[: len(dims)], -1))
