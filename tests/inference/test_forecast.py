@@ -258,12 +258,25 @@ def test_what_does_not_fit_is_refused(weather, model, tiny_model):
         ask(fine, model, history=weather.isel(lon=0))
     with pytest.raises(LayoutError, match="no dimension 'lon'"):
         ask(fine, model, history=weather.isel(lon=0, drop=True))
-    near = fine.assign_coords(lat=fine["lat"] + 1e-6)
-    with pytest.raises(LayoutError, match="same sites in the same order") as caught:
-        ask(near, model, history=weather)
-    names = {"history": weather, "ds": near}
-    exec(caught.value.fix, names)
-    close(ask(near, model, history=names["history"]), ask(fine, model, history=weather))
+    for here, there in (
+        (fine.assign_coords(lat=fine["lat"] + 1e-6), weather),
+        (fine.assign_coords(lon=fine["lon"] + 355), weather.assign_coords(lon=fine["lon"] - 5)),
+        (fine.isel(lon=[0, 1]), weather),
+        (fine, weather.isel(lon=[0, 1])),
+        (fine.isel(lon=[0, 1]), weather.isel(lon=[1, 2])),
+        (fine.isel(lon=[1, 0]), weather),
+    ):
+        with pytest.raises(LayoutError, match="same sites in the same order") as caught:
+            ask(here, model, history=there)
+        names = {"history": there, "ds": here, "xr": xr}
+        exec(caught.value.fix, names)
+        found = ask(names["ds"], model, history=names["history"])
+        np.testing.assert_array_equal(found["lon"], names["ds"]["lon"])
+        assert found.notnull().any()
+    one = {"lat": [0], "lon": [1]}
+    with pytest.raises(LayoutError, match="same sites") as caught:
+        ask(fine.isel(one), model, history=weather.isel(lat=[1], lon=[1]))
+    assert caught.value.fix == "a history of the sites of ds"
     with pytest.raises(ModelError, match="those that look back only"):
         ask(fine, tiny_model, history=weather)
     with pytest.raises(LayoutError, match="history="):

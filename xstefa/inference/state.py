@@ -314,7 +314,7 @@ def check_sites(before: xr.Dataset, dims: Iterable[str], binding: Binding, *, wh
     named = [dim for dim in before.coords if before[dim].dtype.kind in "OUT"]
     lacking = [d for d in layout.site_dims if d in (*binding.place_dims, *named) and d not in dims]
     for dim in (*dims, *lacking):
-        fix = f"{what} = {what}.sel({dim}=ds[{dim!r}])"
+        fix = _agreed(before.indexes.get(dim), dataset.indexes.get(dim), dim, what)
         if dim in lacking:
             found = f"one value of {dim!r}" if dim in before.coords else f"no dimension {dim!r}"
             fix = f"a {what} along {dim!r}, or one site: ds = ds.isel({dim}=0)"
@@ -327,8 +327,6 @@ def check_sites(before: xr.Dataset, dims: Iterable[str], binding: Binding, *, wh
             both = zip(before.indexes[dim], dataset.indexes[dim], strict=True)
             mine, other = next((a, b) for a, b in both if a != b)
             found = f"{mine!r} where the dataset has {other!r} along {dim!r}"
-            if _rounded(before.indexes[dim], dataset.indexes[dim]):
-                fix = f"{what} = {what}.assign_coords({dim}=ds[{dim!r}])   # rounded otherwise"
         else:
             continue
         raise LayoutError(
@@ -344,9 +342,27 @@ def _same(one: pd.Index | None, other: pd.Index | None) -> bool:
     return one is None or other is None or one.equals(other)
 
 
-def _rounded(one: pd.Index, other: pd.Index) -> bool:
-    """Whether labels of the same number differ by less than a hundredth of a step."""
-    if one.dtype.kind != "f" or other.dtype.kind not in "fiu":
+def _agreed(mine: pd.Index | None, other: pd.Index | None, dim: str, what: str) -> str:
+    """Say what gives the sites of both the same labels."""
+    if mine is None or other is None or not (here := other.isin(mine)).any():
+        fix = f"a {what} of the sites of ds"
+        if mine is not None and other is not None and _equal_numbers(mine, other):
+            fix = (
+                f"{what} = {what}.assign_coords({dim}=ds[{dim!r}])   # the same, written otherwise"
+            )
+        return fix
+    if here.all():
+        return f"{what} = {what}.sel({dim}=ds[{dim!r}])"
+    if mine.isin(other).all():
+        return f"ds = ds.sel({dim}={what}[{dim!r}])"
+    others = f"{{*ds.dims, *{what}.dims}} - {{{dim!r}}}"
+    return f"ds, {what} = xr.align(ds, {what}, join='inner', exclude={others})"
+
+
+def _equal_numbers(one: pd.Index, other: pd.Index) -> bool:
+    """Whether numbers differ by less than a hundredth of a step, or by whole circles."""
+    if len(one) != len(other) or {one.dtype.kind, other.dtype.kind} - {*"fiu"}:
         return False
-    step = np.abs(np.diff(other)).min(initial=np.inf)
-    return bool((np.abs(one.to_numpy() - other.to_numpy()) < 0.01 * step).all())
+    step = np.abs(np.diff(other)).min(initial=1)
+    off = np.abs(one.to_numpy() - other.to_numpy())
+    return bool((np.minimum(off, np.abs(off - 360)) < 0.01 * step).all())
