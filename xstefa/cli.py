@@ -28,6 +28,7 @@ from xstefa.inference.command import (
     save_state,
     write,
 )
+from xstefa.inference.forecast import alone
 
 # Options of glibc's mallopt(3). Of M_MMAP_THRESHOLD glibc before 2.35 takes no more than 32 MiB.
 M_TRIM_THRESHOLD = -1
@@ -148,6 +149,8 @@ def _verb(
             again = {"resume": False, "overwrite": how["resume"] or how["overwrite"]}
             check_place(end, kind="state", **again | _over(end, given))
         with cluster(scheduler), open_lazily(dataset) as opened:
+            if end is not None:
+                alone(opened)  # before anything is written
             for key, opening in _OPENED.items():
                 if key in given:
                     given[key] = opening(given[key])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import xstefa
 from xstefa.errors import CalendarError, LayoutError, MissingTokenError, ModelError, OptionError
-from xstefa.inference.forecast import ForecastWarning
+from xstefa.inference.state import ForecastWarning
 from xstefa.windows import SegmentPolicy
 
 RECORD = SegmentPolicy(length=60, spin_up=20)
@@ -170,6 +170,15 @@ def test_attributes_of_either_count_for_both(weather, model):
     close(ask(fine, model, history=weather.drop_vars(names)), pieces(ask(weather, model)))
 
 
+def test_where_latitudes_are_known_of_the_history_only(weather, model):
+    """Of them and temperatures potential evapotranspiration is made."""
+    ds = weather.rename(lat="y", lon="x").drop_vars(["y", "x"])
+    latitude = ("y", "x"), [[40.0, 50, 60], [41, 51, 61]], {"standard_name": "latitude"}
+    ds = ds.assign_coords(latitude=latitude)
+    fine = forecasts(ds).drop_vars("latitude")
+    close(ask(fine, model, history=ds), pieces(ask(ds, model)))
+
+
 def test_in_memory_at_once(weather, model):
     """As lazy as the forecast; and what one date begins with is not made again for the next."""
     read = []
@@ -285,6 +294,9 @@ def test_what_does_not_fit_is_refused(weather, model, tiny_model):
     for other in ({"period": "2000-03"}, {"state": state}):
         with pytest.raises(OptionError, match="history="):
             ask(fine, model, history=weather, **other)
+    for nothing in ({"init_time": []}, {"lead_time": []}):
+        with pytest.raises(LayoutError, match="no initial date or lead time"):
+            ask(fine.isel(nothing), model, history=weather)
     with pytest.raises(LayoutError, match="counted from"):
         ask(fine.isel(init_time=0, drop=True), model, history=weather)
 

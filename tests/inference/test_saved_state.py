@@ -91,6 +91,9 @@ def test_forecasts_of_members(run, weather, expected, tmp_path):
         )
     said = run("predict", fine, "x.nc", "--state-in", "state.zarr", fails=True)
     assert "or --history <the days before> in place of state" in said
+    words = ["--history", weather, "--state-out", "end.zarr"]
+    assert "2 initial dates" in run("predict", fine, "x.nc", *words, fails=True)
+    assert not (tmp_path / "x.nc").exists()
 
 
 def test_a_period_of_a_record_that_the_state_knows_in_part(run, weather, expected, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import dask
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xstefa.errors import CalendarError, LayoutError, ModelError
+from xstefa.inference.command import open_state, save_state
+from xstefa.inference.state import ForecastWarning
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, create_model
 from xstefa.model.network import StefaLand
@@ -154,6 +157,19 @@ def test_all_water_goes_on(weather, make_model):
     state = weather.isel(time=slice(100)).stefa.spin_up(model)
     found = weather.isel(time=slice(100, None)).stefa.predict(names, model=model, state=state)
     xr.testing.assert_allclose(found, whole.isel(time=slice(100, None)), rtol=1e-5, atol=1e-4)
+
+
+def test_what_was_known_before_and_is_not_now_is_named(weather, model, tmp_path):
+    state = weather.isel(time=slice(100)).stefa.spin_up(model)
+    save_state(state, tmp_path / "state.nc")
+    after = weather.isel(time=slice(100, 103))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        after.stefa.predict(model, state=state)
+    with pytest.warns(ForecastWarning, match="shortwave_down, sand"):
+        after.drop_vars(["sand", "shortwave_down"]).stefa.predict(
+            model, state=open_state(tmp_path / "state.nc")
+        )
 
 
 def test_a_short_record_leaves_a_state_too(weather, model):

@@ -40,7 +40,7 @@ class Forecast:
         Raises
         ------
         LayoutError
-            If its lead times have no initial dates to be counted from.
+            If its lead times have no initial dates to be counted from, or there are none.
         """
         lead = lead_dimension(dataset, dataset.dims)
         if lead is None:
@@ -62,6 +62,14 @@ class Forecast:
                 fix="ds = ds.assign_coords(init_time=np.datetime64('2024-01-01'))"
                 if not found
                 else f"ds[{found[0]!r}].attrs['standard_name'] = 'forecast_reference_time'",
+            )
+        if not dataset.sizes[lead] * dataset[found[0]].size:
+            raise LayoutError(
+                "there is no initial date or lead time",
+                variable=lead if not dataset.sizes[lead] else found[0],
+                found="none",
+                expected="at least one of both",
+                fix="check the selection that made it: .sel() outside of the record gives nothing",
             )
         return cls(dataset=dataset, init=found[0], lead=lead)
 

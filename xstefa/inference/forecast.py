@@ -13,18 +13,21 @@ import xarray as xr
 from xstefa.binding import Binding, Layout, plan
 from xstefa.binding.forecasts import Forecast
 from xstefa.binding.time_axis import day_numbers
-from xstefa.errors import CalendarError, LayoutError, XstefaWarning, warn
+from xstefa.errors import CalendarError, LayoutError
 from xstefa.inference.engine import Answer
 from xstefa.inference.graph import is_lazy
 from xstefa.inference.run import Run, prepare
-from xstefa.inference.state import FinalState, Past, check_sites, require_state
+from xstefa.inference.state import (
+    FinalState,
+    Past,
+    check_sites,
+    require_state,
+    tell_lost,
+    tokens_of,
+)
 from xstefa.model.checkpoint import Model
 from xstefa.schema import Schema
 from xstefa.windows import Floats
-
-
-class ForecastWarning(XstefaWarning):
-    """A forecast lacks what its history has."""
 
 
 def continued(
@@ -79,7 +82,7 @@ def continued(
     ones = [dataset if forecast is None else forecast.at(i) for i in range(count)]
     first = prepare(ones[0], model, rename=names_of(rename, dataset, beside=history), **how)
     layout = first.binding.layout
-    _tell_lost(first.binding, known, model)
+    tell_lost(tokens_of(known, model), first.binding, what="history")
     at_once = not is_lazy(dataset.variables.values())
     days = [day_numbers(one[layout.time])[0] for one in ones]
     found: dict[int, da.Array | Floats] = {}
@@ -173,7 +176,7 @@ def names_of(
 def _with_attributes(
     dataset: xr.Dataset, history: xr.Dataset, schema: Schema, rename: Mapping[str, str] | None
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return a forecast and its history, each with the site attributes that only the other has.
+    """Return a forecast and its history, each with what only the other knows of the sites.
 
     Raises
     ------
@@ -189,9 +192,9 @@ def _with_attributes(
     def lent(of: Binding, to: Binding, into: xr.Dataset) -> dict[str, xr.Variable]:
         names = {
             name: of.dataset[name].variable
-            for token in schema.static_names
-            if token in of.sources and token not in to.sources
-            for name in of.sources[token].inputs
+            for token, source in of.sources.items()
+            if token not in to.sources
+            for name in source.inputs
             if name not in into.variables and {*of.dataset[name].dims} <= {*before.layout.site_dims}
         }
         lazy = is_lazy(into.variables.values())  # what is in memory is answered at once
@@ -200,23 +203,6 @@ def _with_attributes(
     return dataset.assign(lent(before, after, dataset)), history.assign(
         lent(after, before, history)
     )
-
-
-def _tell_lost(forecast: Binding, history: Binding, model: Model) -> None:
-    """Warn of forcings that are known before the forecast, and not in it."""
-    lost = [
-        name
-        for name in model.spec.schema.forcing_names
-        if name in model.spec.tokens and name in history.sources and name not in forecast.sources
-    ]
-    if lost:
-        warn(
-            ForecastWarning(
-                f"The history has {', '.join(lost)} and the forecast has not: on its days they "
-                "count as not known. Fix: add them to the forecast, or drop them from the history "
-                "to read both alike."
-            )
-        )
 
 
 def _steps_before(history: Layout, valid: xr.DataArray) -> int:

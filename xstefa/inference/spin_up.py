@@ -12,7 +12,7 @@ from xstefa.arguments import checked
 from xstefa.inference.forecast import alone, continued, names_of
 from xstefa.inference.predict import answering, refuse_beside
 from xstefa.inference.run import Period, prepare
-from xstefa.inference.state import FinalState, labelled, require_state
+from xstefa.inference.state import TOKENS, FinalState, labelled, require_state, tokens_of
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 
@@ -102,4 +102,5 @@ def spin_up(
         end=run.binding.dataset[layout.time].isel({layout.time: -1}).reset_coords(drop=True),
         days=(run.past.days if run.past else 0) + int(layout.days[-1] - layout.days[0]) + 1,
     )
-    return found.assign_attrs(run.attrs("spun up"))
+    known_tokens = " ".join(tokens_of(run.binding, chosen))
+    return found.assign_attrs(run.attrs("spun up") | {TOKENS: known_tokens})

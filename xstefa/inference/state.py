@@ -15,7 +15,7 @@ import xarray as xr
 
 from xstefa.binding import Binding, Layout
 from xstefa.binding.time_axis import day_numbers
-from xstefa.errors import CalendarError, LayoutError, ModelError
+from xstefa.errors import CalendarError, LayoutError, ModelError, XstefaWarning, warn
 from xstefa.inference.engine import Answer
 from xstefa.model.checkpoint import Model
 from xstefa.model.distribution import KNOWN_DAYS, REMEMBERED
@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 
 ANSWERS, KNOWN = "answers", "known"
 LENGTH = "record_days"
+TOKENS = "state_tokens"
+"""Attribute that names what the record had."""
 TIME = "time"
 """Coordinate of the day that a state is of."""
+
+
+class ForecastWarning(XstefaWarning):
+    """Days lack what those before them had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +259,29 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
             expected="a dataset that begins on the day after; days without data may be missing",
             fix=_days_after(state[TIME], dataset[time], int(last), layout),
         )
+    tell_lost(str(state.attrs.get(TOKENS, "")).split(), binding, what="state")
     return Past(values=_joined(state, [*expected]), days=int(state[LENGTH]))
+
+
+def tokens_of(binding: Binding, model: Model) -> list[str]:
+    """Return which tokens of a dataset a model reads."""
+    return [
+        v.name
+        for v in model.schema.tokens
+        if v.name in model.spec.tokens and v.name in binding.sources
+    ]
+
+
+def tell_lost(before: Iterable[str], binding: Binding, *, what: str) -> None:
+    """Warn of tokens that were known before, and are not in what follows."""
+    if lost := [name for name in before if name not in binding.sources]:
+        warn(
+            ForecastWarning(
+                f"The {what} has {', '.join(lost)} and the dataset has not: on its days they count "
+                f"as not known. Fix: add them to the dataset, or make the {what} without them, to "
+                "read both alike."
+            )
+        )
 
 
 def site_dims(state: xr.Dataset) -> tuple[str, ...]:
