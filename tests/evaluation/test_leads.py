@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from xstefa.errors import LayoutError
+from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation.leads import compare_by_lead
-from xstefa.plotting.scores import plot_leads
+from xstefa.plotting.scores import plot_cdf, plot_leads
 
 LEADS = 3
 
@@ -103,6 +103,16 @@ def test_a_single_date_is_refused(observed):
     one = forecasts(observed, pd.date_range("2003-02-01", periods=2)).isel(init_time=0)
     with pytest.raises(LayoutError, match="scored over its initial dates"):
         compare_by_lead({"one": one}, observed)
+
+
+def test_a_picture_of_a_score_that_is_not_there(observed):
+    starts = pd.date_range("2003-02-01", periods=40)
+    compared = compare_by_lead({"model": forecasts(observed, starts)}, observed, scores="rmse")
+    for plot in (plot_leads, plot_cdf):
+        with pytest.raises(OptionError, match="'nse'") as caught:
+            plot(compared)
+        assert caught.value.fix == "score='rmse'"
+    plot_leads(compared, score="rmse")
 
 
 def test_picture(observed):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xstefa.errors import LayoutError
+from xstefa.errors import LayoutError, OptionError
 from xstefa.plotting.look import LAND, PREDICTED, style
 from xstefa.plotting.maps import draw_maps
 
@@ -37,7 +37,7 @@ def plot_cdf(
     """
     from matplotlib.figure import Figure
 
-    values = compared[score].transpose("model", ...)
+    values = _scored(compared, score).transpose("model", ...)
     models = values["model"].values
     sites = pd.DataFrame(values.values.reshape(len(models), -1).T, columns=models)
     low, high = limits or (sites.quantile(0.05).min(), sites.max().max())
@@ -57,6 +57,19 @@ def plot_cdf(
     return figure
 
 
+def _scored(compared: xr.Dataset, score: str) -> xr.DataArray:
+    if score in compared.data_vars:
+        return compared[score]
+    names = [str(name) for name, v in compared.data_vars.items() if "model" in v.dims]
+    raise OptionError(
+        "the comparison does not have this score",
+        variable="score",
+        found=repr(score),
+        expected=" or ".join(names),
+        fix=f"score={names[0]!r}" if names else "",
+    )
+
+
 def plot_leads(compared: xr.Dataset, score: str = "nse") -> Figure:
     """Draw a score against lead time: medians over sites, a line for each model.
 
@@ -72,7 +85,7 @@ def plot_leads(compared: xr.Dataset, score: str = "nse") -> Figure:
     """
     from matplotlib.figure import Figure
 
-    values = compared[score]
+    values = _scored(compared, score)
     lead = next(
         dim for dim in values.dims if dim in values.coords and values[dim].dtype.kind == "m"
     )
