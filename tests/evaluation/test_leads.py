@@ -99,6 +99,15 @@ def test_what_is_missing_is_left_out_of_all(observed):
     assert found["rmse"].sel(basin="b").isnull().all()
 
 
+def test_days_that_are_not_there_are_as_days_without_a_value(observed):
+    starts = pd.date_range("2003-02-01", periods=40)
+    off = forecasts(observed, starts, 1.0)
+    gone = observed["time"].isin(pd.date_range("2003-02-05", "2003-02-20"))
+    expected = compare_by_lead({"off": off}, observed.where(~gone), scores="rmse")
+    found = compare_by_lead({"off": off}, observed[~gone], scores="rmse")
+    xr.testing.assert_allclose(found, expected)
+
+
 def test_a_single_date_is_refused(observed):
     one = forecasts(observed, pd.date_range("2003-02-01", periods=2)).isel(init_time=0)
     with pytest.raises(LayoutError, match="scored over its initial dates"):

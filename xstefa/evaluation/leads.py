@@ -58,6 +58,7 @@ def compare_by_lead(
     time = find_time(observed.to_dataset(name="observed"))
     day = {time: valid.dt.floor("D")}
     series = observed.assign_coords({time: observed[time].dt.floor("D")})
+    series = series.resample({time: "1D"}).asfreq()  # a place for each day
 
     def of(values: xr.DataArray, days: Mapping[str, xr.DataArray]) -> xr.DataArray:
         """Return values of the time axis on the days of the forecast, NaN where it ends."""
