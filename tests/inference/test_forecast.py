@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import xstefa
 from xstefa.errors import CalendarError, LayoutError, MissingTokenError, ModelError, OptionError
+from xstefa.inference.run import SpinUpWarning
 from xstefa.inference.state import ForecastWarning
 from xstefa.windows import SegmentPolicy
 
@@ -144,6 +145,16 @@ def test_later_days_of_the_history_are_not_read(weather, model):
     history["precipitation"][DATES[1] :] = np.nan
     fine = forecasts(weather)
     close(ask(fine, model, history=history), ask(fine, model, history=weather))
+
+
+def test_a_history_that_is_too_short_begins_earlier(weather, model):
+    short = weather.isel(time=slice(55, None))
+    with pytest.warns(SpinUpWarning, match="begin the history, or the record of the state, earl"):
+        ask(forecasts(weather, (60,)), model, history=short)
+    with pytest.raises(CalendarError, match="too short") as caught:
+        ask(forecasts(weather, (60,)).isel(lead_time=[0]), model, history=short)
+    assert "period=" not in caught.value.fix
+    assert "1 days, 2000-03-05 to 2000-03-05, after 5 days" in str(caught.value)
 
 
 def test_units_and_names_of_each(weather, model):

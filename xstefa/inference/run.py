@@ -172,11 +172,15 @@ class Run:
             "begin the dataset earlier, or, if it was selected in time, predict from what it was "
             f"selected from with period=({_date(steps[0])!r}, {_date(steps[-1])!r})"
         )
+        found = f"{index.size} days, {_date(index[0])} to {_date(index[-1])}"
+        if self.past is not None:
+            fix = "begin the history, or the record of the state, earlier"
+            found += f", after {self.past.days} days"
         if without.size == layout.days.size:
             raise CalendarError(
                 "the record is too short for an answer on any of these days",
                 variable=layout.time,
-                found=f"{index.size} days, {_date(index[0])} to {_date(index[-1])}",
+                found=found,
                 expected=needed,
                 fix=fix,
             )
