@@ -129,6 +129,34 @@ MUTATIONS = [
         [('if old.get("values") != new.get("values"):', "if False:")],
     ),
     (
+        "inference/observed.py",
+        "inference/test_observed.py",
+        [
+            ("[np.full_like(latest[..., :1], -1), latest]", "[latest, latest[..., -1:]]"),
+            ("(days <= FARTHEST)", "(days <= FARTHEST + 1)"),
+            ("days / (days + self.half)", "days / (days + 1)"),
+            ("share.clip(0, MOST)", "1 + 0 * share"),
+        ],
+    ),
+    (
+        "inference/state.py",
+        "inference/test_state.py",
+        [
+            ("part[:, max(shape[0] - days, 0) :] if name", "part if name"),
+            ("[state[KNOWN], known]", "[state[KNOWN][:, :0], known]"),
+            ("[state[ANSWERS], answers]", "[state[ANSWERS][:, :0], answers]"),
+            ("last + 1 != layout.days[0]", "last + 1 > layout.days[0]"),
+        ],
+    ),
+    (
+        "inference/forecast.py",
+        "inference/test_forecast.py",
+        [
+            ("past=begins)\n        found", "past=carried)\n        found"),
+            ("key=lambda i: int(days[i][0])", "key=lambda i: -i"),
+        ],
+    ),
+    (
         "evaluation/metrics.py",
         "test_metrics.py",
         [

@@ -70,6 +70,19 @@ def test_the_first_day_after_one_observation_by_hand(name):
     assert fading.back(fading.forward(np.array([0.17]))) == pytest.approx(0.17)
 
 
+def test_the_error_of_a_month_counts_more_as_time_goes_on():
+    simulated = np.full((1, DAYS), 2.0, np.float32)
+    observed = np.full((1, DAYS), np.nan, np.float32)
+    observed[0, [50, 52]] = 3.0, 2.5
+    found = each_day(simulated, observed)[0]
+    level, *errors = FLOW.forward(np.array([2.0, 3.0, 2.5]))
+    errors = np.array(errors) - level
+    for days in (1, 3, 20):
+        error = errors[1] + days / (days + FLOW.half) * (errors.mean() - errors[1])
+        expected = FLOW.back(level + np.exp(-days / FLOW.memory) * error)
+        np.testing.assert_allclose(found[52 + days], expected, rtol=1e-5)
+
+
 def test_errors_that_stay_are_mended_and_those_that_do_not_are_left(rng):
     truth = rng.gamma(2.0, 1.0, (2, DAYS)).astype(np.float32)
     constant = FLOW.back(FLOW.forward(truth[0]) + 0.5)

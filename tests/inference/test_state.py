@@ -141,6 +141,11 @@ def test_quantiles_know_the_days_before(weather, make_model, distribution):
         after = weather.isel(time=slice(cut, None))
         found = after.stefa.predict(model, quantiles=[0.1, 0.9], state=state)
         np.testing.assert_allclose(found, whole[:, cut:], rtol=1e-5, atol=1e-5)
+    for day in (100, 101):
+        state = weather.isel(time=[day]).stefa.spin_up(model, state=state)
+    after = weather.isel(time=slice(102, None))
+    found = after.stefa.predict(model, quantiles=[0.1, 0.9], state=state)
+    np.testing.assert_allclose(found, whole[:, 102:], rtol=1e-5, atol=1e-5)
 
 
 def test_all_water_goes_on(weather, make_model):
