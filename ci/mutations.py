@@ -160,8 +160,8 @@ MUTATIONS = [
         "evaluation/metrics.py",
         "test_metrics.py",
         [
-            ("_ratio((pred - obs).mean(dim), ", "_ratio((obs - pred).mean(dim), "),
-            ("_ratio(pred.std(dim), obs.std(dim))", "_ratio(obs.std(dim), pred.std(dim))"),
+            ("ratio((pred - obs).mean(dim), ", "ratio((obs - pred).mean(dim), "),
+            ("ratio(pred.std(dim), obs.std(dim))", "ratio(obs.std(dim), pred.std(dim))"),
             ("fraction: float = 0.02", "fraction: float = 0.03"),
             ("np.rint(fraction * count)", "np.floor(fraction * count)"),
             ("np.arange(PERCENTILES) * count // PERCENTILES", "np.arange(PERCENTILES)"),
