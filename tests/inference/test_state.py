@@ -106,6 +106,19 @@ def test_a_day_of_which_nothing_is_known_is_a_gap(weather, make_model):
     alike(predict(gone.isel(time=[150]), model, state=state), predict(gone, model)[150:151])
 
 
+@pytest.mark.parametrize("chunks", [None, {"lat": 1, "lon": 1}])
+def test_a_site_whose_data_begin_later(weather, model, chunks):
+    late = weather.copy(deep=True)
+    for name in ("precipitation", "temperature_mean", "shortwave_down"):
+        late[name][:110, 1, 1] = np.nan
+    late = late[["precipitation", "temperature_mean", "shortwave_down", "sand"]]
+    late = late if chunks is None else late.chunk(chunks)
+    before, after = late.isel(time=slice(100)), late.isel(time=slice(100, None))
+    state = before.stefa.spin_up(model)
+    assert state["known"].isel(lat=1, lon=1).isnull().all()
+    alike(predict(after, model, state=state), predict(late, model)[100:])
+
+
 def test_a_state_is_saved_and_read(weather, model, expected, tmp_path):
     before = weather.isel(time=slice(100)).chunk(lat=1)
     before.stefa.spin_up(model).to_zarr(tmp_path / "state.zarr")

@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
@@ -60,9 +60,13 @@ class Answer(ABC):
         """Whether there is no answer without the tokens that the model needs.
 
         None on days before which too little of them is known (`WindowPolicy.spun_up`), and from
-        windows with such days only; short gaps are bridged. Windows without any known value always
-        go unanswered.
+        windows with such days only; short gaps are bridged.
         """
+        return True
+
+    @property
+    def needs_any(self) -> bool:
+        """Whether windows without any known value go unanswered."""
         return True
 
     @abstractmethod
@@ -98,10 +102,13 @@ class Before:
         (place, day, C).
     places : ndarray of int64, shape (site,)
         Where the sites have theirs: members of an ensemble begin with the same.
+    unknown : ndarray of bool, shape (place,)
+        Where nothing was known, so that there is no state yet.
     """
 
     parts: Mapping[str, Floats]
     places: NDArray[np.int64]
+    unknown: Known
 
     @property
     def known(self) -> Known:
@@ -110,7 +117,7 @@ class Before:
 
     def take(self, sites: NDArray[np.bool_] | NDArray[np.int64]) -> Before:
         """Return that of some sites."""
-        return Before(parts=self.parts, places=self.places[sites])
+        return replace(self, places=self.places[sites])
 
     def of(self, sites: NDArray[np.int64]) -> dict[str, Floats]:
         """Return what the network goes on from at some sites, without a copy if it is in order."""
@@ -358,7 +365,8 @@ class Engine:
             shares.append(policy.coverage(seen[..., readable])[:, asked])
             ready = np.any([policy.spun_up(seen[..., way]) for way in ways], axis=0)
             spun_up.append(ready[:, asked])
-            answerable[:, column] = (spun_up[column] & (shares[column] > 0)).any(axis=1)
+            known_too = shares[column] > 0 if answer.needs_any else True
+            answerable[:, column] = (spun_up[column] & known_too).any(axis=1)
         del known
         if answer.needs_required and not policy.causal:
             forcing = bridge(forcing)

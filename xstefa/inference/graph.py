@@ -27,7 +27,7 @@ from xstefa.inference.engine import Answer, Before, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_block
 from xstefa.inference.file_reads import Chunked, read_inside, storage_chunks
 from xstefa.inference.job import Job
-from xstefa.inference.state import Past, split
+from xstefa.inference.state import FinalState, Past, split
 from xstefa.inference.tiling import BLOCK_BYTES, Blocks, Stored, advice, plan_blocks
 from xstefa.model.architecture import ROWS
 from xstefa.windows import YEAR, Days, Floats, WindowPolicy
@@ -214,6 +214,8 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     left = None if before is None else np.any(before.known, axis=(1, 2))
     forcing, static, present = read_block(job, part.drop_vars(PAST, errors="ignore"), reading, left)
     look_at_block(job, forcing, static)
+    if before is not None:
+        before = _begun(before.take(present), job, static)
     values, coverage = get_engine(job.key).answer(
         job.answer,
         forcing,
@@ -221,7 +223,7 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
         days=record[reach],
         record=record,
         out=record[days],
-        before=None if before is None else before.take(present),
+        before=before,
     )
     result = np.full((present.size, *values.shape[1:-1], values.shape[-1] + 1), np.nan, np.float32)
     result[..., -1] = 0
@@ -239,13 +241,29 @@ def _before(part: xr.Dataset, job: Job, sites: Mapping[str, int]) -> Before | No
     variable = part.variables[PAST]
     variable = variable.transpose(*[dim for dim in sites if dim in variable.dims], ...)
     values = np.asarray(variable.values).reshape(-1, variable.shape[-1])
-    absent = np.isnan(values[:, -1])
-    if absent.any():
-        values = np.where(absent[:, None], np.float32(0), values)  # a record begins with zeros
+    unknown = np.isnan(values[:, -1])
+    if unknown.any():
+        values = np.where(unknown[:, None], np.float32(0), values)
     kept = [size if dim in variable.dims else 1 for dim, size in sites.items()]
     places = np.broadcast_to(np.arange(len(values)).reshape(kept), list(sites.values()))
     parts = split(values, job.key.model.spec, job.past_days)
-    return Before(parts=parts, places=places.ravel())
+    return Before(parts=parts, places=places.ravel(), unknown=unknown)
+
+
+def _begun(before: Before, job: Job, static: Floats) -> Before:
+    """Give sites whose data begin now what days without any have left them, as in one record."""
+    born = np.flatnonzero(before.unknown[before.places])
+    if not born.size:
+        return before
+    spec, days = job.key.model.spec, np.arange(job.past_days)
+    places, first = np.unique(before.places[born], return_index=True)
+    nothing = np.full((len(places), len(days), len(spec.schema.forcings)), np.nan, np.float32)
+    states, _ = get_engine(job.key).answer(
+        FinalState.of(spec), nothing, static[born[first]], days=days, record=days, out=days
+    )
+    for name, part in split(states, spec, job.past_days).items():
+        before.parts[name][places] = part
+    return before
 
 
 def sample_block(

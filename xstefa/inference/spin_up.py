@@ -64,7 +64,7 @@ def spin_up(
     -----
     Of the bundled models it takes about 0.5 MB a site, nearly all of it keys and values; in half
     precision (``state.astype("float16")``) half of it, and answers differ in the fourth digit.
-    A site without any data has none: it begins when its data do.
+    A site without any data has none; when its data begin, it is as if these days were unknown.
 
     Raises
     ------

@@ -68,6 +68,11 @@ class FinalState(Answer):
         """A record that is too short for an answer leaves a state."""
         return False
 
+    @property
+    def needs_any(self) -> bool:
+        """So do days of which nothing is known."""
+        return False
+
     def width(self, spec: ModelSpec) -> int:
         """Return the length of the vector."""
         return sum(map(math.prod, parts(spec).values()))
