@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from xstefa.arguments import check_fields, check_names
 from xstefa.binding import Binding, bind
 from xstefa.binding.geometry import find_coordinate
-from xstefa.binding.time_axis import day_numbers
 from xstefa.errors import (
     BindingErrors,
     LayoutError,
@@ -29,7 +28,7 @@ from xstefa.errors import (
     did_you_mean,
 )
 from xstefa.inference.command import open_lazily, open_state, save_state
-from xstefa.inference.state import ANSWERS, TIME, site_dims
+from xstefa.inference.state import ANSWERS, TIME, last_day, site_dims
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import load_model
 
@@ -329,7 +328,7 @@ class StefaBmi(Bmi):
     def _follow(self, weather: xr.Dataset) -> None:
         """Take the weather from a dataset, as long as day follows on day."""
         found = bind(weather, self._model.schema, rename=self._rename(weather))
-        (last,), _ = day_numbers(self._state[TIME].expand_dims(TIME))
+        last, _ = last_day(self._state)
         days = found.layout.days
         self._weather, self._first = found, int(np.searchsorted(days, last, side="right"))
         following = days[self._first :] - last

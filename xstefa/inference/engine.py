@@ -433,9 +433,7 @@ class Engine:
             filled = -(-len(chosen) // ROWS) * ROWS if self.device == "cpu" else size
             if self.device == "cpu" and self.key.model.spec.windows.causal:
                 filled = len(chosen)
-            state = {}
-            if before is not None:
-                state = before.of(sites)
+            state = {} if before is None else before.of(sites)
             inputs = (gathered, attributes, *state.values())
             try:
                 result = self._run(answer, *(_pad(each, filled) for each in inputs), names=[*state])

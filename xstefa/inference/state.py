@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import dask.array as da
@@ -157,12 +158,19 @@ def split(values: Floats, spec: ModelSpec, days: int) -> dict[str, Floats]:
     days : int
         Since the beginning of the record: of what was answered and known there are no more.
     """
-    found, first = {}, 0
-    for name, shape in parts(spec).items():
-        part = values[:, first : first + math.prod(shape)].reshape(-1, *shape)
-        first += math.prod(shape)
+    found = {}
+    for name, (place, shape) in _places(spec).items():
+        part = values[:, place].reshape(-1, *shape)
         found[name] = part[:, max(shape[0] - days, 0) :] if name in (ANSWERS, KNOWN) else part
     return found
+
+
+def _places(spec: ModelSpec) -> dict[str, tuple[slice, tuple[int, ...]]]:
+    """Return where each of `parts` stands in the vector of a site, and its shape."""
+    shapes = parts(spec)
+    ends = list(accumulate(map(math.prod, shapes.values())))
+    places = map(slice, [0, *ends[:-1]], ends)
+    return dict(zip(shapes, zip(places, shapes.values(), strict=True), strict=True))
 
 
 def labelled(
@@ -181,10 +189,9 @@ def labelled(
     days : int
         Since the beginning of the record.
     """
-    found, first = {}, 0
-    for name, shape in parts(model.spec).items():
-        values = block[..., first : first + math.prod(shape)]
-        first += math.prod(shape)
+    found = {}
+    for name, (place, shape) in _places(model.spec).items():
+        values = block[..., place]
         # Axes of one length have one name, but not in one variable.
         axes = [f"state_{size}" for size in shape]
         axes = [f"{axis}_{i}" if axis in axes[:i] else axis for i, axis in enumerate(axes)]
@@ -253,7 +260,7 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
             expected="the last day of the record that it was made from",
             fix=f"state = state.assign_coords({TIME}=<that day>)",
         )
-    (last,), calendar = day_numbers(state[TIME].expand_dims(TIME))
+    last, calendar = last_day(state)
     if calendar != layout.calendar or last + 1 != layout.days[0]:
         time = layout.time
         raise CalendarError(
@@ -262,7 +269,7 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
             found=f"a state of {str(state[TIME].values)[:10]} ({calendar}), and a dataset that "
             f"begins on {str(dataset[time].values[0])[:10]} ({layout.calendar})",
             expected="a dataset that begins on the day after; days without data may be missing",
-            fix=_days_after(state[TIME], dataset[time], int(last), layout),
+            fix=_days_after(state[TIME], dataset[time], last, layout),
         )
     tell_lost(str(state.attrs.get(TOKENS, "")).split(), binding, what="state")
     return Past(values=_joined(state, [*expected]), days=int(state[LENGTH]))
@@ -294,12 +301,17 @@ def site_dims(state: xr.Dataset) -> tuple[str, ...]:
     return tuple(str(d) for d in state[ANSWERS].dims if not str(d).startswith("state_"))
 
 
+def last_day(state: xr.Dataset) -> tuple[int, str]:
+    """Return the number of the day that a state is of, and its calendar."""
+    (day,), calendar = day_numbers(state[TIME].expand_dims(TIME))
+    return int(day), calendar
+
+
 def steps_until(state: xr.Dataset, layout: Layout) -> int:
     """Return how many steps of a record a state knows already."""
     if TIME not in state.coords or state[TIME].ndim:
         return 0
-    (last,), _ = day_numbers(state[TIME].expand_dims(TIME))
-    return int(np.searchsorted(layout.days, last, side="right"))
+    return int(np.searchsorted(layout.days, last_day(state)[0], side="right"))
 
 
 def _days_after(end: xr.DataArray, time: xr.DataArray, last: int, layout: Layout) -> str:

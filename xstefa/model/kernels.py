@@ -110,7 +110,8 @@ def banded_attention(
     query : Tensor, shape (B, T, d)
         Queries of all heads.
     past : Tensor, shape (B, band + T, 2 d)
-        Keys and values of the band before the first day, and of the days.
+        Keys and values of the band before the first day, and of the days. Without gradients its
+        first day may be overwritten.
     site : Tensor, shape (B, 1, 2 d)
         Key and value of the site.
     bias : Tensor, shape (heads, block, band + block)
