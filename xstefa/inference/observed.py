@@ -246,14 +246,14 @@ def move_towards(
         )
         return found.reshape(shape)
 
-    pieces = {dim: -1 for dim in core}
+    def in_one(array: xr.DataArray, dims: list[str]) -> xr.DataArray:
+        return array if array.chunks is None else array.chunk(dict.fromkeys(dims, -1))
+
     found = xr.apply_ufunc(
         of_sites,
-        predicted.chunk(pieces) if predicted.chunks is not None else predicted,
+        in_one(predicted, core),
         *(
-            each.drop_vars([*each.coords]).rename({time: DAY}).chunk({DAY: -1}).variable
-            if each.chunks is not None
-            else each.drop_vars([*each.coords]).rename({time: DAY}).variable
+            in_one(each, [time]).drop_vars([*each.coords]).rename({time: DAY}).variable
             for each in (simulated, observed)
         ),
         input_core_dims=[core, [DAY], [DAY]],
