@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from dask import threaded
@@ -97,29 +97,29 @@ class Before:
 
     Attributes
     ----------
-    parts : mapping of str to ndarray of float32, shape (place, ...)
-        What the network goes on from, and which forcings were ``known`` on the last days, shape
-        (place, day, C).
+    parts : mapping of str to ndarray, shape (place, ...)
+        What the network goes on from, float32; and which forcings were ``known`` on the last days,
+        bool, shape (place, day, C).
     places : ndarray of int64, shape (site,)
         Where the sites have theirs: members of an ensemble begin with the same.
     unknown : ndarray of bool, shape (place,)
         Where nothing was known, so that there is no state yet.
     """
 
-    parts: Mapping[str, Floats]
+    parts: Mapping[str, Floats | Known]
     places: NDArray[np.int64]
     unknown: Known
 
     @property
     def known(self) -> Known:
         """Which forcings were known, shape (site, day, C)."""
-        return np.asarray(self.parts["known"][self.places] > 0)
+        return np.asarray(self.parts["known"][self.places], dtype=bool)
 
     def take(self, sites: NDArray[np.bool_] | NDArray[np.int64]) -> Before:
         """Return that of some sites."""
         return replace(self, places=self.places[sites])
 
-    def of(self, sites: NDArray[np.int64]) -> dict[str, Floats]:
+    def of(self, sites: NDArray[np.int64]) -> dict[str, Floats | Known]:
         """Return what the network goes on from at some sites, without a copy if it is in order."""
         places = self.places[sites]
         chosen: slice | NDArray[np.int64] = places
@@ -484,7 +484,7 @@ def _positions(days: Days, wanted: Days) -> tuple[Known, Days]:
     return days[where] == wanted, where
 
 
-def _pad(rows: Floats, size: int) -> Floats:
+def _pad(rows: NDArray[Any], size: int) -> NDArray[Any]:
     """Fill a batch up to `size` rows by repeating its last one."""
     if len(rows) == size:
         return np.ascontiguousarray(rows)

@@ -75,7 +75,7 @@ class Members(Answer):
         first, days = members[..., : len(network.heads)], forcing.shape[1]
         if state is not None:  # errors depend on what was answered, and known, lately
             first = torch.cat([state["answers"], first], dim=1)
-            known = torch.where(state["known"] > 0, 0.0, torch.nan)
+            known = torch.where(state["known"], 0.0, torch.nan)
             forcing = torch.cat([known, forcing], dim=1)
         located = self.distribution.locate(first, forcing, static)[:, -days:]
         return torch.cat([members, located], dim=-1)

@@ -56,14 +56,15 @@ def spin_up(
     -------
     Dataset
         One variable for each part of the state, over the sites and axes ``state_<length>``, which
-        no model but this one reads: hidden states, stores of water [mm], keys and values of the
-        days that attention looks back to, which forcings were known lately. A scalar coordinate
-        says of which day it is. Lazy exactly if the dataset is chunked; ``to_zarr`` saves it.
+        no model but this one reads: hidden states, stores of water [mm], what the layers read of
+        the days that attention looks back to, which forcings were known lately. A scalar
+        coordinate says of which day it is. Lazy exactly if the dataset is chunked; ``to_zarr``
+        saves it.
 
     Notes
     -----
-    Of the bundled models it takes about 0.5 MB a site, nearly all of it keys and values; in half
-    precision (``state.astype("float16")``) half of it, and answers differ in the fourth digit.
+    Of the bundled models it takes about 0.2 MB a site, nearly all of it what the layers read; in
+    half precision half of it, and answers differ in the fourth digit.
     A site without any data has none; when its data begin, it is as if these days were unknown.
 
     Raises

@@ -20,7 +20,7 @@ from xstefa.errors import CalendarError, LayoutError, ModelError, XstefaWarning,
 from xstefa.inference.engine import Answer
 from xstefa.model.checkpoint import Model
 from xstefa.model.distribution import KNOWN_DAYS, REMEMBERED
-from xstefa.windows import Floats, SegmentPolicy
+from xstefa.windows import Floats, Known, SegmentPolicy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from xstefa.model.network import StefaLand
 
 ANSWERS, KNOWN = "answers", "known"
+FLAGS = 8
+"""Forcings whose days are known or not that one number says: half precision holds it, too."""
 LENGTH = "record_days"
 TOKENS = "state_tokens"
 """Attribute that names what the record had."""
@@ -86,10 +88,12 @@ class FinalState(Answer):
         from torch.nn import functional
 
         answers, after = network.follow(forcing, static, state)
-        known = forcing.isfinite().to(answers.dtype)
+        known = forcing.isfinite()
         if state is not None:
             answers = torch.cat([state[ANSWERS], answers], dim=1)
             known = torch.cat([state[KNOWN], known], dim=1)
+        known = functional.pad(known, (0, -known.shape[-1] % FLAGS)).unflatten(-1, (-1, FLAGS))
+        known = (known * 2 ** torch.arange(FLAGS - 1, -1, -1, device=known.device)).sum(-1)
         recent = [
             functional.pad(values[:, -days:], (0, 0, max(days - values.shape[1], 0), 0), value=gone)
             for values, days, gone in (
@@ -109,7 +113,7 @@ def parts(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     heads, forcings = len(spec.architecture.heads), len(spec.schema.forcings)
     recent = {
         ANSWERS: (REMEMBERED, heads),
-        KNOWN: (max(spec.windows.spin_up, KNOWN_DAYS), forcings),
+        KNOWN: (max(spec.windows.spin_up, KNOWN_DAYS), -(-forcings // FLAGS)),
     }
     return recent | _carried(spec.architecture)
 
@@ -148,8 +152,8 @@ class Past:
         return tuple(map(str, self.values.dims[:-1]))
 
 
-def split(values: Floats, spec: ModelSpec, days: int) -> dict[str, Floats]:
-    """Return the parts of states, by name, each of shape (site, ...), without a copy.
+def split(values: Floats, spec: ModelSpec, days: int) -> dict[str, Floats | Known]:
+    """Return the parts of states, by name, each of shape (site, ...).
 
     Parameters
     ----------
@@ -158,10 +162,13 @@ def split(values: Floats, spec: ModelSpec, days: int) -> dict[str, Floats]:
     days : int
         Since the beginning of the record: of what was answered and known there are no more.
     """
-    found = {}
+    found: dict[str, Floats | Known] = {}
     for name, (place, shape) in _places(spec).items():
         part = values[:, place].reshape(-1, *shape)
         found[name] = part[:, max(shape[0] - days, 0) :] if name in (ANSWERS, KNOWN) else part
+    count = len(spec.schema.forcings)
+    flags = np.unpackbits(found[KNOWN].astype(np.uint8), axis=-1, count=count)
+    found[KNOWN] = flags.astype(bool)
     return found
 
 

@@ -18,6 +18,8 @@ from xstefa.model.heads.recurrent import State
 
 BLOCK = 64
 """Days whose attention is computed together."""
+KEYS = ".keys"
+"""Ends names of what is handed from piece to piece, and can be computed from the rest."""
 
 
 class CausalLayer(EncoderLayer):
@@ -40,6 +42,11 @@ class CausalLayer(EncoderLayer):
         # What attends to itself alone is its own value.
         site = self._after(own[..., 2 * width :], site)
         return self._after(attended, days), site, past[:, past.shape[1] - band :]
+
+    def keys(self, days: Tensor) -> Tensor:
+        """Return keys and values (B, T, 2 d) of days (B, T, d)."""
+        width, layer = days.shape[-1], self.project_in
+        return kernels.linear(days, layer.weight[width:], layer.bias[width:])
 
 
 class CausalEncoder(TokenEncoder):
@@ -92,8 +99,10 @@ class CausalEncoder(TokenEncoder):
         forcing, static
             As for `forward`.
         state : State or None
-            What the piece before returned: for each layer keys and values (B, band, 2 d). None
-            begins a record, before which there is nothing: keys and values of zero.
+            What the piece before returned: what each layer read of the last `band` days, the first
+            forcings (B, band, C), others (B, band, d), infinite before the record begins; and, to
+            be left out where it is kept, their keys and values (B, band, 2 d), of zero before it.
+            None begins a record.
         """
         if not kernels.infers_on_cpu(forcing):
             return self._advance(forcing, static, state)
@@ -124,15 +133,38 @@ class CausalEncoder(TokenEncoder):
         site = self.embed_static(static).unsqueeze(1) * self.width**0.5
         dtype = kernels.working_dtype(days)
         days, site = days.to(dtype), site.to(dtype)
-        if state is None:
-            nothing = days.new_zeros(len(days), self.band, 2 * self.width)
-            state = {f"layer{i}": nothing for i in range(len(self.layers))}
-        after = {}
-        for layer, name in zip(self.layers, state, strict=True):
+        read, after = forcing, {}
+        for i, layer in enumerate(self.layers):
             assert isinstance(layer, CausalLayer)
-            days, site, after[name] = layer.advance(days, site, state[name], self.bias)
+            name = f"layer{i}"
+            if state is None:
+                before = read.new_full((len(read), self.band, read.shape[-1]), torch.inf)
+                keys = days.new_zeros(len(days), self.band, 2 * self.width)
+            else:
+                before = state[name]
+                keys = state[name + KEYS] if name + KEYS in state else self._keys(layer, before)
+            after[name] = _latest(before, read)
+            days, site, after[name + KEYS] = layer.advance(days, site, keys, self.bias)
+            read = days
         days, site = (kernels.apply(self.project, self.norm(x)) for x in (days, site))
         return Representation(days=days, site=site[:, 0]), after
+
+    def _keys(self, layer: CausalLayer, read: Tensor) -> Tensor:
+        """Return keys and values of days of which a layer read this."""
+        days = read
+        if layer is self.layers[0]:
+            days = self.embed_forcing(read) * self.width**0.5
+        keys = layer.keys(days.to(kernels.working_dtype(days)))
+        absent = read[..., :1].isinf()
+        return keys.masked_fill(absent, 0) if absent.any() else keys
+
+
+def _latest(before: Tensor, read: Tensor) -> Tensor:
+    """Return as many of the last days as there are before, without a copy where they suffice."""
+    band = before.shape[1]
+    if read.shape[1] < band:
+        read = torch.cat([before.to(read.dtype), read], dim=1)
+    return read[:, read.shape[1] - band :]
 
 
 def fading(heads: int, band: int) -> Tensor:

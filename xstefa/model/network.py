@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from xstefa.model import kernels
 from xstefa.model.architecture import ROWS, Architecture
-from xstefa.model.causal import BLOCK, CausalEncoder
+from xstefa.model.causal import BLOCK, KEYS, CausalEncoder
 from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder
 from xstefa.model.heads import build_head
@@ -105,13 +105,17 @@ class StefaLand(nn.Module):
     def follow(
         self, forcing: Tensor, static: Tensor, state: State | None, *, water: bool = False
     ) -> tuple[Tensor, State]:
-        """Predict a record of any length as `members` does, and return the state at its end."""
+        """Predict a record of any length as `members` does, and return the state at its end.
+
+        It holds what has to be kept, and nothing that can be computed from it.
+        """
         found = []
         for piece in forcing.split(PIECE, dim=1):
             answer, state = self.advance(piece, static, state, water=water)
             found.append(answer)
         assert state is not None
-        return torch.cat(found, dim=1), state
+        kept = {name: tensor for name, tensor in state.items() if not name.endswith(KEYS)}
+        return torch.cat(found, dim=1), kept
 
     def advance(
         self, forcing: Tensor, static: Tensor, state: State | None, *, water: bool = False
