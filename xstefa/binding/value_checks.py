@@ -50,7 +50,9 @@ def value_problems(
     every : bool
         Whether to look at all values for those that are far off.
     """
-    part = ds.isel(layout.spread(ds))
+    ends = {leaf.name: leaf for source in sources for leaf in leaves(source)}
+    part = ds[[*{name for leaf in ends.values() for name in leaf.inputs}]]
+    part = part.isel(layout.spread(part))
 
     def problem(leaf: Direct) -> RangeError | None:
         try:
@@ -59,7 +61,6 @@ def value_problems(
         except RangeError as error:
             return error
 
-    ends = {leaf.name: leaf for source in sources for leaf in leaves(source)}
     return [found for leaf in ends.values() if (found := problem(leaf)) is not None]
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any, Self
 
 import dask.array as da
@@ -51,13 +51,11 @@ class Chunked:
 
     def keys(self, region: Mapping[str, slice]) -> object:
         """Return the keys of those chunks, as nested lists."""
-
-        def nested(prefix: tuple[int, ...], rest: Sequence[range]) -> object:
-            if not rest:
-                return (self.array, *prefix)
-            return [nested((*prefix, i), rest[1:]) for i in rest[0]]
-
-        return nested((), self.overlapping(region))
+        touched = self.overlapping(region)
+        found: list[Any] = [(self.array, *index) for index in product(*touched)]
+        for numbers in reversed(touched):
+            found = [found[i : i + len(numbers)] for i in range(0, len(found), len(numbers))]
+        return found[0]
 
     def cut(self, chunks: object, region: Mapping[str, slice]) -> xr.Variable:
         """Join the computed chunks of `keys` and cut the region out of them."""

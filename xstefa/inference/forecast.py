@@ -96,7 +96,7 @@ def continued(
             part = slice(reached, steps)
             run = replace(past, binding=known.during(part), answered=slice(0, steps - reached))
             run = replace(run, past=carried)
-            state = run.compute(FinalState.of(model.spec))[..., :-1]
+            state = run.compute(FinalState.of(model.spec), first=not reached)[..., :-1]
             dims = [dim for dim in known.layout.dims if dim != known.layout.time]
             begins = Past(
                 values=xr.Variable((*dims, "state"), state),
@@ -108,7 +108,7 @@ def continued(
             if steps == len(every) or every[steps] == every[steps - 1] + 1:
                 carried, reached = begins, steps
         run = replace(first, binding=first.binding.on(ones[i]), past=begins)
-        found[i] = run.compute(answer, look_at_days=not found)
+        found[i] = run.compute(answer, first=not found)
     if forecast is None:
         return run, run.frame(), found[0]
     frame = framed(forecast, first)

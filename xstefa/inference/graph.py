@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ from xstefa.binding import Binding
 from xstefa.binding.climate import unlikely
 from xstefa.binding.plain import values_of
 from xstefa.binding.reading import Reading
+from xstefa.binding.sources import TokenSource
 from xstefa.binding.value_checks import doubt, doubt_part, value_problems
 from xstefa.errors import MissingTokenError, XstefaWarning, raise_problems, warn
 from xstefa.inference.engine import Answer, Before, EngineKey, get_engine
@@ -168,7 +169,7 @@ def _token(needed: Mapping[str, xr.Variable], job: Job, blocks: Blocks, answered
     settings = tokenize(
         job.key,
         job.answer,
-        list(job.sources.items()),
+        _token_of_sources(tuple(job.sources.items())),
         job.layout.days,
         job.layout.dims,
         [(name, v.dims, v.shape) for name, v in needed.items()],
@@ -176,6 +177,11 @@ def _token(needed: Mapping[str, xr.Variable], job: Job, blocks: Blocks, answered
         answered,
     )
     return f"{settings}-{tokenize(settings, [_name(v) for v in needed.values()])}"
+
+
+@lru_cache
+def _token_of_sources(sources: tuple[tuple[str, TokenSource], ...]) -> str:
+    return tokenize(sources)  # takes 7 ms: forecasts of many initial dates ask for it at each
 
 
 def _name(variable: xr.Variable) -> object:

@@ -96,14 +96,15 @@ class Run:
         }
         return attrs | self.outside
 
-    def compute(self, answer: Answer, *, look_at_days: bool = True) -> da.Array | Floats:
+    def compute(self, answer: Answer, *, first: bool = True) -> da.Array | Floats:
         """Ask the model: lazily if what it reads is chunked, else here and now.
 
         Parameters
         ----------
         answer : Answer
-        look_at_days : bool
-            Say on which days there is no answer.
+        first : bool
+            Whether it is the first of several that differ in their days only: on which days there
+            is no answer is said of it, and attributes that are at hand are checked.
 
         Returns
         -------
@@ -119,7 +120,7 @@ class Run:
         """
         dataset, layout = self.binding.dataset, self.binding.layout
         sources, spec = self.binding.sources, self.key.model.spec
-        if answer.needs_required and answer.daily and look_at_days:
+        if answer.needs_required and answer.daily and first:
             self._check_spin_up()
         block = plan_job(
             self.binding,
@@ -132,7 +133,10 @@ class Run:
         # What is at hand can be checked as a whole; each block checks what it reads.
         sources = {name: s for name, s in sources.items() if name in spec.tokens}
         read = [
-            source for source in sources.values() if at_once or in_memory(dataset, source.variables)
+            source
+            for source in sources.values()
+            if (at_once or in_memory(dataset, source.variables))
+            and (first or any(layout.time in dataset[name].dims for name in source.inputs))
         ]
         raise_problems(value_problems(dataset, read, layout=layout, every=True))
         if not at_once:
