@@ -16,6 +16,7 @@ from xstefa.binding import TokenTable, plan
 from xstefa.binding.plain import plain
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.inference.embed import embed
+from xstefa.inference.explain import explain
 from xstefa.inference.predict import predict
 from xstefa.inference.reconstruct import reconstruct
 from xstefa.inference.spin_up import spin_up
@@ -111,6 +112,7 @@ class StefaAccessor:
     evaluate = _method(evaluate)
     calibrate = _method(calibrate)
     trust = _method(trust)
+    explain = _method(explain)
 
     def finetune(
         self,

@@ -267,6 +267,27 @@ def _over_sites(scores: xr.Dataset) -> str:
     return table.to_string(float_format="{:.3f}".format)
 
 
+def _explain(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
+    return stefa.explain(**how).compute()
+
+
+def _contributions(found: xr.Dataset) -> str:
+    """Say what adds up to an answer, on average over sites."""
+    mean = found.mean(found.prediction.dims)
+    units = found.prediction.attrs["units"]
+    alone = {
+        "nothing known": mean.baseline,
+        "earlier": mean.contribution_earlier,
+        "prediction": mean.prediction,
+    }
+    parts = [
+        mean.contribution.to_pandas().to_string(float_format="{:.3g}".format),
+        mean.contribution_static.to_pandas().to_string(float_format="{:.3g}".format),
+        "\n".join(f"{name}: {value.item():.4g} {units}" for name, value in alone.items()),
+    ]
+    return "\n\n".join(parts)
+
+
 _verb("tokens", show=repr)
 _verb("predict", "out", call=_predict)
 _verb("evaluate", "[out]", call=_evaluate, show=_over_sites)
@@ -274,6 +295,7 @@ _verb("spin_up", "out", kind="state")
 _verb("finetune", "out", show=repr, kind="model")
 _verb("calibrate", "out", show=repr, kind="model")
 _verb("trust", "out")
+_verb("explain", "[out]", call=_explain, show=_contributions)
 _verb("daily", "out")
 _verb("attach", "static", "out")
 _verb("aggregate", "polygons", "out")

@@ -90,6 +90,25 @@ class Answer(ABC):
         Tensor, shape (B, T, width), or (B, width) if not `daily`
         """
 
+    def ask(
+        self,
+        engine: Engine,
+        forcing: Floats,
+        static: Floats,
+        *,
+        days: Days,
+        record: Days,
+        out: Days,
+        before: Before | None = None,
+    ) -> tuple[Floats, Floats]:
+        """Ask an engine for some days of some sites; what asks it more than once overrides this.
+
+        Parameters and what is returned are those of `Engine.answer`.
+        """
+        return engine.answer(
+            self, forcing, static, days=days, record=record, out=out, before=before
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Before:
@@ -118,6 +137,15 @@ class Before:
     def take(self, sites: NDArray[np.bool_] | NDArray[np.int64]) -> Before:
         """Return that of some sites."""
         return replace(self, places=self.places[sites])
+
+    def at(self, site: int) -> Before:
+        """Return that of one site alone."""
+        place = self.places[site : site + 1]
+        return Before(
+            parts={name: values[place] for name, values in self.parts.items()},
+            places=np.zeros(1, dtype=np.int64),
+            unknown=self.unknown[place],
+        )
 
     def of(self, sites: NDArray[np.int64]) -> dict[str, Floats | Known]:
         """Return what the network goes on from at some sites, without a copy if it is in order."""

@@ -222,8 +222,8 @@ def run_block(job: Job, region: tuple[slice, ...], chunks: list[object]) -> Floa
     look_at_block(job, forcing, static)
     if before is not None:
         before = _begun(before.take(present), job, static)
-    values, coverage = get_engine(job.key).answer(
-        job.answer,
+    values, coverage = job.answer.ask(
+        get_engine(job.key),
         forcing,
         static,
         days=record[reach],

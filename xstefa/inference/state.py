@@ -207,6 +207,11 @@ def labelled(
     return xr.Dataset(found, coords=frame.coords | {TIME: end.variable})
 
 
+def carries_state(spec: ModelSpec) -> bool:
+    """Whether a model reads a record from its first day to its last, and can go on from there."""
+    return isinstance(spec.windows, SegmentPolicy) and spec.windows.span is None
+
+
 def require_state(model: Model) -> None:
     """Refuse models that carry nothing from day to day.
 
@@ -214,8 +219,7 @@ def require_state(model: Model) -> None:
     ------
     ModelError
     """
-    policy = model.spec.windows
-    if isinstance(policy, SegmentPolicy) and policy.span is None:
+    if carries_state(model.spec):
         return
     raise ModelError(
         "what a model leaves to the days after is known of those that look back only",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,13 @@ class StefaLand(nn.Module):
         return not isinstance(self.encoder, Encoder)
 
     def members(
-        self, forcing: Tensor, static: Tensor, state: State | None = None, *, water: bool = False
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        state: State | None = None,
+        *,
+        water: bool = False,
+        guess: bool = False,
     ) -> Tensor:
         """Predict the target in its canonical unit with each head, shape (B, T, heads).
 
@@ -91,19 +98,27 @@ class StefaLand(nn.Module):
         water : bool
             Say where all water is, shape (B, T, 5, heads): see `HBV.water`, which all heads have
             to be.
+        guess : bool
+            Answer whatever is known: see `HBV.advance`.
         """
         if torch.is_grad_enabled() or not self.causal:
             days = self.represent(forcing, static)
-            answers = [_asked(head, water)(forcing, static, days, None)[0] for head in self.heads]
-            return self._in_units(answers)
+            asked = (_asked(head, water, guess) for head in self.heads)
+            return self._in_units([answer(forcing, static, days, None)[0] for answer in asked])
         length = forcing.shape[1]
         if self.encoder is not None and state is None:
             # Kernels may round by the length: in whole blocks of attention it leaves no trace.
             forcing = functional.pad(forcing, (0, 0, 0, -length % BLOCK), value=torch.nan)
-        return self.follow(forcing, static, state, water=water)[0][:, :length]
+        return self.follow(forcing, static, state, water=water, guess=guess)[0][:, :length]
 
     def follow(
-        self, forcing: Tensor, static: Tensor, state: State | None, *, water: bool = False
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        state: State | None,
+        *,
+        water: bool = False,
+        guess: bool = False,
     ) -> tuple[Tensor, State]:
         """Predict a record of any length as `members` does, and return the state at its end.
 
@@ -111,20 +126,26 @@ class StefaLand(nn.Module):
         """
         found = []
         for piece in forcing.split(PIECE, dim=1):
-            answer, state = self.advance(piece, static, state, water=water)
+            answer, state = self.advance(piece, static, state, water=water, guess=guess)
             found.append(answer)
         assert state is not None
         kept = {name: tensor for name, tensor in state.items() if not name.endswith(KEYS)}
         return torch.cat(found, dim=1), kept
 
     def advance(
-        self, forcing: Tensor, static: Tensor, state: State | None, *, water: bool = False
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        state: State | None,
+        *,
+        water: bool = False,
+        guess: bool = False,
     ) -> tuple[Tensor, State]:
         """Predict a piece of a record as `members` does, and return what the next begins with.
 
         Parameters
         ----------
-        forcing, static, water
+        forcing, static, water, guess
             As for `members`.
         state : State or None
             What the piece before returned, under the names of the parts; None begins a record.
@@ -143,7 +164,7 @@ class StefaLand(nn.Module):
             before = _of(f"head{i}", state)
             if before is not None:
                 before = {name: _rounded_up(tensor) for name, tensor in before.items()}
-            answer, carried = _asked(head, water)(forcing, static, days, before)
+            answer, carried = _asked(head, water, guess)(forcing, static, days, before)
             answers.append(answer[:rows])
             after |= _named(f"head{i}", {name: t[:rows] for name, t in carried.items()})
         return self._in_units(answers), after
@@ -163,12 +184,11 @@ class StefaLand(nn.Module):
         return self.members(forcing, static).nanmean(-1)
 
 
-def _asked(head: nn.Module, water: bool) -> Callable[..., tuple[Tensor, State]]:
+def _asked(head: nn.Module, water: bool, guess: bool) -> Callable[..., tuple[Tensor, State]]:
     """Return the method of a head that answers."""
-    if water:
-        assert isinstance(head, HBV)
-        return head.water
-    assert isinstance(head, Head)
+    if isinstance(head, HBV):
+        return partial(head.water if water else head.advance, guess=guess)
+    assert isinstance(head, Head) and not water
     return head.advance
 
 

@@ -64,16 +64,34 @@ class HBV(ResConn):
             nn.init.normal_(layer.bias, std=0.5)
 
     def advance(
-        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        days: Tensor | None,
+        state: State | None,
+        *,
+        guess: bool = False,
     ) -> tuple[Tensor, State]:
-        """Predict streamflow, mm d-1, shape (B, T); see `Head.advance`."""
-        found, state = self._run(forcing, static, days, state, all_water=False)
+        """Predict streamflow, mm d-1, shape (B, T); see `Head.advance`.
+
+        Parameters
+        ----------
+        guess : bool
+            Answer where too little is known, too: with nothing known, nothing falls and flows.
+        """
+        found, state = self._run(forcing, static, days, state, all_water=False, guess=guess)
         return found[..., 0], state
 
     def water(
-        self, forcing: Tensor, static: Tensor, days: Tensor | None, state: State | None
+        self,
+        forcing: Tensor,
+        static: Tensor,
+        days: Tensor | None,
+        state: State | None,
+        *,
+        guess: bool = False,
     ) -> tuple[Tensor, State]:
-        """Say where the water is; see `Head.advance`.
+        """Say where the water is; see `advance`.
 
         Returns
         -------
@@ -83,7 +101,7 @@ class HBV(ResConn):
             (both boxes, and the runoff under way to the gauge), mm. No gradient but streamflow's.
         State
         """
-        return self._run(forcing, static, days, state, all_water=True)
+        return self._run(forcing, static, days, state, all_water=True, guess=guess)
 
     def _run(
         self,
@@ -93,6 +111,7 @@ class HBV(ResConn):
         state: State | None,
         *,
         all_water: bool,
+        guess: bool,
     ) -> tuple[Tensor, State]:
         daily, carried = self._remember(forcing, static, days, state)
         with torch.autocast(forcing.device.type, enabled=False):
@@ -126,7 +145,8 @@ class HBV(ResConn):
                 ]
             answered, known_before = _enough(known, known_before, self.spin_up)
             answer = torch.stack([value.T for value in found], dim=-1)
-            answer = torch.where(answered[..., None], answer, torch.nan)
+            if not guess:
+                answer = torch.where(answered[..., None], answer, torch.nan)
         carried["stores"] = torch.stack([store[-1] for store in run.stores], dim=1)
         carried["runoff"] = torch.cat([before, runoff.T], dim=1)[:, 1 - ROUTING_DAYS :]
         carried["known"] = known_before

@@ -1,0 +1,370 @@
+"""Why a model says this: what each forcing of each day, and each attribute, adds to one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Literal
+
+import cftime
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xstefa.arguments import checked
+from xstefa.binding import Layout, plan
+from xstefa.binding.time_axis import find_time
+from xstefa.errors import MissingTokenError, ModelError, OptionError, did_you_mean
+from xstefa.inference.coalitions import DayGame, Guess, Players, states_of
+from xstefa.inference.engine import Answer, Before, Engine
+from xstefa.inference.predict import Members, answering
+from xstefa.inference.run import Run, prepare
+from xstefa.inference.shapley import shapley
+from xstefa.inference.state import FinalState, carries_state
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import ModelLike
+from xstefa.options import as_list
+from xstefa.schema import Schema
+from xstefa.splits.sites import Sites
+from xstefa.typed import Count, Natural
+from xstefa.windows import Days, Floats, bridge, unbroken
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xstefa.model.checkpoint import ModelSpec
+    from xstefa.model.network import StefaLand
+
+LAGS = (0, 1, 3, 7, 30, 90, 365)
+AFTER, ERROR, VALUE = "after", "_error", "value"
+LONG_NAMES = {
+    "prediction": "{}",
+    "baseline": "{} where nothing is known",
+    "contribution": "what forcings of these days add to {}",
+    "contribution_static": "what site attributes add to {}",
+    "contribution_earlier": "what all days before the last lag add to {}",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation(Answer):
+    """What each of the players adds to the answer for one day, in the unit of the target.
+
+    Attributes
+    ----------
+    players : Players
+    output : int
+        Which of the model's outputs.
+    samples, seed : int
+        As for `shapley`.
+    """
+
+    players: Players
+    output: int
+    samples: int
+    seed: int
+
+    def width(self, spec: ModelSpec) -> int:
+        """Return the number of values: answer, baseline, contributions and their errors."""
+        return 2 + 2 * len(self.players)
+
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Not asked: see `ask`."""
+        raise NotImplementedError
+
+    def ask(
+        self,
+        engine: Engine,
+        forcing: Floats,
+        static: Floats,
+        *,
+        days: Days,
+        record: Days,
+        out: Days,
+        before: Before | None = None,
+    ) -> tuple[Floats, Floats]:
+        """Share the answer of each site among the players; see `Engine.answer`."""
+        spec = engine.key.model.spec
+        heads, every = len(spec.architecture.heads), self.output > 0
+        forcing, days = unbroken(forcing, days)
+        if not spec.windows.causal:  # as in a prediction, before anything is hidden
+            forcing = bridge(forcing)
+        earlier = self.players.earlier(days, out) if carries_state(spec) else 0
+        if earlier:
+            past = days[:earlier]
+            states, _ = engine.answer(
+                FinalState.of(spec), forcing[:, :earlier], static, days=past, record=past, out=past
+            )
+            before = states_of(states, spec, earlier)
+            forcing, days = forcing[:, earlier:], days[earlier:]
+            record = days
+        members, coverage = engine.answer(
+            Members(every=every), forcing, static, days=days, record=record, out=out, before=before
+        )
+        members = members[:, 0, self.output * heads : (self.output + 1) * heads]
+        values = np.full((len(members), 1, self.width(spec)), np.nan, dtype=np.float32)
+        for site, said in enumerate(np.isfinite(members)):
+            if not said.any():
+                continue
+            game = DayGame(
+                engine,
+                self.players,
+                Guess(every=every),
+                np.flatnonzero(said) + self.output * heads,
+                forcing[site],
+                static[site],
+                None if before is None else before.at(site),
+                days=days,
+                record=record,
+                out=out,
+            )
+            found = shapley(game, game.playing, samples=self.samples, seed=self.seed)
+            answer = members[site, said].mean(dtype=np.float64)
+            values[site, 0] = [answer, found.nobody, *found.each, *found.error]
+        return values, coverage
+
+
+@checked
+def explain(
+    dataset: xr.Dataset,
+    target: str | Model,
+    *,
+    day: str | date | np.datetime64 | cftime.datetime,
+    site: str | int | Sequence[str | int] | None = None,
+    model: ModelLike | None = None,
+    lags: Sequence[int] = LAGS,
+    attributes: Literal["group", "each"] = "group",
+    samples: Count = 4,
+    seed: Natural = 0,
+    strict: bool = False,
+    rename: Mapping[str, str] | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch_size: int | None = None,
+    extrapolate: bool = False,
+) -> xr.Dataset:
+    """Say how much each forcing of each day, and each attribute, adds to the answer for one day.
+
+    Parameters
+    ----------
+    target : str or Model
+        As for `predict`.
+    day : str or date
+        The day whose answer is explained.
+    site : str, int or sequence of them, optional
+        Names or labels of the sites, of a dataset with one dimension of sites; by default all.
+    model : str or Model, optional
+        As for `predict`.
+    lags : sequence of int
+        The last day of each bin of days, counted back from the day itself, which is 0.
+    attributes : {"group", "each"}
+        Share what attributes add among physical groups, or among each of them, which takes longer.
+    samples : int
+        Pairs of an order in which inputs become known and its reverse. Errors fall with the square
+        root of their number, to nothing where all orders can be tried.
+    seed : int
+    strict, rename, device, precision, batch_size, extrapolate
+        As for `predict`.
+
+    Returns
+    -------
+    Dataset
+        In the unit of the target, at the sites of the dataset; lazy exactly if it is chunked.
+        ``prediction``, the answer as `predict` gives it, is the sum of ``baseline``, the answer
+        where nothing is known; ``contribution`` of each forcing that the dataset has, by ``token``
+        and ``lag``; ``contribution_static`` of attributes; and ``contribution_earlier`` of all that
+        happened before the last lag. Of the contributions the standard errors from sampling are
+        beside them, as ``..._error``. The lag ``"after"`` holds the days after: 0 of models that
+        look back only.
+
+    Notes
+    -----
+    The contributions are Shapley values: what an input adds when it becomes known, on average over
+    the orders in which all can become known. Inputs that say the same share what they add. An input
+    that the model cannot read, or whose values are missing, adds 0.
+
+    A model with physics inside has no answer where precipitation is not known. Here its physics
+    goes on: with nothing known nothing falls, and nothing flows. Before the last lag everything is
+    known or nothing, the attributes included: the model begins with the state that these days have
+    left, or as a record begins.
+
+    Raises
+    ------
+    OptionError
+        If the day is not in the dataset.
+    MissingTokenError
+        If a site is not.
+    CalendarError
+        If there is no answer on the day, because the record begins too late before it.
+    XstefaError
+        As for `predict`.
+    """
+    if isinstance(target, Model):
+        target.require("target")
+        model, target = target, target.spec.outputs[0]
+    bounds = _check_lags(lags)
+    chosen = answering(dataset, target, model=model, rename=rename)
+    chosen.require("target")
+    if target not in chosen.spec.outputs:
+        raise ModelError(
+            variable=chosen.name,
+            found=f"a model of {', '.join(chosen.spec.outputs)}",
+            expected=f"a model of {target}",
+            fix=did_you_mean(target, chosen.spec.outputs)
+            or f"explain {chosen.spec.target!r} with it, or leave model= out",
+        )
+    _check_day(dataset, day)
+    if site is not None:
+        dataset = _at(dataset, site, plan(dataset, chosen.schema, rename=rename).layout)
+    run = prepare(
+        dataset,
+        chosen,
+        period=(day, day),
+        strict=strict,
+        rename=rename,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        extrapolate=extrapolate,
+    )
+    schema, known = chosen.spec.schema, run.binding.sources
+    groups = _groups(schema, [n for n in schema.static_names if n in known], attributes)
+    players = Players(forcings=len(schema.forcings), lags=bounds, attributes=tuple(groups.values()))
+    answer = Explanation(
+        players=players, output=chosen.spec.outputs.index(target), samples=samples, seed=seed
+    )
+    block = run.compute(answer)
+    tokens = [name for name in schema.forcing_names if name in known]
+    result = _labelled(block, run, answer, tokens=tokens, groups=[*groups])
+    unit = chosen.schema.target(target)
+    for name, variable in result.variables.items():
+        if name in result.data_vars:
+            text = LONG_NAMES[str(name).removesuffix(ERROR)].format(unit.long_name)
+            variable.attrs |= {"long_name": text, "units": unit.units}
+            if f"{name}{ERROR}" in result:
+                variable.attrs["ancillary_variables"] = f"{name}{ERROR}"
+            elif str(name).endswith(ERROR):
+                variable.attrs["long_name"] = f"standard error of {text}"
+    if unit.standard_name:
+        result.prediction.attrs["standard_name"] = unit.standard_name
+    return result.assign_attrs(run.attrs(f"{target} explained"))
+
+
+def _labelled(
+    block: da.Array | Floats,
+    run: Run,
+    answer: Explanation,
+    *,
+    tokens: list[str],
+    groups: list[str],
+) -> xr.Dataset:
+    """Give the values of an explanation their names and places."""
+    frame, time, schema = run.frame(), run.binding.layout.time, run.key.model.spec.schema
+    whole = xr.Variable((*frame.dims, VALUE), block[..., :-1]).isel({time: 0})
+    sites = [dim for dim in frame.dims if dim != time]
+    columns = [schema.forcing_names.index(name) for name in tokens]
+    forcing, static, before = answer.players.parts(np.arange(len(answer.players)))
+    places = {
+        "contribution": xr.Variable(("token", "lag"), forcing[columns]),
+        "contribution_static": xr.Variable("attribute", static),
+        "contribution_earlier": xr.Variable((), before[0]),
+    }
+
+    def taken(place: xr.Variable) -> xr.Variable:
+        found = whole.isel({VALUE: place}).transpose(*place.dims, *sites)
+        return xr.Variable(found.dims, found.data, frame.attrs, frame.encoding)
+
+    found = {name: taken(xr.Variable((), i)) for i, name in enumerate(("prediction", "baseline"))}
+    for first, ending in ((2, ""), (2 + len(answer.players), ERROR)):
+        found |= {f"{name}{ending}": taken(place + first) for name, place in places.items()}
+    begins = [0, *(lag + 1 for lag in answer.players.lags)]
+    bins = [_span(*each) for each in zip(begins, answer.players.lags, strict=False)]
+    coords = {
+        "token": ("token", tokens, {"long_name": "forcing"}),
+        "lag": ("lag", [*bins, AFTER], {"long_name": "days before the day that is explained"}),
+        "attribute": ("attribute", groups, {"long_name": "site attributes"}),
+    }
+    return xr.Dataset(found, coords=frame.isel({time: 0}).coords).assign_coords(coords)
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _groups(schema: Schema, names: Sequence[str], attributes: str) -> dict[str, tuple[int, ...]]:
+    """Return the columns of attributes that count as one, by name of the group."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        group = (schema[name].group if attributes == "group" else None) or name
+        found[group] = (*found.get(group, ()), schema.static_names.index(name))
+    return found
+
+
+def _check_lags(lags: Sequence[int]) -> tuple[int, ...]:
+    if not lags or any(b <= a for a, b in pairwise([-1, *lags])):
+        raise OptionError(
+            variable="lags",
+            found=repr(lags),
+            expected="the last day of each bin of days, counted back from the day, one after the "
+            "other",
+            fix=f"lags={LAGS}",
+        )
+    return tuple(map(int, lags))
+
+
+def _check_day(dataset: xr.Dataset, day: object) -> None:
+    """Refuse what names no day of the dataset, or several."""
+    time = dataset[find_time(dataset)]
+    index, why = time.to_index(), ""
+    steps: range = range(0)
+    try:
+        steps = range(time.size)[index.slice_indexer(day, day)]
+    except (KeyError, TypeError, ValueError) as error:
+        why = f" ({error})"
+    if len(steps) != 1:
+        ends = str(index[0])[:10], str(index[-1])[:10]
+        raise OptionError(
+            "one day is explained",
+            variable="day",
+            found=f"{day!r}, which {len(steps) or 'no'} days of the dataset are{why}",
+            expected=f"a day between {ends[0]} and {ends[1]}",
+            fix=f"day={ends[1]!r}",
+        )
+
+
+def _at(dataset: xr.Dataset, site: str | int | Sequence[str | int], layout: Layout) -> xr.Dataset:
+    """Return some sites of a dataset; of one, without the dimension.
+
+    Raises
+    ------
+    OptionError
+        If sites are told apart by several dimensions.
+    MissingTokenError
+        If there is no such site.
+    """
+    if len(layout.site_dims) != 1:
+        select = ", ".join(f"{dim}=..." for dim in layout.site_dims)
+        raise OptionError(
+            "sites are named along one dimension",
+            variable="site",
+            found=f"dimensions ({', '.join(layout.dims)})",
+            expected="a dataset of basins, stations or points",
+            fix=f"ds.sel({select}, method='nearest').stefa.explain(...)"
+            if select
+            else "leave site= out",
+        )
+    (dim,) = layout.site_dims
+    names = {name: i for i, name in enumerate(Sites.of(dataset, layout).ids.tolist())}
+    wanted = [str(each) for each in as_list(site)]
+    if unknown := [each for each in wanted if each not in names]:
+        raise MissingTokenError(
+            "the dataset has no such site",
+            variable=unknown[0],
+            found=f"{len(names)} sites: {', '.join(islice(names, 4))}{', ...' * (len(names) > 4)}",
+            expected=f"names or labels along {dim!r}",
+            fix=did_you_mean(unknown[0], names) or "leave site= out for all of them",
+        )
+    places = [names[each] for each in wanted]
+    return dataset.isel({dim: places[0] if isinstance(site, str | int) else places})
