@@ -28,7 +28,7 @@ from xstefa.model.variants import EncoderUse
 from xstefa.prepare.aggregate import aggregate
 from xstefa.prepare.attach import attach
 from xstefa.prepare.daily import daily
-from xstefa.schema import Schema, Target, load_schema
+from xstefa.schema import Schema, Target, Tokens, load_schema
 from xstefa.splits.holdout import Holdout
 from xstefa.training.calibration import calibrate
 
@@ -131,6 +131,7 @@ class StefaAccessor:
         seed: int = 0,
         schedule: Schedule | None = None,
         recipe: HeadRecipe | None = None,
+        tokens: Tokens = (),
         rename: Mapping[str, str] | None = None,
         sites: str | None = None,
         device: str | None = None,
@@ -180,6 +181,10 @@ class StefaAccessor:
             `precision`.
         recipe : HeadRecipe, optional
             Loss, token dropout, windows: how the head learns, in detail.
+        tokens : Variable, str, Path, or sequence of these
+            Attributes of sites that the head reads beside those of the encoder, numbers or vectors
+            (embeddings by other models): descriptions of them, TOML files with entries
+            ``[[static]]``, or names of known ones such as ``"alphaearth"``.
         rename : mapping of str to str, optional
             Dataset variable to token.
         sites : str, optional

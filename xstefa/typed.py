@@ -144,6 +144,11 @@ def build(
         raise refuse(message, problem.variable, *texts) from problem
 
 
+LATER = {"later": True}
+"""Metadata of fields that came later: `plain` leaves them out where they hold their default, so
+that what was written before has the same text, and the same hash."""
+
+
 def plain(value: object) -> Any:
     """Return a dataclass as `build` reads it: dictionaries, lists, text and numbers."""
     if isinstance(value, Mapping):
@@ -151,7 +156,12 @@ def plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {_key(f): plain(getattr(value, f.name)) for f in fields(value) if f.init}
+        content = {f: getattr(value, f.name) for f in fields(value) if f.init}
+        return {
+            _key(f): plain(held)
+            for f, held in content.items()
+            if not ("later" in f.metadata and held == f.default)
+        }
     return value
 
 

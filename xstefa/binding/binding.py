@@ -94,6 +94,8 @@ class Binding:
         What keeps tokens from being used that are not needed: they count as not known.
     sources : mapping of str to TokenSource
         The recipe of each token that the dataset has.
+    troubled : mapping of str to XstefaError
+        What keeps a token from being used.
     """
 
     dataset: xr.Dataset
@@ -103,6 +105,7 @@ class Binding:
     problems: tuple[XstefaError, ...]
     doubts: tuple[XstefaError, ...]
     sources: Mapping[str, TokenSource]
+    troubled: Mapping[str, XstefaError]
     _layout: Layout | None
 
     def __repr__(self) -> str:
@@ -126,8 +129,8 @@ class Binding:
         The others are members of an ensemble; as are those that are called so, since whoever
         joins members repeats the attributes.
         """
-        ds, names = self.dataset, self.schema.static_names
-        tokens = [self.sources[name] for name in names if name in self.sources]
+        ds, known = self.dataset, self.schema.attributes
+        tokens = [self.sources[each.name] for each in known if each.name in self.sources]
         along = {dim for token in tokens for name in token.inputs for dim in ds[name].dims}
         along -= {dim for dim in along if dim in _MEMBERS or _realization(ds, str(dim))}
         return tuple(d for d in self.layout.site_dims if d in along or horizontal_axes(ds, d))
@@ -171,7 +174,7 @@ class Binding:
     @cached_property
     def static(self) -> Mapping[str, xr.DataArray]:
         """Site attributes, see `token`."""
-        return self._on_demand(self.schema.static_names)
+        return self._on_demand(tuple(variable.name for variable in self.schema.attributes))
 
     def _on_demand(self, names: tuple[str, ...]) -> Mapping[str, xr.DataArray]:
         return _OnDemand(tuple(name for name in names if name in self.sources), self.token)
@@ -183,8 +186,8 @@ class Binding:
         -------
         DataArray
             float32 over the time and site dimensions (or a subset), in the order of
-            ``layout.dims``, NaN where missing. Dask arrays stay lazy; any other array is converted,
-            and read if need be.
+            ``layout.dims``, NaN where missing; that of a vector comes last. Dask arrays stay lazy;
+            any other array is converted, and read if need be.
         """
         variable = self.schema[name]
         array = self._in_order(self.sources[name].realise(self.dataset)).rename(name)
@@ -192,7 +195,7 @@ class Binding:
         return array
 
     def _in_order(self, array: xr.DataArray) -> xr.DataArray:
-        return array.transpose(*[dim for dim in self.layout.dims if dim in array.dims])
+        return array.transpose(*[dim for dim in self.layout.dims if dim in array.dims], ...)
 
     @property
     def chunks(self) -> Mapping[str, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from xstefa.binding.rules import Match, Rules, best, is_named
 from xstefa.binding.sources import Coordinate, Derived, Direct, Source, TokenSource
 from xstefa.binding.table import TokenRow, TokenTable
 from xstefa.binding.time_axis import day_of_year, find_time
+from xstefa.binding.vectors import check_vector
 from xstefa.errors import AmbiguousMatchError, LayoutError, XstefaError
 from xstefa.schema import Needs, Schema, Variable
 
@@ -82,7 +83,7 @@ def plan(
     """
     ds = plain(ds)
     needs = schema.needs if needs is None else needs
-    required = (*needs, *((variable.name,) for variable in schema.statics if variable.required))
+    required = (*needs, *((variable.name,) for variable in schema.attributes if variable.required))
     renamed = check_rename(ds, schema, rename)
     problems: list[XstefaError] = []
     time: str | None = None
@@ -124,6 +125,8 @@ def plan(
         rules=rules,
         needed={name for group in required for name in group},
         facts=[fact for fact in usable if dims is None or set(fact.dims) <= set(dims)],
+        vectors=usable,
+        dims=dims or (),
         coordinates=_coordinates(ds, anchor, time),
     )
     sources = {
@@ -141,8 +144,8 @@ def plan(
     # What keeps no token from being found that is needed does not stop a prediction.
     lacking = [group for group in required if sources.keys().isdisjoint(group)]
     complete = not lacking
-    doubts = tuple(resolver.errors) if complete else ()
-    problems += () if complete else resolver.errors
+    doubts = tuple(resolver.errors.values()) if complete else ()
+    problems += () if complete else resolver.errors.values()
     rows = tuple(_row(v, sources, resolver.notes, required) for v in schema.tokens)
     labels = None if complete else quantities_along(ds, schema)
     problems += [] if labels is None else [labels]
@@ -172,6 +175,7 @@ def plan(
         problems=tuple(problems),
         doubts=doubts,
         sources=sources,
+        troubled=resolver.errors,
         _layout=layout,
     )
 
@@ -226,6 +230,10 @@ class _Resolver:
         Tokens that a model may need.
     facts : list of Facts
         Variables on the sites of the forcings.
+    vectors : list of Facts
+        Those, and variables with more dimensions.
+    dims : tuple of str
+        Dimensions of the forcings.
     coordinates : mapping of str to Coordinate
         What formulas take from them.
     """
@@ -235,8 +243,10 @@ class _Resolver:
     rules: Rules
     needed: set[str]
     facts: list[Facts]
+    vectors: list[Facts]
+    dims: tuple[str, ...]
     coordinates: Mapping[str, Coordinate]
-    errors: list[XstefaError] = field(default_factory=list)
+    errors: dict[str, XstefaError] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     _done: dict[str, TokenSource | None] = field(default_factory=dict)
 
@@ -253,19 +263,24 @@ class _Resolver:
             try:
                 self._done[name] = self._direct(variable) or self._derived(variable)
             except XstefaError as error:
-                self.errors.append(error)
+                self.errors[name] = error
                 self.notes[name] = str(error)
         return self._done[name]
 
     def _direct(self, variable: Variable) -> Direct | None:
-        match = best(variable.name, self.rules.candidates(self.facts, variable))
+        match = best(variable.name, self.rules.candidates(self._facts(variable), variable))
         match = match or self._repeated(variable)
         if match is None:
             return None
+        if variable.length > 1:
+            check_vector(self.ds, match.variable, variable, along=self.dims)
         found = Direct.of(match, variable, needed=variable.name in self.needed)
         if variable.name not in self.tokens:
             return found
         return replace(found, otherwise=self._derived(variable, of_tokens=True))
+
+    def _facts(self, variable: Variable) -> list[Facts]:
+        return self.facts if variable.length == 1 else self.vectors
 
     def _repeated(self, variable: Variable) -> Match | None:
         """Match an attribute that has a time axis, as `xarray.open_mfdataset` gives it one.
@@ -275,7 +290,8 @@ class _Resolver:
         time = self.time
         if variable.kind != "static" or time is None:
             return None
-        series = [replace(f, has_time=False, repeated=time) for f in self.facts if f.has_time]
+        facts = self._facts(variable)
+        series = [replace(f, has_time=False, repeated=time) for f in facts if f.has_time]
         match = best(variable.name, self.rules.candidates(series, variable))
         if match is None:
             return None

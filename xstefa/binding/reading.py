@@ -13,6 +13,7 @@ from xstefa.binding.derive import hide_false_extremes
 from xstefa.binding.layout import Layout
 from xstefa.binding.plain import values_of
 from xstefa.binding.sources import TokenSource
+from xstefa.binding.value_checks import doubt_gaps
 from xstefa.schema import Schema
 from xstefa.windows import Floats
 
@@ -79,22 +80,37 @@ class Reading:
         return found
 
     def statics(self, sites: NDArray[np.bool_] | None = None) -> Floats:
-        """Return the attributes of all or some sites, shape (site, S), NaN where missing."""
-        names = self._schema.static_names
+        """Return the attributes of all or some sites, shape (site, S), NaN where missing.
+
+        Columns are those of `Schema.site_columns`. A vector with gaps is not known at all.
+        """
         kept = slice(None) if sites is None else sites
-        found = np.full((self._count(sites), len(names)), np.nan, dtype=np.float32)
-        for i, name in enumerate(names):
-            if name in self.sources and len(found):
-                found[:, i] = self.dense(self._realised(name), daily=False)[kept]
+        shape = self._count(sites), len(self._schema.site_columns)
+        found, begin = np.full(shape, np.nan, dtype=np.float32), 0
+        for variable in self._schema.attributes:
+            columns = slice(begin, begin := begin + variable.length)
+            if variable.name not in self.sources or not len(found):
+                continue
+            values = self.dense(self._realised(variable.name), daily=False)[kept]
+            found[:, columns] = values.reshape(len(found), variable.length)
+            gaps = np.isnan(found[:, columns])
+            if (broken := gaps.any(axis=1) & ~gaps.all(axis=1)).any():
+                found[broken, columns] = np.nan
+                doubt_gaps(variable, self.sources[variable.name].variables)
         return found
 
     def dense(self, array: xr.DataArray, *, daily: bool = True) -> Floats:
-        """Return an array of these sites and days, shape (site, day), or (site,) if not daily."""
+        """Return an array of these sites and days, shape (site, day), or (site,) if not daily.
+
+        The numbers of a vector follow along a last axis.
+        """
         dims = (*self._layout.site_dims, *([self._layout.time] if daily else []))
         own = [dim for dim in dims if dim in array.dims]
-        data = np.asarray(array.transpose(*own).data, dtype=np.float32)
+        rest = [dim for dim in array.dims if dim not in own]
+        data = np.asarray(array.transpose(*own, *rest).data, dtype=np.float32)
         data = data[tuple(slice(None) if dim in own else None for dim in dims)]
-        whole = np.broadcast_to(data, [self._sizes[dim] for dim in dims])
+        sizes = [self._sizes[dim] for dim in dims] + [array.sizes[dim] for dim in rest]
+        whole = np.broadcast_to(data, sizes)
         return whole.reshape(self._count(), *whole.shape[len(self._layout.site_dims) :])
 
     def _count(self, sites: NDArray[np.bool_] | None = None) -> int:
@@ -115,8 +131,9 @@ class Reading:
         for name in fresh:
             variable = self.block.variables[name]
             dims = [d for d in (*layout.site_dims, layout.time) if d in variable.dims]
-            data = np.asarray(values_of(variable.transpose(*dims), name), order="C")
-            values[name] = xr.Variable(dims, data, variable.attrs)
+            variable = variable.transpose(*dims, ...)
+            data = np.asarray(values_of(variable, name), order="C")
+            values[name] = xr.Variable(variable.dims, data, variable.attrs)
         self.block = self.block.assign(values)
         found = self.sources[token].realise(self.block)
         self._uses.subtract(inputs)

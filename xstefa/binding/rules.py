@@ -293,6 +293,6 @@ def misfit(variable: Facts, wanted: Variable, dims: tuple[str, ...] | None) -> s
         return "varies in time"
     if not variable.has_time and wanted.kind == "forcing":
         return "does not vary in time"
-    if dims is not None and not set(variable.dims) <= set(dims):
+    if dims is not None and not set(variable.dims) <= set(dims) and wanted.length == 1:
         return f"on ({', '.join(variable.dims)}): not the sites of the forcings"
     return None

@@ -15,7 +15,7 @@ from xstefa.binding.layout import Layout
 from xstefa.binding.plain import values_of
 from xstefa.binding.sources import TOLERATED, Direct, TokenSource, leaves
 from xstefa.errors import MissingTokenError, RangeError, XstefaWarning, warn
-from xstefa.schema import Needs
+from xstefa.schema import Needs, Variable
 
 _HARDLY = 0.05  # as a share of the values that any needed token has
 _YEAR = 365
@@ -127,6 +127,14 @@ def check_known(
             f"{least:.3g} mm d-1. If zeros were read as missing (a _FillValue of 0): "
             f"ds[{name!r}] = ds[{name!r}].fillna(0)"
         )
+
+
+def doubt_gaps(token: Variable, names: Iterable[str]) -> None:
+    """Warn of vectors of which a part is not known."""
+    doubt(
+        f"{token.name} (from {', '.join(map(repr, names))}) has gaps at some sites: NaN among its "
+        f"{token.length} numbers. There the whole vector counts as not known."
+    )
 
 
 def doubt_part(known: Mapping[str, NDArray[np.bool_]]) -> None:

@@ -41,8 +41,7 @@ class Embeddings(Answer):
 
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
         """Return embeddings, shape (B, T, d) or (B, d)."""
-        assert network.encoder is not None
-        encoded = network.encoder(forcing, static)
+        encoded = network.encode(forcing, static)
         return encoded.days if self.daily else encoded.site
 
 

@@ -15,7 +15,7 @@ from xstefa.binding.sources import TokenSource
 from xstefa.errors import XstefaWarning, warn
 from xstefa.inference.engine import EngineKey
 from xstefa.inference.job import Job
-from xstefa.model.ranges import Range
+from xstefa.model.ranges import Range, outside
 from xstefa.schema import Variable
 from xstefa.windows import YEAR, Floats
 
@@ -39,7 +39,7 @@ def outside_training(binding: Binding, key: EngineKey) -> dict[str, str]:
         The same as an attribute of the result; empty if there are none.
     """
     found: dict[str, str] = {}
-    for variable in key.model.spec.schema.statics:
+    for variable in key.model.spec.schema.attributes:
         source = binding.sources.get(variable.name)
         if source is not None and _at_hand(source, binding.dataset):
             found |= _attributes(binding.token(variable.name).to_numpy(), variable, key)
@@ -60,10 +60,14 @@ def look_at_block(job: Job, forcing: Floats, static: Floats) -> None:
     key, spec, told = job.key, job.key.model.spec, _told.setdefault(job, set())
     attributes: dict[str, str] = {}
     climate: dict[str, str] = {}
-    for i, variable in enumerate(spec.schema.statics):
+    columns = list(spec.schema.site_columns)
+    for variable in spec.schema.attributes:
         source = job.sources.get(variable.name)
         if source is not None and not _at_hand(source, job.dataset):
-            attributes |= _attributes(static[:, i], variable, key)
+            first = columns.index(variable.columns[0])
+            values = static[:, first : first + variable.length]
+            values = values if variable.length > 1 else values[:, 0]
+            attributes |= _attributes(values, variable, key)
     for i, variable in enumerate(spec.schema.forcings):
         climate |= _climate(forcing[..., i], variable, spec.ranges.get(variable.name))
     for what, found in {"attributes": attributes, "a climate": climate}.items():
@@ -77,11 +81,15 @@ def _at_hand(source: TokenSource, dataset: xr.Dataset) -> bool:
 
 
 def _attributes(values: Floats, variable: Variable, key: EngineKey) -> dict[str, str]:
-    known = key.model.spec.ranges.get(variable.name)
-    if known is None or not (outside := known.excludes(values)).any():
+    ranges = key.model.spec.ranges
+    if (beyond := outside(variable, values, ranges)) is None or not beyond.any():
         return {}
     rule = _READ_AS["keep" if key.extrapolate else variable.beyond]
-    text = _counted(variable, values[outside], values.size, known.low, known.high)
+    if variable.length > 1:
+        text = f"{variable.name} (a vector) at {beyond.sum()} of {beyond.size} sites"
+    else:
+        known = ranges[variable.name]
+        text = _counted(variable, values[beyond], values.size, known.low, known.high)
     return {variable.name: f"{text}, read as {rule}"}
 
 

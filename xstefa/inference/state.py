@@ -126,7 +126,7 @@ def _carried(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         network = StefaLand(architecture).eval()
-        nothing = torch.zeros(1, 1, network.forcings), torch.zeros(1, network.statics)
+        nothing = torch.zeros(1, 1, network.forcings), torch.zeros(1, network.attributes)
         _, state = network.follow(*nothing, None)
     return {name: tuple(tensor.shape[1:]) for name, tensor in state.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial, reduce
 from operator import add, and_, or_
 from typing import Any
@@ -17,6 +17,7 @@ from xstefa.inference.run import Run, prepare
 from xstefa.model.checkpoint import Model
 from xstefa.model.neighbourhood import INTERVAL, signature
 from xstefa.model.ranges import bounded
+from xstefa.model.ranges import outside as outside_ranges
 from xstefa.model.registry import ModelLike, load_model
 from xstefa.typed import Count
 from xstefa.windows import YEAR, Floats
@@ -128,13 +129,21 @@ def placed(run: Run, neighbours: int = 1) -> dict[str, xr.Variable]:
     assert neighbourhood is not None
     frame = run.frame(daily=False)
     sizes: dict[Any, int] = dict(frame.sizes)
-    shares, means, statics = {}, {}, {}
+    shares: dict[str, xr.Variable] = {}
+    means: dict[str, xr.Variable] = {}
+    statics: dict[str, xr.Variable] = {}
+    vectors: dict[str, xr.Variable] = {}
     for name in spec.tokens:
         if name not in binding.sources:
             continue
         token = binding.token(name).variable
         known = token.notnull()
-        if name in spec.schema.forcing_names:
+        if len(columns := spec.schema[name].columns) > 1:
+            (numbers,) = token.dims[-1:]
+            token = token if token.chunks is None else token.chunk({numbers: -1})
+            vectors[name], shares[name] = token, known.all(numbers).astype(np.float64)
+            statics |= {column: token.isel({numbers: i}) for i, column in enumerate(columns)}
+        elif name in spec.schema.forcing_names:
             shares[name] = known.mean(time)
             means[name] = token.mean(time, dtype=np.float64).where(known.sum(time) >= YEAR)
         else:
@@ -157,7 +166,7 @@ def placed(run: Run, neighbours: int = 1) -> dict[str, xr.Variable]:
     between, number = xr.apply_ufunc(
         partial(_nearest, model=model, count=count),
         present,
-        *(statics.get(name, nothing) for name in spec.schema.static_names),
+        *(statics.get(name, nothing) for name in spec.schema.site_columns),
         output_core_dims=[[NEIGHBOUR], [NEIGHBOUR]],
         dask="parallelized",
         output_dtypes=[np.float64, np.int64],
@@ -169,7 +178,13 @@ def placed(run: Run, neighbours: int = 1) -> dict[str, xr.Variable]:
     )
     aridity = at_sites((demand / rain).fillna(statics.get("aridity", nothing)))
     outside = [~present, distance > neighbourhood.reach]
+    for name, token in vectors.items():
+        beyond = partial(outside_ranges, spec.schema[name], ranges=spec.ranges)
+        outside.append(_each(beyond, token, dtype=bool, core=token.dims[-1:]))
+    vector_columns = {c for name in vectors for c in spec.schema[name].columns}
     for name, known_range in spec.ranges.items():
+        if name in vector_columns:
+            continue
         for values, excluded in (
             (statics.get(name), known_range.excludes),
             (means.get(name), known_range.excludes_means),
@@ -198,9 +213,17 @@ def placed(run: Run, neighbours: int = 1) -> dict[str, xr.Variable]:
     return found
 
 
-def _each(function: Callable[[Any], Any], values: xr.Variable, *, dtype: Any) -> xr.Variable:
-    """Apply a function value by value, lazily if these are."""
-    return xr.apply_ufunc(function, values, dask="parallelized", output_dtypes=[dtype])
+def _each(
+    function: Callable[[Any], Any],
+    values: xr.Variable,
+    *,
+    dtype: Any,
+    core: tuple[Hashable, ...] = (),
+) -> xr.Variable:
+    """Apply a function value by value, or vector by vector, lazily if these are."""
+    return xr.apply_ufunc(
+        function, values, input_core_dims=[core], dask="parallelized", output_dtypes=[dtype]
+    )
 
 
 def _nearest(
@@ -239,7 +262,8 @@ def signatures(model: Model, static: Floats) -> Floats:
 
     spec = model.spec
     static = bounded(static, spec.schema, spec.ranges)
-    static[:, ~np.isin(spec.schema.static_names, spec.tokens)] = np.nan
+    hidden = [v.name not in spec.tokens for v in spec.schema.site_columns.values()]
+    static[:, hidden] = np.nan
     scaled = [m.standardise(static[:, i]) for i, m in enumerate(spec.scaler.statics.values())]
     with torch.inference_mode(), plain_float32():
         return signature(

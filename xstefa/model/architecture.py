@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from xstefa.arguments import check_fields
 from xstefa.model.scaler import Moments
-from xstefa.typed import Count, Finite, Natural, Positive, Share
+from xstefa.typed import LATER, Count, Finite, Natural, Positive, Share
 
 # Rows of a batch come in multiples of this. Matrix kernels compute the last few rows of an array by
 # another routine than the others, and vector kernels its last few elements (a register holds at
@@ -127,7 +127,8 @@ class Architecture:
 
     Without an encoder heads can only be baselines; without a head the network only represents and,
     with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM. The answers of
-    several heads, of whatever kinds, are averaged.
+    several heads, of whatever kinds, are averaged. The first `statics` numbers of a site are read
+    by all, the `extras` behind them by heads alone.
     """
 
     forcings: Count
@@ -136,3 +137,4 @@ class Architecture:
     decoder: bool = False
     recurrent: bool = True
     heads: tuple[HeadSize, ...] = ()
+    extras: Natural = field(default=0, metadata=LATER)

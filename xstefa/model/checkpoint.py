@@ -110,7 +110,7 @@ class ModelSpec:
         if not self.needs:
             needs = tuple(group for group in self.schema.needs if set(group) <= set(self.tokens))
             object.__setattr__(self, "needs", needs)
-        names = (*self.schema.forcing_names, *self.schema.static_names)
+        names = (*self.schema.forcing_names, *self.schema.site_columns)
         encoder, architecture = self.architecture.encoder, self.architecture
         placed = encoder is not None and not encoder.causal
         longest = encoder.positions - 1 if encoder and placed else self.windows.length
@@ -119,10 +119,12 @@ class ModelSpec:
             "architecture.forcings": architecture.forcings == len(self.schema.forcings),
             "architecture.statics": architecture.statics == len(self.schema.statics),
             "scaler.forcings": tuple(self.scaler.forcings) == self.schema.forcing_names,
-            "scaler.statics": tuple(self.scaler.statics) == self.schema.static_names,
+            "architecture.extras": architecture.statics + architecture.extras
+            == len(self.schema.site_columns),
+            "scaler.statics": tuple(self.scaler.statics) == tuple(self.schema.site_columns),
             "windows": encoder is None or self.windows.causal == encoder.causal,
             "windows.length": self.windows.length <= longest,
-            "tokens": set(self.tokens) <= set(names),
+            "tokens": set(self.tokens) <= {token.name for token in self.schema.tokens},
             "ranges": set(self.ranges) <= set(names),
             "architecture.heads": all(
                 driver.moments == dict(enumerate(self.scaler.forcings.values())).get(driver.column)

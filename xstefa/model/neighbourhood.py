@@ -276,4 +276,4 @@ def signature(network: StefaLand, static: Tensor) -> Tensor:
     if network.encoder is None:
         return torch.cat([static.nan_to_num(0.0), static.isnan().to(static.dtype)], dim=1)
     forcing = static.new_full((len(static), 1, network.forcings), torch.nan)
-    return network.encoder(forcing, static).site
+    return network.encode(forcing, static).site

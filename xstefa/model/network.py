@@ -13,7 +13,7 @@ from xstefa.model import kernels
 from xstefa.model.architecture import ROWS, Architecture
 from xstefa.model.causal import BLOCK, KEYS, CausalEncoder
 from xstefa.model.decoder import Decoder
-from xstefa.model.encoder import Encoder
+from xstefa.model.encoder import Encoder, Representation
 from xstefa.model.heads import build_head
 from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.recurrent import Head, State
@@ -35,6 +35,7 @@ class StefaLand(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.forcings, self.statics = architecture.forcings, architecture.statics
+        self.attributes = self.statics + architecture.extras
         self.encoder: Encoder | CausalEncoder | None = None
         self.decoder: Decoder | None = None
         width = 0
@@ -55,7 +56,7 @@ class StefaLand(nn.Module):
         self.sizes = architecture.heads
         self.hides_target = any(size.kind == "direct" for size in self.sizes)
         self.heads = nn.ModuleList(
-            build_head(size, forcings=self.forcings, statics=self.statics, width=width)
+            build_head(size, forcings=self.forcings, statics=self.attributes, width=width)
             for size in self.sizes
         )
 
@@ -70,7 +71,12 @@ class StefaLand(nn.Module):
         if self.hides_target:
             mask = torch.zeros_like(forcing, dtype=torch.bool)
             mask[..., -1] = True
-        return self.encoder(forcing, static, mask).days
+        return self.encode(forcing, static, mask).days
+
+    def encode(self, forcing: Tensor, static: Tensor, mask: Tensor | None = None) -> Representation:
+        """Return what the encoder makes of days and site; of attributes it reads its own."""
+        assert self.encoder is not None
+        return self.encoder(forcing, static[:, : self.statics], mask)
 
     @property
     def causal(self) -> bool:
@@ -154,7 +160,8 @@ class StefaLand(nn.Module):
         days: Tensor | None = None
         after: State = {}
         if isinstance(self.encoder, CausalEncoder):
-            encoded, carried = self.encoder.advance(forcing, static, _of("encoder", state))
+            own = static[:, : self.statics]
+            encoded, carried = self.encoder.advance(forcing, own, _of("encoder", state))
             days = encoded.days
             after |= _named("encoder", carried)
         rows, answers = len(forcing), []

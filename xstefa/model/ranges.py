@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xstefa.schema import Schema
+from xstefa.schema import Schema, Variable
 from xstefa.typed import Finite
 from xstefa.windows import YEAR
 
 # Means of a few years vary more than those of decades: by this share of the range of means.
 VARIABILITY = 0.1
+
+# Of a vector as many of its numbers, as a share, may lie outside before it does.
+STRAY_NUMBERS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,24 @@ class Range:
 Ranges = Mapping[str, Range]
 
 
+def outside(
+    variable: Variable, values: NDArray[np.float32], ranges: Ranges
+) -> NDArray[np.bool_] | None:
+    """Return where an attribute lies outside of training; None where its range is not known.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (...), or (..., length) of a vector
+        A vector is outside if more than a tenth of its numbers are: of many, some always are.
+    """
+    if variable.columns[0] not in ranges:
+        return None
+    if variable.length == 1:
+        return ranges[variable.name].excludes(values)
+    beyond = [ranges[name].excludes(values[..., i]) for i, name in enumerate(variable.columns)]
+    return np.mean(beyond, axis=0) > STRAY_NUMBERS
+
+
 def join_ranges(first: Ranges, second: Ranges) -> dict[str, Range]:
     """Return the ranges of two sets of training data together."""
     joint = dict(first)
@@ -77,9 +98,9 @@ def bounded(static: NDArray[np.float32], schema: Schema, ranges: Ranges) -> NDAr
         Canonical units; NaN where missing.
     """
     static = static.copy()
-    for i, variable in enumerate(schema.statics):
-        if variable.name in ranges and variable.beyond != "keep":
-            known = ranges[variable.name]
+    for i, (name, variable) in enumerate(schema.site_columns.items()):
+        if name in ranges and variable.beyond != "keep":
+            known = ranges[name]
             outside = known.excludes(static[:, i])
             nearest = np.clip(static[outside, i], known.low, known.high)
             static[outside, i] = nearest if variable.beyond == "clip" else np.nan
@@ -89,7 +110,7 @@ def bounded(static: NDArray[np.float32], schema: Schema, ranges: Ranges) -> NDAr
 def ranges_of(
     schema: Schema, forcing: NDArray[np.float32], static: NDArray[np.float32]
 ) -> dict[str, Range]:
-    """Return the range of each token that some site has.
+    """Return the range of each token that some site has, of a vector those of its numbers.
 
     Parameters
     ----------
@@ -99,7 +120,7 @@ def ranges_of(
         Canonical units; NaN where missing.
     """
     found = {}
-    for i, name in enumerate(schema.static_names):
+    for i, name in enumerate(schema.site_columns):
         known = static[np.isfinite(static[:, i]), i]
         if known.size:
             low, high = float(known.min()), float(known.max())

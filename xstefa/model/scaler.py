@@ -56,7 +56,10 @@ class Moments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaler:
-    """The moments of every token of a schema, in the order the network reads them."""
+    """The moments of every token of a schema, in the order the network reads them.
+
+    Of a vector each number has its own, under the names of `Variable.columns`.
+    """
 
     forcings: Mapping[str, Moments]
     statics: Mapping[str, Moments]
@@ -77,8 +80,8 @@ class Scaler:
                 for i, v in enumerate(schema.forcings)
             },
             statics={
-                v.name: Moments.fit(static[..., i], transform=v.transform)
-                for i, v in enumerate(schema.statics)
+                name: Moments.fit(static[..., i], transform=v.transform)
+                for i, (name, v) in enumerate(schema.site_columns.items())
             },
         )
 

@@ -41,7 +41,7 @@ def reconstruct(
 def estimate(network: StefaLand, x: A, c: A, published_fill: bool) -> A:
     """Run encoder and heads; see `Model.estimate`."""
     forcing, static = _tensor(x), _tensor(c)
-    _check(network, forcing, static, None, None)
+    _check(network, forcing, static, None, None, attributes=network.attributes)
     if published_fill:
         forcing = torch.where(forcing.isnan(), forcing.nanmedian(), forcing)
         static = torch.where(static.isnan(), static.nanmedian(), static)
@@ -54,7 +54,7 @@ def _encoded(
 ) -> Representation:
     forcing, static = _tensor(x), _tensor(c)
     masks = [None if mask is None else _tensor(mask) for mask in (mask_x, mask_c)]
-    _check(network, forcing, static, *masks)
+    _check(network, forcing, static, *masks, attributes=network.statics)
     encoder = network.encoder
     assert encoder is not None
     published: dict[str, bool] = {}
@@ -77,20 +77,22 @@ def _check(
     c: Tensor,
     mask_x: Tensor | None,
     mask_c: Tensor | None,
+    *,
+    attributes: int,
 ) -> None:
     """Compare shapes and kinds with what the model reads."""
-    forcings, statics, encoder = network.forcings, network.statics, network.encoder
+    forcings, encoder = network.forcings, network.encoder
     longest = len(encoder.position) - 1 if isinstance(encoder, Encoder) else math.inf
     limit = f" with T at most {longest}" if isinstance(encoder, Encoder) else ""
     expected = {
         "x": (x, f"(B, T, {forcings}){limit}"),
-        "c": (c, f"({len(x)}, {statics})"),
+        "c": (c, f"({len(x)}, {attributes})"),
         "mask_x": (mask_x, f"{tuple(x.shape)} of bool"),
         "mask_c": (mask_c, f"{tuple(c.shape)} of bool"),
     }
     fits = {
         "x": x.ndim == 3 and x.shape[2] == forcings and x.shape[1] <= longest,
-        "c": c.shape == (len(x), statics),
+        "c": c.shape == (len(x), attributes),
         "mask_x": mask_x is None or (mask_x.shape == x.shape and mask_x.dtype == torch.bool),
         "mask_c": mask_c is None or (mask_c.shape == c.shape and mask_c.dtype == torch.bool),
     }
@@ -101,7 +103,7 @@ def _check(
                 variable=name,
                 found=f"{tuple(tensor.shape)} of {tensor.dtype}".replace("torch.", ""),
                 expected=wanted,
-                fix="order variables as model.schema.forcing_names and model.schema.static_names",
+                fix="order variables as model.schema.forcing_names and model.schema.site_columns",
             )
 
 

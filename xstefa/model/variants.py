@@ -56,6 +56,19 @@ BASELINES = frozenset(name for name, variant in VARIANTS.items() if variant.enco
 """Kinds of heads that read the inputs only."""
 
 
+DEAF = frozenset({"linear", "no_adapter", "direct"})
+"""Kinds of heads that read what the encoder makes of the inputs, and none of these themselves."""
+
+
+def deaf_kind(head: str | HeadSize | tuple[HeadSize, ...] | None) -> str | None:
+    """Return the first kind among heads, or the variant, that is `DEAF`."""
+    if isinstance(head, str):
+        kinds = [VARIANTS[head].head] if head in VARIANTS else []
+    else:
+        kinds = [size.kind for size in ((head,) if isinstance(head, HeadSize) else head or ())]
+    return next((kind for kind in kinds if kind in DEAF), None)
+
+
 def direct_size(size: HeadSize, *, spec: ModelSpec, target: str) -> HeadSize:
     """Return the head of kind "direct" that continues a foundation model's own decoder.
 

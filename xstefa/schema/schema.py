@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from xstefa.errors import SchemaError, did_you_mean
 from xstefa.schema.variables import Alias, Kind, Needs, Target, Variable
-from xstefa.typed import build, plain
+from xstefa.typed import LATER, build, plain
 
 __all__ = ["Schema", "load_schema"]
 
 _KINDS: dict[str, Kind] = {
-    "forcing": "forcing", "static": "static", "ingredient": "forcing", "other": "forcing"
+    "forcing": "forcing", "static": "static", "ingredient": "forcing", "other": "forcing",
+    "extra": "static",
 }  # fmt: skip
 """Kind of the variables of a section that do not say it."""
 
@@ -39,6 +42,9 @@ class Schema:
     targets : tuple of Target
     sources : mapping of str to tuple of str
         Names of variables by which the data of a source are known.
+    extras : tuple of Variable
+        Site attributes beside those that an encoder was pretrained on: heads alone read them. They
+        may be vectors.
     """
 
     name: str
@@ -49,11 +55,12 @@ class Schema:
     others: tuple[Variable, ...] = field(default=(), metadata={"key": "other"})
     targets: tuple[Target, ...] = field(default=(), metadata={"key": "target"})
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    extras: tuple[Variable, ...] = field(default=(), metadata={"key": "extra", **LATER})
     _index: dict[str, Variable] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
         index: dict[str, Variable] = {}
-        for variable in (*self.forcings, *self.statics, *self.ingredients):
+        for variable in (*self.tokens, *self.ingredients):
             if variable.name in index:
                 raise SchemaError(
                     "the schema lists this token twice",
@@ -63,6 +70,24 @@ class Schema:
                     fix="rename or remove one of them in the TOML file",
                 )
             index[variable.name] = variable
+        for variable in (*self.forcings, *self.statics, *self.ingredients, *self.extras):
+            extra = variable in self.extras
+            if extra and variable.kind != "static":
+                raise SchemaError(
+                    "a token beside those of the encoder is an attribute of the site",
+                    variable=variable.name,
+                    found=f"kind {variable.kind!r}",
+                    expected="kind 'static'",
+                    fix="average it over time first, or pretrain with it",
+                )
+            if not extra and variable.length != 1:
+                raise SchemaError(
+                    "an encoder reads single numbers",
+                    variable=variable.name,
+                    found=f"a vector of {variable.length} numbers",
+                    expected="vectors among the extras, which heads read",
+                    fix="give it to fine-tuning: finetune(..., tokens=...)",
+                )
         object.__setattr__(self, "_index", index)
 
     def __getitem__(self, token: str) -> Variable:
@@ -83,8 +108,13 @@ class Schema:
 
     @property
     def tokens(self) -> tuple[Variable, ...]:
-        """Forcings, then statics."""
-        return self.forcings + self.statics
+        """Forcings, then attributes."""
+        return self.forcings + self.attributes
+
+    @property
+    def attributes(self) -> tuple[Variable, ...]:
+        """All that is known of sites: statics, then extras."""
+        return self.statics + self.extras
 
     @property
     def forcing_names(self) -> tuple[str, ...]:
@@ -93,8 +123,13 @@ class Schema:
 
     @property
     def static_names(self) -> tuple[str, ...]:
-        """Names of the static tokens, in the order a network reads them."""
+        """Names of the static tokens, in the order an encoder reads them."""
         return tuple(variable.name for variable in self.statics)
+
+    @cached_property
+    def site_columns(self) -> Mapping[str, Variable]:
+        """Columns of the table of attributes, in the order a network reads them."""
+        return {name: variable for variable in self.attributes for name in variable.columns}
 
     @property
     def needs(self) -> Needs:
@@ -140,7 +175,18 @@ class Schema:
         targets = {known.name: known for known in installed.targets}
         for target in self.targets:
             targets[target.name] = _known_today(target, targets.get(target.name, target))
-        return replace(installed, targets=tuple(targets.values()))
+        return replace(installed, targets=tuple(targets.values()), extras=self.extras)
+
+    def with_extras(self, tokens: Iterable[Variable]) -> Schema:
+        """Return the schema with further site attributes, for heads to read.
+
+        Raises
+        ------
+        SchemaError
+            If another token has such a name, or one is no site attribute.
+        """
+        new = tuple(token for token in tokens if token not in self.extras)
+        return replace(self, extras=(*self.extras, *new))
 
     def claims(self, name: str, beside: Collection[str]) -> list[tuple[Variable, Alias, bool]]:
         """Whatever a variable of this name may be, beside the others of its dataset.
@@ -253,22 +299,27 @@ def load_schema(name_or_path: str | Path | Schema = "stefaland") -> Schema:
             expected=f"one of {', '.join(bundled)}, or the path of a .toml file",
             fix=f"xstefa.load_schema({bundled[0]!r})",
         )
+    return Schema.from_dict(parsed(source))
+
+
+def parsed(source: Traversable) -> dict[str, Any]:
+    """Read a TOML file; SchemaError if it is none."""
     try:
-        content = tomllib.loads(source.read_text(encoding="utf-8"))
+        return tomllib.loads(source.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(
             "not valid TOML",
-            variable=str(name_or_path),
+            variable=str(source),
             found=str(error),
             expected="a TOML file with the sections of a schema",
             fix="start from a copy of xstefa/schema/stefaland.toml",
         ) from error
-    return Schema.from_dict(content)
 
 
 def _numbers(schema: Schema) -> list[tuple[str, ...]]:
     """Return what the numbers that a model reads depend on."""
-    return [(v.name, v.kind, v.units, v.transform) for v in schema.tokens]
+    tokens = schema.forcings + schema.statics
+    return [(v.name, v.kind, v.units, v.transform) for v in tokens]
 
 
 def _known_today(target: Target, installed: Target) -> Target:

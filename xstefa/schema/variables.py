@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from xstefa.typed import LATER, Count
 
 __all__ = ["Alias", "Needs", "StandardName", "Target", "Variable"]
 
@@ -102,6 +104,9 @@ class Variable:
         nothing, or the value itself.
     unless : tuple of str
         Words, in small letters, by which a variable says that it is another quantity.
+    length : int
+        Numbers that it has at a site: 1, or more of a vector, such as an embedding by another
+        model. All of them are known, or none.
     """
 
     name: str
@@ -118,6 +123,14 @@ class Variable:
     daylight: bool = False
     beyond: Beyond = "clip"
     unless: tuple[str, ...] = ()
+    length: Count = field(default=1, metadata=LATER)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its numbers: its own, or ``name[0]``, ``name[1]``, ... of a vector."""
+        if self.length == 1:
+            return (self.name,)
+        return tuple(f"{self.name}[{i}]" for i in range(self.length))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -15,14 +15,14 @@ from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding, plan
-from xstefa.errors import OptionError, TrainingError, warn
+from xstefa.errors import OptionError, TrainingError, raise_problems, warn
 from xstefa.model.ranges import Range, Ranges, join_ranges, ranges_of
 from xstefa.schema import Needs, Schema
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
 from xstefa.splits.leakage import LeakageWarning, refuse_leaks
 from xstefa.splits.sites import Mask, Sites
 from xstefa.training.records import Record, written
-from xstefa.windows import Days
+from xstefa.windows import Days, Floats
 
 Datasets: TypeAlias = xr.Dataset | Mapping[str, xr.Dataset]
 
@@ -115,6 +115,7 @@ class TrainingData:
         sites: str | None,
         needs: Needs | None = None,
         memory: int | None = None,
+        added: Collection[str] = (),
     ) -> TrainingData:
         """Match a dataset and read it into memory, or, if it is too large, onto the disk.
 
@@ -128,9 +129,12 @@ class TrainingData:
             What the dataset has to have; by default what the schema requires.
         memory : int, optional
             Bytes that a chunked dataset may take; by default any number.
+        added : collection of str
+            Tokens that were asked for: what is in doubt of them is refused.
         """
         binding = plan(dataset, schema, rename=rename, needs=needs)
         refuse_leaks(binding, target=target, rename=rename)
+        raise_problems([binding.troubled[name] for name in added if name in binding.troubled])
         binding.require()
         binding.check_ranges()
         found = Sites.of(dataset, binding.layout, name=sites)
@@ -194,6 +198,13 @@ class TrainingData:
         begins = range(0, max(count, 1), self.at_once)
         slices = (slice(begin, begin + self.at_once) for begin in begins)
         return written(zip(slices, parts, strict=True), count)
+
+    @property
+    def attributes(self) -> Floats:
+        """Attributes of the training sites, shape (site, S)."""
+        static = self.record.static
+        static = static if self.at_once is None else static[self.present]
+        return static[self.split.train]
 
     def sample(self) -> Record:
         """Return the training sites, or of too many for memory some that are spread evenly."""
@@ -294,6 +305,7 @@ def read_all(
     sites: str | Mapping[str, str] | None,
     needs: Needs | None = None,
     memory: str | int | None = None,
+    added: Collection[str] = (),
 ) -> list[TrainingData]:
     """Read one or several datasets, see `TrainingData.read`.
 
@@ -307,6 +319,8 @@ def read_all(
     memory : str or int, optional
         Bytes, or text such as ``"8 GiB"``, that a chunked dataset may take; larger ones
         are written to disk.
+    added : collection of str
+        Tokens that were asked for.
 
     Raises
     ------
@@ -341,6 +355,7 @@ def read_all(
             sites=sites.get(name) if isinstance(sites, Mapping) else sites,
             needs=needs,
             memory=None if memory is None else _bytes(memory),
+            added=added,
         )
         for name, dataset in named.items()
     ]

@@ -69,17 +69,20 @@ class TokenDropout(nn.Module):
         needs = schema.needs if needs is None else needs
         self.needs = schema.columns(tuple(group for group in needs if len(group) > 1))
         alone = {group[0] for group in needs if len(group) == 1}
-        alone |= {variable.name for variable in schema.statics if variable.required}
+        alone |= {variable.name for variable in schema.attributes if variable.required}
         generator = torch.Generator().manual_seed(seed)
         forcing, static = (
             torch.rand((rows, len(variables)), generator=generator) < probability
-            for variables in (schema.forcings, schema.statics)
+            for variables in (schema.forcings, schema.attributes)
         )
         poor = (torch.rand(rows, generator=generator) < groups)[:, None]
         forcing |= poor & _of_poor_files(schema.forcings, rows, generator)
-        static |= poor & _of_poor_sites(len(schema.statics), rows, generator)
-        for table, variables in ((forcing, schema.forcings), (static, schema.statics)):
+        static |= poor & _of_poor_sites(len(schema.attributes), rows, generator)
+        for table, variables in ((forcing, schema.forcings), (static, schema.attributes)):
             table[:, [variable.name in alone for variable in variables]] = False
+        # A vector is known as a whole or not at all.
+        lengths = torch.tensor([variable.length for variable in schema.attributes])
+        static = static.repeat_interleave(lengths, dim=1)
         self.register_buffer("forcing", forcing, persistent=False)
         self.register_buffer("static", static, persistent=False)
 

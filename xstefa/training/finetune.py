@@ -132,6 +132,7 @@ def train_heads(
         encoder=use,
         sizes=sizes,
         ranges=reduce(join_ranges, (part.survey.ranges for part in data)),
+        attributes=np.concatenate([part.attributes for part in data]),
         provenance={
             "task": "fine-tuning",
             "foundation": {
@@ -173,7 +174,7 @@ def _prepared(
 ) -> Record:
     """Return a record as the network reads it in prediction, with the weight of its sites."""
     schema = spec.schema
-    hidden = {*schema.forcing_names, *schema.static_names} - set(spec.tokens)
+    hidden = {token.name for token in schema.tokens} - set(spec.tokens)
     ready = record.without(hidden, schema)
     if not spec.windows.causal:  # what bridges a gap knows its far end
         ready = ready.bridged()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from xstefa.errors import OptionError, TrainingError, did_you_mean
+from xstefa.errors import MissingTokenError, OptionError, TrainingError, did_you_mean
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import TargetDecoder
@@ -16,9 +16,10 @@ from xstefa.model.heads.hbv import KNOWN_SHARE
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import Ranges, join_ranges
 from xstefa.model.registry import ModelLike, foundation_model
-from xstefa.model.variants import DRIVERS, EncoderUse, completed
+from xstefa.model.scaler import Moments
+from xstefa.model.variants import DRIVERS, EncoderUse, completed, deaf_kind
 from xstefa.options import Precision
-from xstefa.schema import Needs, Schema, Target
+from xstefa.schema import Needs, Schema, Target, load_tokens
 from xstefa.training.data import Datasets, TrainingData, read_all
 from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
@@ -29,7 +30,7 @@ from xstefa.training.options import HeadOptions, HeadRecipe
 from xstefa.training.perturbation import Perturbation
 from xstefa.training.runs import Training
 from xstefa.training.sampling import Windows
-from xstefa.windows import SegmentPolicy, WindowPolicy
+from xstefa.windows import Floats, SegmentPolicy, WindowPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class HeadTask:
     foundation : Model
     target : Target
     schema : Schema
-        That of the foundation, with the target.
+        That of the foundation, with the target and the tokens that are added.
     how : HeadOptions
     recipe : HeadRecipe
         Of these options, or by default.
@@ -49,6 +50,8 @@ class HeadTask:
         Of the recipe or the foundation.
     needs : tuple of tuple of str
         What training data have to have.
+    added : tuple of str
+        Tokens beside those of the foundation, of which one dataset has to have each.
     """
 
     foundation: Model
@@ -58,6 +61,7 @@ class HeadTask:
     recipe: HeadRecipe
     windows: WindowPolicy
     needs: Needs
+    added: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, target: str | Target, *, model: ModelLike | None, how: HeadOptions) -> HeadTask:
@@ -67,7 +71,9 @@ class HeadTask:
         ------
         OptionError
             If the recipe has windows of another kind than the encoder reads, or needs what is no
-            forcing.
+            forcing; or tokens are added that the heads cannot read.
+        SchemaError
+            If what is added is no new site attribute.
         """
         foundation = foundation_model(model, causal=True)
         spec, schema, recipe = foundation.spec, foundation.schema, how.recipe or HeadRecipe()
@@ -86,6 +92,24 @@ class HeadTask:
         if found not in schema.targets:
             others = tuple(known for known in schema.targets if known.name != found.name)
             schema = replace(schema, targets=(*others, found))
+        added = load_tokens(how.tokens)
+        schema = schema.with_extras(added)
+        if schema.extras and (kind := deaf_kind(how.head)):
+            raise OptionError(
+                "this head reads nothing but what the encoder makes of its own tokens",
+                variable="tokens",
+                found=f"{', '.join(v.name for v in schema.extras)} with head={kind!r}",
+                expected="a head that reads attributes",
+                fix='head="resconn"',
+            )
+        if how.head is None and schema.extras != foundation.schema.extras:
+            raise OptionError(
+                "heads that were trained without tokens cannot read them",
+                variable="tokens",
+                found=f"{', '.join(v.name for v in added)} with head=None",
+                expected="a new head",
+                fix='head="resconn"',
+            )
         if recipe.needs is not None and not schema.allows(recipe.needs, forcings):
             wrong = [name for group in recipe.needs for name in group if name not in forcings]
             raise OptionError(
@@ -103,6 +127,7 @@ class HeadTask:
             recipe=recipe,
             windows=windows,
             needs=spec.needs if recipe.needs is None else recipe.needs,
+            added=tuple(variable.name for variable in added),
         )
 
     def read(
@@ -113,8 +138,14 @@ class HeadTask:
         sites: str | Mapping[str, str] | None,
         memory: str | int | None = None,
     ) -> list[TrainingData]:
-        """Match and read datasets, see `read_all`."""
-        return read_all(
+        """Match and read datasets, see `read_all`.
+
+        Raises
+        ------
+        MissingTokenError
+            If no dataset has a token that is to be added.
+        """
+        found = read_all(
             datasets,
             schema=self.schema,
             target=self.target.name,
@@ -123,7 +154,21 @@ class HeadTask:
             sites=sites,
             needs=self.needs,
             memory=memory,
+            added=self.added,
         )
+        for name in self.added:
+            if not any(name in part.binding.sources for part in found):
+                called = {alias.name for alias in self.schema[name].aliases}
+                unused = found[0].binding.table.unused.items()
+                like = [f"{variable!r}: {why}" for variable, why in unused if variable in called]
+                raise MissingTokenError(
+                    "no dataset has the token that is to be added",
+                    variable=name,
+                    found="; ".join(like) or "no variable that matches it",
+                    expected=found[0].binding.table[name].advice,
+                    fix=f"rename={{'<variable of the dataset>': {name!r}}}",
+                )
+        return found
 
     def spec(
         self,
@@ -133,6 +178,7 @@ class HeadTask:
         encoder: EncoderUse,
         sizes: tuple[HeadSize, ...],
         ranges: Ranges,
+        attributes: Floats,
         provenance: Mapping[str, Any],
     ) -> ModelSpec:
         """Describe the model that the foundation becomes with heads.
@@ -146,11 +192,14 @@ class HeadTask:
             Several are trained side by side, and their answers are averaged.
         ranges : mapping of str to Range
             What training sites hold of each token that they have.
+        attributes : ndarray of float32, shape (site, S)
+            Of the training sites, in canonical units; NaN where missing.
 
         Raises
         ------
         TrainingError
-            If the needs are not those of the heads, or not in the training data.
+            If the needs are not those of the heads, or not in the training data; or no training
+            site has a token that is added.
         ModelError
             If a head does not fit the foundation.
         """
@@ -163,11 +212,19 @@ class HeadTask:
         if encoder != "none":
             self.foundation.require("encoder")
         needs = self.recipe.needs
-        names = (*schema.forcing_names, *schema.static_names)
-        tokens = tuple(name for name in names if name in ranges)
+        tokens = tuple(token.name for token in schema.tokens if token.columns[0] in ranges)
+        if unseen := [name for name in self.added if name not in tokens]:
+            raise TrainingError(
+                "nothing to learn a token from",
+                variable=unseen[0],
+                found="no training site at which it is known",
+                expected="values at sites that are not held out",
+                fix=f"leave it out of tokens=, or see what ds[{unseen[0]!r}].count() says",
+            )
         if encoder == "frozen":
             # Weights that no training value ever reached would answer with noise, and cannot learn.
-            tokens = tuple(token for token in tokens if token in foundation.tokens)
+            learned = {*foundation.tokens, *(token.name for token in schema.extras)}
+            tokens = tuple(token for token in tokens if token in learned)
         heads = tuple(completed(s, spec=foundation, tokens=tokens, target=target) for s in sizes)
         if all(size.kind == "hbv" for size in sizes):
             drivers = tuple((name,) for name in DRIVERS)
@@ -198,6 +255,11 @@ class HeadTask:
             )
         if encoder in ("frozen", "tuned"):
             ranges = join_ranges(foundation.ranges, ranges)
+        moments = {
+            column: foundation.scaler.statics.get(column)
+            or Moments.fit(attributes[:, i], transform=variable.transform)
+            for i, (column, variable) in enumerate(schema.site_columns.items())
+        }
         return replace(
             foundation,
             name=name,
@@ -208,11 +270,13 @@ class HeadTask:
                 decoder=False,
                 heads=heads,
                 encoder=None if encoder == "none" else foundation.architecture.encoder,
+                extras=len(schema.site_columns) - len(schema.statics),
             ),
             schema=schema,
+            scaler=replace(foundation.scaler, statics=moments),
             windows=windows,
             tokens=tokens,
-            ranges={token: ranges[token] for token in tokens},
+            ranges={c: ranges[c] for token in tokens for c in schema[token].columns},
             provenance=provenance,
             card="",
             needs=needs,

@@ -12,7 +12,7 @@ from xstefa.errors import OptionError
 from xstefa.model.architecture import HeadSize
 from xstefa.model.variants import EncoderUse
 from xstefa.options import Options, Precision, resolve_options
-from xstefa.schema import Needs
+from xstefa.schema import Needs, Tokens
 from xstefa.splits.holdout import Holdout
 from xstefa.typed import Count, Natural, Positive, Rule, Share
 from xstefa.windows import WindowPolicy
@@ -201,6 +201,7 @@ class HeadOptions(RunOptions):
     head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn"
     encoder: EncoderUse | None = None
     recipe: HeadRecipe | None = None
+    tokens: Tokens = ()
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Self:

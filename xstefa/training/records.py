@@ -157,7 +157,7 @@ class Record:
             return self
         forcing, static = self.forcing.copy(), self.static.copy()
         forcing[..., [name in tokens for name in schema.forcing_names]] = np.nan
-        static[..., [name in tokens for name in schema.static_names]] = np.nan
+        static[..., [v.name in tokens for v in schema.site_columns.values()]] = np.nan
         return replace(self, forcing=forcing, static=static)
 
     def bridged(self) -> Self:

@@ -1,0 +1,49 @@
+"""Tokens that are vectors: the dimension along which a variable holds their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import xarray as xr
+
+from xstefa.binding.facts import Facts
+from xstefa.binding.geometry import horizontal_dims
+from xstefa.errors import LayoutError
+from xstefa.schema import Variable
+
+
+def check_vector(ds: xr.Dataset, fact: Facts, wanted: Variable, *, along: Collection[str]) -> None:
+    """Refuse a variable that is no vector of the token's length at each site.
+
+    Parameters
+    ----------
+    along : collection of str
+        Dimensions of the forcings: that of the vector is the one that is not among them, whatever
+        it is called.
+
+    Raises
+    ------
+    LayoutError
+    """
+    own = [dim for dim in fact.dims if dim not in (*along, fact.repeated)]
+    sizes = {dim: ds.sizes[dim] for dim in own}
+    if list(sizes.values()) == [wanted.length]:
+        return
+    if horizontal_dims(ds, tuple(own)) is not None:
+        fix = f"bring the map to the sites first: ds.stefa.attach(<the map {fact.name!r}>)"
+    elif len(own) > 1:
+        *_, spare = sorted(own, key=lambda dim: sizes[dim] != wanted.length)
+        fix = f"ds[{fact.name!r}] = ds[{fact.name!r}].isel({spare}=0)   # or another, or a mean"
+    elif own:
+        size = sizes[own[0]]
+        fix = f"say so if it is another: Variable(name='{wanted.name}_{size}', length={size}, ...)"
+    else:
+        fix = f"ds[{wanted.name!r}] = ds[[<its variables>]].to_dataarray('feature', name=...)"
+    raise LayoutError(
+        f"not a vector as {wanted.name} is",
+        variable=fact.name,
+        found=" and ".join(f"{size} along {dim!r}" for dim, size in sizes.items())
+        or "one number at each site",
+        expected=f"{wanted.length} numbers at each site, along one dimension",
+        fix=fix,
+    )

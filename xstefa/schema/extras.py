@@ -1,0 +1,101 @@
+"""Tokens that a user adds: site attributes beside those that an encoder was pretrained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeAlias
+
+from xstefa.errors import SchemaError, did_you_mean
+from xstefa.schema.schema import parsed
+from xstefa.schema.variables import Alias, Variable
+from xstefa.typed import build
+
+Token: TypeAlias = Variable | str | Path
+Tokens: TypeAlias = Token | Sequence[Token]
+
+_FIX = "write it as an entry [[static]] of xstefa/schema/stefaland.toml"
+
+
+def load_tokens(tokens: Tokens) -> tuple[Variable, ...]:
+    """Return tokens from descriptions, by the names of known embeddings, or from TOML files.
+
+    Parameters
+    ----------
+    tokens : Variable, str, Path, or sequence of these
+        Text is the path of a TOML file with entries ``[[static]]`` if it ends so; else the name of
+        an embedding in ``xstefa/schema/extra``, such as ``"alphaearth"``.
+
+    Returns
+    -------
+    tuple of Variable
+        Each is known by its own name too.
+
+    Raises
+    ------
+    SchemaError
+        If there is no such file or name, or its content is malformed.
+    """
+    several = [tokens] if isinstance(tokens, Variable | str | Path) else tokens
+    return tuple(_by_its_name(token) for each in several for token in _loaded(each))
+
+
+def _loaded(token: Token) -> tuple[Variable, ...]:
+    if isinstance(token, Variable):
+        return (token,)
+    if isinstance(token, Path) or token.endswith(".toml"):
+        return _read(Path(token))
+    folder = resources.files(__package__).joinpath("extra")
+    known = {v.name: v for file in folder.iterdir() for v in _read(file)}
+    if token not in known:
+        raise SchemaError(
+            "no such token",
+            variable=token,
+            found=repr(token),
+            expected=f"one of {', '.join(known)}, the path of a .toml file, or a Variable",
+            fix=did_you_mean(token, known) or "describe it in a TOML file: tokens='my_tokens.toml'",
+        )
+    return (known[token],)
+
+
+def _read(file: Traversable) -> tuple[Variable, ...]:
+    """Read the entries ``[[static]]`` of a file, which may have targets beside them."""
+    if not file.is_file():
+        raise SchemaError(
+            "no such file",
+            variable=str(file),
+            found="nothing there",
+            expected="a TOML file with entries [[static]]",
+            fix="correct the path",
+        )
+    content = parsed(file)
+    entries = content.pop("static", [])
+    content.pop("target", None)
+    if content or not isinstance(entries, list) or not entries:
+        raise SchemaError(
+            "a file of tokens has entries [[static]]",
+            variable=str(file),
+            found=", ".join(content) or "none",
+            expected="[[static]], and beside it at most [[target]]",
+            fix=_FIX,
+        )
+    return tuple(
+        build(
+            Variable,
+            {"kind": "static", **entry} if isinstance(entry, dict) else entry,
+            f"static[{i}]",
+            error=SchemaError,
+            fix=_FIX,
+        )
+        for i, entry in enumerate(entries)
+    )
+
+
+def _by_its_name(token: Variable) -> Variable:
+    if any(alias.name == token.name for alias in token.aliases):
+        return token
+    alias = Alias(name=token.name, source="its own name")
+    return replace(token, aliases=(*token.aliases, alias))
