@@ -6,7 +6,7 @@ import pytest
 from xstefa.binding.derive import DAY_OF_YEAR, DERIVATIONS, LATITUDE
 from xstefa.binding.units import conversion, same_kind
 from xstefa.errors import SchemaError
-from xstefa.schema import Alias, Schema, Variable, load_schema
+from xstefa.schema import Alias, Schema, Variable, load_schema, load_tokens
 
 SCHEMA = load_schema()
 
@@ -156,3 +156,71 @@ def test_models_of_an_older_schema_know_new_names_as_long_as_numbers_mean_the_sa
     assert swapped.current() is swapped
     unknown = replace(SCHEMA, name="published")
     assert unknown.current() is unknown
+
+
+def test_what_came_later_does_not_change_what_was_written_before():
+    content = SCHEMA.to_dict()
+    assert "extra" not in content
+    assert not any("length" in entry for entry in content["static"])
+    token = replace(SCHEMA.statics[0], name="patch", length=3, aliases=())
+    schema = SCHEMA.with_extras([token])
+    assert schema.fingerprint != SCHEMA.fingerprint
+    assert Schema.from_dict(schema.to_dict()) == schema
+    assert schema.current().extras == (token,)
+    assert schema.current().statics == SCHEMA.statics
+    assert [*schema.site_columns][-3:] == ["patch[0]", "patch[1]", "patch[2]"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"statics": (replace(SCHEMA.statics[0], length=2),)}, "vector"),
+        ({"extras": (replace(SCHEMA.forcings[0], name="x"),)}, "attribute of the site"),
+        ({"extras": (SCHEMA.statics[0],)}, "twice"),
+    ],
+)
+def test_refuses_tokens_in_the_wrong_place(change, text):
+    with pytest.raises(SchemaError, match=text):
+        replace(SCHEMA, **change)
+
+
+def test_tokens_by_name_by_file_and_by_description(tmp_path):
+    (alphaearth,) = load_tokens("alphaearth")
+    assert alphaearth.length == 64
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[[static]]\nname = "curvature"\nunits = "m-1"\nlong_name = "curvature"\n'
+        'valid_range = [-1, 1]\n[[target]]\nname = "mine"\n'
+    )
+    mine, other, tessera = load_tokens([file, alphaearth, "tessera"])
+    assert (mine.name, mine.kind, mine.length) == ("curvature", "static", 1)
+    assert [alias.name for alias in mine.aliases] == ["curvature"]
+    assert (other, tessera.length) == (alphaearth, 128)
+    assert load_tokens(str(file)) == (mine,)
+
+
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        ("[[static]]\nname = 'x'\n", "static[0].units"),
+        ("[[forcing]]\nname = 'x'\n", "mine.toml"),
+        ("", "mine.toml"),
+        (
+            "[[static]]\nname = 'x'\nunits = '1'\nlong_name = 'x'\nvalid_range = [0, 1]\nlength = 0",
+            "static[0].length",
+        ),
+    ],
+)
+def test_malformed_tokens_are_named(tmp_path, text, variable):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(SchemaError) as caught:
+        load_tokens(file)
+    assert str(caught.value.variable).endswith(variable)
+
+
+def test_unknown_tokens_are_named():
+    with pytest.raises(SchemaError, match="alphaearth"):
+        load_tokens("alphaerth")
+    with pytest.raises(SchemaError, match="no such file"):
+        load_tokens("nowhere.toml")
