@@ -206,7 +206,8 @@ def test_tokens_by_name_by_file_and_by_description(tmp_path):
         ("[[forcing]]\nname = 'x'\n", "mine.toml"),
         ("", "mine.toml"),
         (
-            "[[static]]\nname = 'x'\nunits = '1'\nlong_name = 'x'\nvalid_range = [0, 1]\nlength = 0",
+            "[[static]]\nname = 'x'\nunits = '1'\nlong_name = 'x'\nvalid_range = [0, 1]\n"
+            "length = 0",
             "static[0].length",
         ),
     ],
