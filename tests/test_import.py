@@ -71,7 +71,7 @@ def test_public_names_exist():
 
 # Each room, or module beside them, imports those before it only, wherever in a file that is.
 FLOORS = (
-    "errors", "typed", "arguments", "options", "progress", "version", "windows",
+    "errors", "typed", "arguments", "options", "progress", "version", "installed", "windows",
     "schema", "model", "binding", "cf", "prepare", "splits", "inference", "training", "evaluation",
     "datasets", "plotting", "demo", "tree", "accessor", "xstefa", "bmi", "cli",
 )  # fmt: skip

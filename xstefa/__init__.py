@@ -12,6 +12,7 @@ from xstefa.datasets import open_sample
 from xstefa.errors import XstefaError
 from xstefa.inference.command import open_state, save_state
 from xstefa.inference.store import to_zarr
+from xstefa.installed import show_versions
 from xstefa.model.checkpoint import Model
 from xstefa.model.published import import_published
 from xstefa.model.registry import list_models, load_model
@@ -36,6 +37,7 @@ __all__ = [
     "pretrain",
     "save_state",
     "set_options",
+    "show_versions",
     "to_netcdf",
     "to_zarr",
 ]

@@ -1,0 +1,40 @@
+"""What an installation says of itself, and what packagers are told of it."""
+
+from __future__ import annotations
+
+import io
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import xstefa
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_show_versions_names_what_is_installed():
+    out = io.StringIO()
+    xstefa.show_versions(out)
+    lines = dict(line.split(": ", 1) for line in out.getvalue().splitlines())
+    assert lines["xstefa"] == xstefa.__version__
+    assert lines["xarray"] == version("xarray")
+    assert "torch" in lines
+    assert lines["processor"]
+
+
+@pytest.mark.skipif(not (ROOT / "ci/conda").is_dir(), reason="not a clone")
+def test_the_conda_recipe_asks_for_what_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    other = {"cf-xarray": "cf_xarray", "dask": "dask-core", "matplotlib": "matplotlib-base"}
+    other["torch"] = "pytorch"
+    wanted = set()
+    for line in project["dependencies"]:
+        name, lowest = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups()
+        wanted.add(f"{other.get(name, name)} >={lowest}")
+    recipe = (ROOT / "ci/conda/recipe.yaml").read_text()
+    run = recipe.split("  run:\n")[1].split("\n\n")[0]
+    assert {line.strip(" -") for line in run.splitlines()} == wanted | {"python >=3.11"}
+    assert f'version: "{xstefa.__version__}"' in recipe
