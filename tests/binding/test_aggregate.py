@@ -273,3 +273,25 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
     with pytest.raises(MissingExtraError, match="pip install exactextract geopandas") as caught:
         aggregate(weather(), SHAPES)
     assert isinstance(caught.value, ImportError)
+
+
+@pytest.mark.parametrize("change", [
+    lambda ds: ds,
+    lambda ds: ds.transpose("lat", "lon", "band", "time"),
+    lambda ds: ds.chunk(band=1, lat=2),
+    lambda ds: ds.sortby("lat"),
+    lambda ds: ds.assign_coords(lon=ds["lon"] + 360),
+], ids=["band first", "band last", "chunked", "ascending", "beyond 360"])  # fmt: skip
+def test_bands_of_a_picture_are_averaged_as_each_would_be(change):
+    ds, shapes = weather(), basins(a=TRIANGLE, b=RIDGE)
+    rng = np.random.default_rng(3)
+    bands = rng.normal(0, 1, (4, 3, 4))
+    bands[2, 1, 1] = np.nan
+    ds["patch"] = ("band", "lat", "lon"), bands
+    given = change(ds)
+    found = aggregate(given, shapes)["patch"]
+    assert (found.chunks is not None) == (given["patch"].chunks is not None)
+    assert found.dims == ("basin", "band")
+    for i in range(4):
+        alone = aggregate(ds.assign(patch=ds["patch"].isel(band=i)), shapes)["patch"]
+        np.testing.assert_allclose(found.isel(band=i), alone, rtol=1e-6)

@@ -14,6 +14,7 @@ from xstefa.errors import LayoutError, OptionError
 from xstefa.prepare.area_mean import area_mean
 from xstefa.prepare.attach import attach
 from xstefa.prepare.cells import Cells, cell_edges
+from xstefa.schema import Variable, load_schema
 
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
 EAST = {"standard_name": "longitude", "units": "degrees_east"}
@@ -325,3 +326,76 @@ def test_bad_layers_are_refused_with_the_fix(case):
     assert caught.value.variable
     assert caught.value.found
     assert caught.value.expected
+
+
+# ---- pictures: several bands are one vector
+
+
+def picture(step=0.25, west=-180.0):
+    """Make three bands that differ, the last with a hole."""
+    first = fine(step, west)
+    hole = (abs(first["lat"] - 50) < 1) & (abs(first["lon"] % 360 - 8) < 1)
+    bands = [first, 2 * first - 100, (0.5 * first).where(~hole)]
+    label = xr.Variable("band", [1, 2, 3])
+    return xr.concat(bands, label).rename("patch").assign_attrs(units="1")
+
+
+def stations():
+    lat, lon = [10.1, 50.1, 89.0], [-4.0, 8.1, 3.0]
+    coords = {"lat": ("station", lat, NORTH), "lon": ("station", lon, EAST)}
+    time = pd.date_range("2001-01-01", periods=2)
+    pr = (("station", "time"), np.ones((3, 2)), {"units": "mm d-1"})
+    return xr.Dataset({"pr": pr}, coords=coords | {"time": time})
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0], ids=["-180..180", "0..360"])
+@pytest.mark.parametrize("change", [
+    lambda layer: layer,
+    lambda layer: layer.transpose("lat", "lon", "band"),
+    lambda layer: layer.chunk(band=2, lat=100),
+    lambda layer: layer.sortby("lat"),
+], ids=["band first", "band last", "chunked", "ascending"])  # fmt: skip
+@pytest.mark.parametrize("where", ["map", "projected", "stations"])
+def test_bands_are_attached_as_each_would_be(where, change, west):
+    target = {
+        "map": lambda: forcing([52.0, 50.0, 48.0], [6.0, 8.0, 10.0]),
+        "projected": projected_target,
+        "stations": stations,
+    }[where]()
+    layer = picture(west=west)
+    found = attach(target, change(layer))["patch"]
+    assert found.dims[-1] == "band"
+    assert found.dtype == np.float32
+    assert found["band"].values.tolist() == [1, 2, 3]
+    for band in (1, 2, 3):
+        alone = attach(target, layer.sel(band=band, drop=True))["patch"]
+        xr.testing.assert_allclose(found.sel(band=band, drop=True), alone, rtol=1e-6)
+    if where != "projected":
+        assert np.isnan(found.sel(band=3)).any()
+    assert np.isfinite(found.sel(band=[1, 2])).all()
+
+
+def test_a_picture_of_several_bands_is_one_token(tmp_path):
+    terrain = picture().sel(lat=slice(60, 40), lon=slice(0, 20))
+    terrain.rio.write_crs(4326).fillna(-9999).rio.write_nodata(-9999).rio.to_raster(
+        tmp_path / "terrain.tif"
+    )
+    opened = rioxarray.open_rasterio(tmp_path / "terrain.tif").rename("patch")
+    token = Variable(
+        name="patch", kind="static", units="1", long_name="", valid_range=(-1e5, 1e5), length=3
+    )
+    places = stations().isel(station=[1])
+    ready = attach(places.assign(tas=places["pr"].assign_attrs(units="degC")), opened)
+    (row,) = [r for r in ready.stefa.tokens(load_schema().with_extras([token])).rows[-1:]]
+    assert (row.token, row.variables) == ("patch", ("patch",))
+    assert row.known == pytest.approx(2 / 3)  # nodata is missing
+    expected = picture().sel(lat=50.1, lon=8.1, method="nearest")
+    np.testing.assert_allclose(ready["patch"][0], expected, rtol=1e-5)
+
+
+def test_bands_that_cannot_be_told_are_refused():
+    layer = picture()
+    with pytest.raises(LayoutError, match=r"2 values along 'year' and 3 values along 'band'"):
+        attach(stations(), layer.expand_dims(year=2))
+    with pytest.raises(OptionError, match=r"static.rename\({'band': 'patch_band'}\)"):
+        attach(stations().assign(other=("band", [1, 2])), layer)

@@ -7,6 +7,7 @@ cells and refinement work the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -27,7 +28,7 @@ def area_mean(
 
     Parameters
     ----------
-    array : DataArray (y, x)
+    array : DataArray (y, x), or (band, y, x)
         May be lazy: rows are read block by block, of those that some cell of the result touches.
     y, x : Cells
         Of `array`; gaps between them are not known.
@@ -38,20 +39,24 @@ def area_mean(
 
     Returns
     -------
-    float32 array (over_y, over_x)
+    float32 array (over_y, over_x), or (band, over_y, over_x)
         NaN where nothing is known.
     """
-    total, known = np.zeros((2, len(over_y.low), len(over_x.low)))
+    bands = array.shape[:-2]
+    total, known = np.zeros((2, *bands, len(over_y.low), len(over_x.low)))
+    at_once = max(1, _ROWS // math.prod(bands))
+    measure = _sine if sphere else np.asarray
     touched = np.flatnonzero((y.high > over_y.low.min()) & (y.low < over_y.high.max()))
-    for start in range(0, touched.size, _ROWS):
-        part = touched[start : start + _ROWS]
+    for start in range(0, touched.size, at_once):
+        part = touched[start : start + at_once]
         rows = slice(part[0], part[-1] + 1)
         along_y = Cells(low=y.low[rows], high=y.high[rows])
-        values = np.asarray(array[rows].values, dtype=np.float64)
-        present = np.isfinite(values)
-        for field, result in ((np.where(present, values, 0.0), total), (present * 1.0, known)):
-            across = _sums(field, x, over_x, np.asarray)
-            result += _sums(across.T, along_y, over_y, _sine if sphere else np.asarray).T
+        block = np.asarray(array[..., rows, :].values, dtype=np.float64)
+        for band in np.ndindex(bands):
+            present = np.isfinite(values := block[band])
+            for field, result in ((np.where(present, values, 0.0), total), (present * 1.0, known)):
+                across = _sums(field, x, over_x, np.asarray)
+                result[band] += _sums(across.T, along_y, over_y, measure).T
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known > 0, total / known, np.nan).astype(np.float32)
 

@@ -29,7 +29,8 @@ def attach(
     ----------
     static : Dataset or DataArray
         Maps of any CRS, resolution, direction, longitude convention and nodata value, such as
-        ``rioxarray.open_rasterio(path).rename("elevation")``.
+        ``rioxarray.open_rasterio(path).rename("elevation")``. The bands of a picture are one vector
+        at each site, along their own dimension; where a band is not known, it alone is not.
     resampling : {"average", "nearest"}
         The mean over each cell, weighted by area (exact between grids of latitude and
         longitude or of one projection, by GDAL between projections); or the value at its
@@ -43,7 +44,8 @@ def attach(
     Raises
     ------
     LayoutError
-        If either has no place on Earth, or they do not overlap.
+        If either has no place on Earth, they do not overlap, or layers have more dimensions than
+        that of their bands.
     OptionError
         If a name is taken, or classes would be averaged.
     """
@@ -58,6 +60,16 @@ def attach(
             fix=f"static.rename({{{taken[0]!r}: '...'}}), or ds.drop_vars({taken!r}) first",
         )
     source = map_of(layers, what="static")
+    bands = {str(n): tuple(map(str, layers[n].dims[:-2])) for n in layers.data_vars}
+    for name, (band,) in ((name, dims) for name, dims in bands.items() if dims):
+        if ds.sizes.get(band, layers.sizes[band]) != layers.sizes[band]:
+            raise OptionError(
+                "the dataset already has a dimension of this name, of another size",
+                variable=name,
+                found=f"{layers.sizes[band]} bands along {band!r}, and {ds.sizes[band]} in ds",
+                expected="a name of their own",
+                fix=f"static.rename({{{band!r}: '{name}_{band}'}})",
+            )
     axes = horizontal_dims(ds, tuple(map(str, ds.dims)))
     over = map_of(ds, what="ds") if axes is not None else None
     if over is not None and resampling == "average":
@@ -80,12 +92,16 @@ def attach(
         attrs = {k: v for k, v in layers[name].attrs.items() if k not in _OF_THE_SOURCE}
         if resampling == "average" and axes is not None:
             attrs["cell_methods"] = "area: mean"
-        new[name] = xr.Variable(dims, data, attrs | mapping)
-    result = ds.assign(new)
+        new[name] = xr.Variable((*dims, *bands[name]), data, attrs | mapping)
+    labels = {b: layers[b] for (b,) in filter(None, bands.values()) if b in layers.coords}
+    result = ds.assign(new).assign_coords({b: x for b, x in labels.items() if b not in ds.coords})
     line = f"xstefa: attached {', '.join(new)} ({resampling})"
     result.attrs["history"] = noted(ds, line)
     return result
 
+
+# Dimensions, and kinds of coordinates, along which a layer is no vector but changes with time.
+_TIMES = {"time", "month", "season", "year", "day", "date", "doy", "dayofyear", "week", "M"}
 
 _PACKING = ("scale_factor", "add_offset")
 # Attributes that describe the source's storage or place, not the quantity.
@@ -108,7 +124,7 @@ def _grid_mapping_reference(ds: xr.Dataset, axes: tuple[str, str] | None) -> dic
 
 
 def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset:
-    """Return the maps of `static` as floats over two dimensions, NaN where there is no data."""
+    """Return the maps of `static`, (y, x) or (band, y, x), as floats; NaN without data."""
     import rioxarray  # noqa: F401  (registers the .rio accessor)
 
     if isinstance(static, xr.DataArray):
@@ -126,16 +142,18 @@ def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset
     maps = {n: a for n, a in static.data_vars.items() if set(axes) <= set(map(str, a.dims))}
     cleaned = {}
     for name, array in maps.items():
-        for dim in [d for d in array.dims if d not in axes]:
-            if array.sizes[dim] != 1:
-                raise LayoutError(
-                    "a static layer has one value for each cell",
-                    variable=str(name),
-                    found=f"{array.sizes[dim]} values along {str(dim)!r}",
-                    expected=f"dimensions {axes}",
-                    fix=f"choose one, static.isel({dim}=0), or average: static.mean({str(dim)!r})",
-                )
-            array = array.isel({dim: 0}, drop=True)
+        single = {dim: 0 for dim in array.dims if dim not in axes and array.sizes[dim] == 1}
+        array = array.isel(single, drop=True)
+        more = [dim for dim in array.dims if dim not in axes]
+        if len(more) > 1 or any(_TIMES & {str(d).lower(), array[d].dtype.kind} for d in more):
+            raise LayoutError(
+                "a static layer has one value for each cell, or a vector of bands",
+                variable=str(name),
+                found=" and ".join(f"{array.sizes[dim]} values along {str(dim)!r}" for dim in more),
+                expected=f"dimensions {axes}, and at most one of bands",
+                fix=f"choose one, static.isel({more[0]}=0), or average: "
+                f"static.mean({str(more[0])!r})",
+            )
         classes = "flag_meanings" in array.attrs or array.dtype.kind not in "fiub"
         if classes and resampling == "average":
             raise OptionError(
@@ -152,7 +170,7 @@ def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset
         if (scale, offset) != (1, 0):
             # Opened without mask_and_scale: the numbers are those of the file, not yet the values.
             array = (array * scale + offset).assign_attrs(array.attrs)
-        cleaned[name] = array.transpose(*axes)
+        cleaned[name] = array.transpose(..., *axes)
     return (
         static.drop_vars([n for n in static.data_vars if n in maps])
         .assign(cleaned)[list(cleaned)]
@@ -164,17 +182,24 @@ def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset
 
 
 def _average(layer: xr.DataArray, source: Map, target: Map) -> NDArray[np.float32]:
-    """Return the area-weighted mean over cells: exact in one system, else by GDAL."""
+    """Return the area-weighted mean over cells: exact in one system, else by GDAL.
+
+    Bands come last.
+    """
     if not _same(source.crs, target.crs):
-        return _warped(layer, source, target)
-    return area_mean(
-        layer,
-        y=source.rows,
-        x=source.columns,
-        over_y=target.rows,
-        over_x=target.columns,
-        sphere=source.columns.period is not None,
-    )
+        # Bands one by one: GDAL would lose a pixel of all where one is not known.
+        bands = [_warped(each, source, target) for each in (layer if layer.ndim == 3 else [layer])]
+        found = np.stack(bands) if layer.ndim == 3 else bands[0]
+    else:
+        found = area_mean(
+            layer,
+            y=source.rows,
+            x=source.columns,
+            over_y=target.rows,
+            over_x=target.columns,
+            sphere=source.columns.period is not None,
+        )
+    return found if found.ndim == 2 else np.moveaxis(found, 0, -1)
 
 
 def _same(one: CRS, other: CRS) -> bool:
@@ -253,15 +278,16 @@ def _places(
 def _nearest(
     layer: xr.DataArray, source: Map, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Value of the cell that contains each point; NaN outside."""
+    """Value of the cell that contains each point, its bands last; NaN outside."""
     row, inside_y = _cell(source.rows, y)
     column, inside_x = _cell(source.columns, x)
     dims = [f"_{n}" for n in range(np.ndim(x))]
     picked = layer.isel(
         {source.y: xr.DataArray(row, dims=dims), source.x: xr.DataArray(column, dims=dims)}
     )
-    values = picked.values.astype(np.float32)
-    return np.where(inside_y & inside_x, values, np.float32(np.nan))
+    values = picked.transpose(*dims, ...).values.astype(np.float32)
+    inside = (inside_y & inside_x).reshape(*np.shape(x), *[1] * (values.ndim - np.ndim(x)))
+    return np.where(inside, values, np.float32(np.nan))
 
 
 def _cell(cells: Cells, point: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

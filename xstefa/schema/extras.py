@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TypeAlias
 
 from xstefa.errors import SchemaError, did_you_mean
 from xstefa.schema.schema import parsed
-from xstefa.schema.variables import Alias, Variable
+from xstefa.schema.variables import Variable
 from xstefa.typed import build
 
 Token: TypeAlias = Variable | str | Path
@@ -32,7 +31,6 @@ def load_tokens(tokens: Tokens) -> tuple[Variable, ...]:
     Returns
     -------
     tuple of Variable
-        Each is known by its own name too.
 
     Raises
     ------
@@ -40,7 +38,7 @@ def load_tokens(tokens: Tokens) -> tuple[Variable, ...]:
         If there is no such file or name, or its content is malformed.
     """
     several = [tokens] if isinstance(tokens, Variable | str | Path) else tokens
-    return tuple(_by_its_name(token) for each in several for token in _loaded(each))
+    return tuple(token for each in several for token in _loaded(each))
 
 
 def _loaded(token: Token) -> tuple[Variable, ...]:
@@ -92,10 +90,3 @@ def _read(file: Traversable) -> tuple[Variable, ...]:
         )
         for i, entry in enumerate(entries)
     )
-
-
-def _by_its_name(token: Variable) -> Variable:
-    if any(alias.name == token.name for alias in token.aliases):
-        return token
-    alias = Alias(name=token.name, source="its own name")
-    return replace(token, aliases=(*token.aliases, alias))

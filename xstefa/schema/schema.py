@@ -180,12 +180,15 @@ class Schema:
     def with_extras(self, tokens: Iterable[Variable]) -> Schema:
         """Return the schema with further site attributes, for heads to read.
 
+        They are known by their own names, too.
+
         Raises
         ------
         SchemaError
             If another token has such a name, or one is no site attribute.
         """
-        new = tuple(token for token in tokens if token not in self.extras)
+        named = map(_by_its_name, tokens)
+        new = tuple(token for token in named if token not in self.extras)
         return replace(self, extras=(*self.extras, *new))
 
     def claims(self, name: str, beside: Collection[str]) -> list[tuple[Variable, Alias, bool]]:
@@ -320,6 +323,13 @@ def _numbers(schema: Schema) -> list[tuple[str, ...]]:
     """Return what the numbers that a model reads depend on."""
     tokens = schema.forcings + schema.statics
     return [(v.name, v.kind, v.units, v.transform) for v in tokens]
+
+
+def _by_its_name(token: Variable) -> Variable:
+    if any(alias.name == token.name for alias in token.aliases):
+        return token
+    alias = Alias(name=token.name, source="its own name")
+    return replace(token, aliases=(*token.aliases, alias))
 
 
 def _known_today(target: Target, installed: Target) -> Target:
