@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ class StefaAccessor:
 
     def finetune(
         self,
-        target: str | Target,
+        target: str | Target | Sequence[str | Target],
         *,
         model: ModelLike | None = None,
         head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn",

@@ -33,6 +33,9 @@ _DISCHARGE = Target(
     valid_range=(0.0, 1e6),
 )
 
+DEPTH = "depth"
+"""Dimension of the values of a static target that has several."""
+
 _MEMBERS = {"number", "member", "ensemble", "ensemble_member", "realization"}
 
 
@@ -218,7 +221,8 @@ class Binding:
             Of dimensions; by default all of it.
         """
         ds, layout = self.dataset, self.layout
-        names = [layout.time, *(name for each in self.sources.values() for name in each.inputs)]
+        names = [layout.time] if layout.time else []
+        names += [name for each in self.sources.values() for name in each.inputs]
         variables = {name: ds.variables[name] for name in dict.fromkeys(names)}
         # Without its index, which would bring the other levels of a stacked dimension along.
         variables |= {
@@ -242,14 +246,14 @@ class Binding:
         Parameters
         ----------
         target : str
-            Name of a target of the schema. Of several depths the shallowest is taken; discharge
-            [m3 s-1] is divided by the catchment area.
+            Name of a target of the schema. Of several depths the shallowest is taken, or those that
+            the target has; discharge [m3 s-1] is divided by the catchment area.
 
         Returns
         -------
         xarray.DataArray or None
-            float32 over the time and site dimensions, or None if there is no such variable on
-            the sites of the forcings.
+            float32 over the time and site dimensions, and last `DEPTH` if the target has depths;
+            None if there is no such variable on the sites of the forcings.
 
         Raises
         ------
@@ -264,13 +268,17 @@ class Binding:
             [
                 match
                 for match in match_target(describe(ds, time=self.layout.time).values(), wanted)
-                if all(_is_vertical(ds, dim) for dim in {*match.variable.dims} - dims)
+                if all(is_vertical(ds, dim) for dim in {*match.variable.dims} - dims)
             ],
         )
         if match is None:
             return None
-        levels = {dim: _shallowest(ds, dim) for dim in {*match.variable.dims} - dims}
-        ds = ds[[match.variable.name]].isel(levels, drop=True)
+        ds = ds[[match.variable.name]]
+        for dim in {*match.variable.dims} - dims:
+            if wanted.depths:
+                ds = _at_depths(ds, dim, wanted)
+            else:
+                ds = ds.isel({dim: _shallowest(ds, dim)}, drop=True)
         units = match.stated_units
         if wanted.units == "mm d-1" and units is not None and same_kind(units, "m3 s-1"):
             array = self._per_area(ds, match, wanted)
@@ -367,10 +375,27 @@ class Binding:
         )
 
 
-def _is_vertical(ds: xr.Dataset, dim: str) -> bool:
+def is_vertical(ds: xr.Dataset, dim: str) -> bool:
+    """Whether a dimension is one of depths, heights or layers."""
     attrs = ds[dim].attrs if dim in ds.coords else {}
     known = attrs.get("axis") == "Z" or attrs.get("standard_name") == "depth" or "positive" in attrs
     return known or any(word in dim.lower() for word in ("layer", "depth", "lev"))
+
+
+def _at_depths(ds: xr.Dataset, dim: str, target: Target) -> xr.Dataset:
+    """Return the levels at the depths of a target, along `DEPTH`."""
+    known = np.asarray(ds[dim].values, dtype=float) if dim in ds.coords else np.array([])
+    near = np.isclose(known[:, None], np.asarray(target.depths), rtol=1e-3, atol=1e-3)
+    if not near.any(axis=0).all():
+        raise LayoutError(
+            f"depths of {target.name} that are not in the dataset",
+            variable=dim,
+            found=f"{known.tolist()} m" if known.size else "levels without depths",
+            expected=f"{list(target.depths)} m",
+            fix=f"ds.interp({dim}=[...]), or a target of other depths",
+        )
+    part = ds.isel({dim: near.argmax(axis=0)}).drop_vars(dim)
+    return part if dim == DEPTH else part.rename_dims({dim: DEPTH})
 
 
 def _shallowest(ds: xr.Dataset, dim: str) -> int:

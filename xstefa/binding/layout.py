@@ -29,7 +29,7 @@ class Layout:
     Parameters
     ----------
     time : str
-        The time dimension.
+        The time dimension; of sites without days empty, as `days` are.
     site_dims : tuple of str
         The other dimensions of the forcings, in dataset order; empty for a single site.
     dims : tuple of str
@@ -60,6 +60,8 @@ class Layout:
 
     def __str__(self) -> str:
         kind = {"grid": "grid", "point": "points"}[self.support]
+        if not self.time:
+            return f"{kind} ({', '.join(self.dims)})"
         calendar = "" if self.calendar == "standard" else f" ({self.calendar})"
         return f"{kind} ({', '.join(self.dims)}), {self.days.size} days{calendar}"
 

@@ -93,18 +93,12 @@ def plan(
         problems.append(error)
     facts = describe(ds, time=time)
     rules = Rules(schema=schema, names=facts.keys(), renamed=renamed)
-    leaking = {name for target in schema.targets for name in target.leaking} - set(renamed)
-    # A dataset may have thousands of variables; few are called anything that a token is.
-    usable = [
-        fact
-        for name, fact in facts.items()
-        if name not in leaking and (name in renamed or fact.words & schema.words)
-    ]
+    usable = usable_of(facts, rules)
 
     layout: Layout | None = None
     anchor: Facts | None = None
     if time is not None:
-        anchor = _anchor(usable, rules, problems)
+        anchor = anchor_of(usable, rules, problems)
         try:
             layout = make_layout(ds, None if anchor is None else anchor.name, time, rename=renamed)
         except LayoutError as error:
@@ -119,7 +113,7 @@ def plan(
     )
     problems += [maps] if maps is not None else []
 
-    resolver = _Resolver(
+    resolver = Resolver(
         ds=ds,
         time=time,
         rules=rules,
@@ -146,7 +140,7 @@ def plan(
     complete = not lacking
     doubts = tuple(resolver.errors.values()) if complete else ()
     problems += () if complete else resolver.errors.values()
-    rows = tuple(_row(v, sources, resolver.notes, required) for v in schema.tokens)
+    rows = tuple(row_of(v, sources, resolver.notes, required) for v in schema.tokens)
     labels = None if complete else quantities_along(ds, schema)
     problems += [] if labels is None else [labels]
     for group in lacking:
@@ -180,6 +174,20 @@ def plan(
     )
 
 
+def usable_of(facts: Mapping[str, Facts], rules: Rules) -> list[Facts]:
+    """Return the variables that may be tokens.
+
+    A dataset may have thousands of variables; few are called anything that a token is.
+    """
+    schema, renamed = rules.schema, rules.renamed
+    leaking = {name for target in schema.targets for name in target.leaking} - set(renamed)
+    return [
+        fact
+        for name, fact in facts.items()
+        if name not in leaking and (name in renamed or fact.words & schema.words)
+    ]
+
+
 def _coordinates(ds: xr.Dataset, anchor: Facts | None, time: str | None) -> dict[str, Coordinate]:
     """Recipes of what formulas take from coordinates.
 
@@ -202,7 +210,7 @@ def _float32(ds: xr.Dataset, name: str) -> xr.DataArray:
     return ds[name].astype(np.float32)
 
 
-def _anchor(facts: list[Facts], rules: Rules, problems: list[XstefaError]) -> Facts | None:
+def anchor_of(facts: list[Facts], rules: Rules, problems: list[XstefaError]) -> Facts | None:
     """Return the variable that says what the sites are: the first forcing there is."""
     for variable in rules.schema.forcings:
         matches = rules.candidates(facts, variable)
@@ -221,7 +229,7 @@ def _anchor(facts: list[Facts], rules: Rules, problems: list[XstefaError]) -> Fa
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Resolver:
+class Resolver:
     """Finds the recipe of each token of one dataset, and collects problems.
 
     Parameters
@@ -335,12 +343,13 @@ class _Resolver:
         return None
 
 
-def _row(
+def row_of(
     variable: Variable,
     sources: Mapping[str, TokenSource],
     notes: Mapping[str, str],
     required: Needs,
 ) -> TokenRow:
+    """Return the line of the token table of a variable."""
     source = sources.get(variable.name)
     # Of a group from which something was found, nothing else has to be.
     groups = [

@@ -233,7 +233,9 @@ def match_target(facts: Iterable[Facts], target: Target) -> list[Match]:
     """All variables that are observations of `target`."""
     matches = []
     for variable in facts:
-        if not variable.numeric or not variable.has_time or variable.other is not None:
+        if not variable.numeric or variable.other is not None:
+            continue
+        if variable.has_time == target.static:
             continue
         if variable.method in _EXTREMES:
             continue

@@ -331,6 +331,8 @@ def _conversion(match: Match, wanted: Variable | Target, *, needed: bool) -> Con
         if match.variable.added_up and water:
             check_sum(units, variable=name, interval=86400, by_history=True)
         return found
+    if isinstance(wanted, Target) and wanted.kind == "class":
+        return Conversion(found="", used="1", note="labels")
     if wanted.units == "1" and wanted.valid_range != (0.0, 1.0):
         return Conversion(found="", used="1", note="no units: a pure number (CF 3.1)")
     # A fraction without units may be a percentage, so not even CF's default decides.

@@ -471,6 +471,23 @@ class Engine:
             yield chosen, result[: len(chosen)]
             begin += len(chosen)
 
+    def answer_sites(self, answer: Answer, static: Floats, *, rows: int) -> Floats:
+        """Answer for sites by their attributes alone, shape (site, width).
+
+        Parameters
+        ----------
+        answer : Answer
+            Not daily, and without need of forcings.
+        static : ndarray of float32, shape (site, S)
+            Canonical units; NaN where missing.
+        rows : int
+            Sites that the network is given, to which they are filled up.
+        """
+        scaler = self.key.model.spec.scaler
+        nothing = np.empty((rows, 0, len(scaler.forcings)), dtype=np.float32)
+        _, static = scaler.standardise(nothing[: len(static)], static)
+        return self._run(answer, nothing, _pad(static, rows), names=())[: len(static)]
+
     def _run(self, answer: Answer, *inputs: Floats, names: Sequence[str]) -> Floats:
         """Answer a batch: forcings, attributes, and parts of a state by these names, if any."""
         import torch

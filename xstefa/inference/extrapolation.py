@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,7 +23,7 @@ _SHOWN = 4  # tokens that a warning names
 
 _READ_AS = {"clip": "the nearest of these", "unknown": "not known", "keep": "they are"}
 
-_told: WeakKeyDictionary[Job, set[str]] = WeakKeyDictionary()
+_told: WeakKeyDictionary[object, set[str]] = WeakKeyDictionary()
 
 
 class ExtrapolationWarning(XstefaWarning):
@@ -74,6 +74,25 @@ def look_at_block(job: Job, forcing: Floats, static: Floats) -> None:
         if not found.keys() <= told and not (key.extrapolate and what == "attributes"):
             _warn(what, found, key, where=" (in one block of the data)")
             told.update(found)
+
+
+def look_at_sites(task: object, key: EngineKey, static: Floats, names: Collection[str]) -> None:
+    """Warn as `look_at_block` of attributes alone, once for each token of a task.
+
+    Parameters
+    ----------
+    task : object
+    static : ndarray, shape (site, S)
+    names : collection of str
+        Those that planning could not see.
+    """
+    told, found = _told.setdefault(task, set()), dict[str, str]()
+    for i, variable in enumerate(key.model.spec.schema.statics):
+        if variable.name in names:
+            found |= _attributes(static[:, i], variable, key)
+    if not found.keys() <= told and not key.extrapolate:
+        _warn("attributes", found, key, where=" (in one block of the data)")
+        told.update(found)
 
 
 def _at_hand(source: TokenSource, dataset: xr.Dataset) -> bool:

@@ -21,11 +21,17 @@ from xstefa.inference.engine import Answer
 from xstefa.inference.forecast import alone, continued, framed, names_of
 from xstefa.inference.observed import FADING, move_towards
 from xstefa.inference.run import Period, SpinUpWarning, each_block, prepare
+from xstefa.inference.sites import (
+    model_of_sites,
+    predict_sites,
+    refuse_daily,
+    target_attributes,
+)
 from xstefa.model.checkpoint import Model
 from xstefa.model.distribution import FARTHEST, WIDTH, Distribution, Level
 from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list
-from xstefa.schema import Target, load_schema
+from xstefa.schema import load_schema
 from xstefa.typed import Share, fits
 from xstefa.windows import Floats
 
@@ -209,7 +215,9 @@ def predict(
     """
     if isinstance(target, Model):
         target.require("target")
-        model, target = target, target.spec.outputs[0]
+        outputs = target.spec.outputs
+        several = target.spec.static and len(outputs) > 1
+        model, target = target, [*outputs] if several else outputs[0]
     names = _check_names(target)
     how: dict[str, Any] = {
         "strict": strict,
@@ -219,6 +227,11 @@ def predict(
         "batch_size": batch_size,
         "extrapolate": extrapolate,
     }
+    if (of_sites := model_of_sites(dataset, names, model=model, rename=rename)) is not None:
+        refuse_daily(period=period, history=history, state=state, observed=observed)
+        limits: dict[str, Any] = {"coverage": coverage, "min_coverage": min_coverage}
+        whole = predict_sites(dataset, names, of_sites, **limits, **how)
+        return whole[target] if isinstance(target, str) and target in whole else whole
     if observed is not None:
         given = {"quantiles": quantiles, "interval": interval, "period": period, "state": state}
         refuse_beside("observed", given)
@@ -275,7 +288,7 @@ def predict(
             block,
             () if levels is None else (len(levels),),
         )
-        attrs = _attributes(chosen.schema.target(name)) | run.attrs(f"{name} predicted")
+        attrs = target_attributes(chosen.schema.target(name)) | run.attrs(f"{name} predicted")
         attrs |= frame.attrs
         if coverage:
             attrs["ancillary_variables"] = "coverage"
@@ -452,14 +465,3 @@ def _bounds(quantiles: xr.DataArray, interval: float) -> xr.Dataset:
             ancillary_variables=" ".join([other, *others]),
         )
     return xr.Dataset(found)
-
-
-def _attributes(target: Target) -> dict[str, str]:
-    """Return the CF attributes of a target."""
-    attrs = {
-        "long_name": target.long_name,
-        "units": target.units,
-        "cell_methods": target.cell_methods,
-    }
-    # Specific discharge has no CF standard name.
-    return attrs | ({"standard_name": target.standard_name} if target.standard_name else {})

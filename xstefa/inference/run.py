@@ -81,20 +81,8 @@ class Run:
         done : str
             What was done, for the history.
         """
-        # No time of day: the same prediction planned twice is the same to dask.
-        model = self.key.model
-        line = f"xstefa {__version__}: {done} by {model.name}"
-        schema = model.spec.schema
-        attrs = {
-            "source": f"StefaLand model {model.name}",
-            "model_name": model.name,
-            "model_hash": model.content_hash,
-            "model_schema": f"{schema.name} {schema.version} {schema.fingerprint[:12]}",
-            "model_precision": self.key.precision,
-            "xstefa_version": __version__,
-            "history": noted(self.binding.dataset, line),
-        }
-        return attrs | self.outside
+        key = self.key
+        return model_attributes(key.model, key.precision, self.binding.dataset, done) | self.outside
 
     def compute(self, answer: Answer, *, first: bool = True) -> da.Array | Floats:
         """Ask the model: lazily if what it reads is chunked, else here and now.
@@ -200,6 +188,24 @@ class Run:
                 f"{_date(last)}), which are NaN: {why}. Expected {needed}. Fix: {fix}."
             )
         )
+
+
+def model_attributes(
+    model: Model, precision: str, dataset: xr.Dataset, done: str
+) -> dict[str, str]:
+    """Return attributes that say which model made numbers of a dataset, and how."""
+    # No time of day: the same prediction planned twice is the same to dask.
+    line = f"xstefa {__version__}: {done} by {model.name}"
+    schema = model.spec.schema
+    return {
+        "source": f"StefaLand model {model.name}",
+        "model_name": model.name,
+        "model_hash": model.content_hash,
+        "model_schema": f"{schema.name} {schema.version} {schema.fingerprint[:12]}",
+        "model_precision": precision,
+        "xstefa_version": __version__,
+        "history": noted(dataset, line),
+    }
 
 
 def prepare(

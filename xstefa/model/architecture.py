@@ -87,14 +87,16 @@ class HeadSize:
         A name of `xstefa.model.heads.HEADS`.
     hidden : int
         Size of its LSTM, or of what sets the rates of its reservoirs.
-    link : {"identity", "softplus", "logistic"}
-        Maps the linear output into the target's range.
+    link : {"identity", "softplus", "logistic", "softmax"}
+        Maps the linear output into the target's range; the last makes `outputs` that sum to 1.
     kernel : int
         Days seen by the convolution of resconn.
     scale, offset, power : float
         The target in its canonical unit is ``scale * output ** power + offset``.
     outputs : int
-        Targets predicted at once; more than one only for ``kind="released"``.
+        Targets predicted at once; more than one only for ``kind="released"`` and parts of a whole.
+    levels : int
+        Depths of each, for ``kind="site"``.
     dropout : float
         Before the last layer, while training.
     drivers : tuple of Driver
@@ -107,12 +109,13 @@ class HeadSize:
 
     kind: str = "resconn"
     hidden: Count = 256
-    link: Literal["identity", "softplus", "logistic"] = "identity"
+    link: Literal["identity", "softplus", "logistic", "softmax"] = "identity"
     kernel: Count = 5
     scale: Positive = 1.0
     offset: Finite = 0.0
     power: Positive = 1.0
     outputs: Count = 1
+    levels: Count = 1
     dropout: Share = 0.4
     drivers: tuple[Driver, ...] = ()
     spin_up: Natural = 0

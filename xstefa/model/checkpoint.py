@@ -154,6 +154,11 @@ class ModelSpec:
                 )
 
     @property
+    def static(self) -> bool:
+        """Whether it predicts sites from their attributes alone, and no days."""
+        return any(size.kind == "site" for size in self.architecture.heads)
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Targets that each of the heads predicts, all in one pass; the first is `target`.
 
@@ -162,6 +167,9 @@ class ModelSpec:
         """
         if self.target is None:
             return ()
+        if self.static:
+            target = self.schema.target(self.target)
+            return tuple(part.name for part in self.schema.parts_of(target))
         kinds = {size.kind for size in self.architecture.heads}
         return WATER if kinds == {"hbv"} and self.windows.causal else (self.target,)
 

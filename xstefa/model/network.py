@@ -17,6 +17,7 @@ from xstefa.model.encoder import Encoder, Representation
 from xstefa.model.heads import build_head
 from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.recurrent import Head, State
+from xstefa.model.heads.site import SiteHead
 
 # Days that a record runs through the network at a time, where nothing is learned: what they write
 # stays in the cache. In whole blocks of attention.
@@ -175,6 +176,30 @@ class StefaLand(nn.Module):
             answers.append(answer[:rows])
             after |= _named(f"head{i}", {name: t[:rows] for name, t in carried.items()})
         return self._in_units(answers), after
+
+    def represent_sites(self, static: Tensor) -> Tensor | None:
+        """Return what the encoder makes of attributes (B, S) alone, shape (B, d), if there is one.
+
+        It reads a day of which nothing is known.
+        """
+        if self.encoder is None:
+            return None
+        nothing = static.new_full((len(static), 1, self.forcings), torch.nan)
+        return self.encoder(nothing, static).site
+
+    def sites(self, static: Tensor) -> Tensor:
+        """Predict static targets with each head, shape (B, outputs, levels, heads).
+
+        Parameters
+        ----------
+        static : Tensor, shape (B, S)
+            Standardised; NaN where missing.
+        """
+        site, answers = self.represent_sites(static), []
+        for head in self.heads:
+            assert isinstance(head, SiteHead)
+            answers.append(head(static, site))
+        return self._in_units(answers)
 
     def _in_units(self, answers: list[Tensor]) -> Tensor:
         """Return the answers of the heads in the unit of the target, stacked."""

@@ -48,6 +48,8 @@ VARIANTS: dict[str, Variant] = {
     "direct": Variant(head="direct", encoder="tuned"),
     # the authors' fine-tuning script
     "released": Variant(head="released"),
+    # static targets
+    "site": Variant(head="site", encoder="none"),
     # baseline
     "lstm": Variant(head="lstm", encoder="none"),
 }

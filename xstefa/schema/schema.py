@@ -88,6 +88,16 @@ class Schema:
                     expected="vectors among the extras, which heads read",
                     fix="give it to fine-tuning: finetune(..., tokens=...)",
                 )
+        for target in self.targets:
+            for part in self.parts_of(target):
+                if (part.static, part.depths) != (target.static, target.depths):
+                    raise SchemaError(
+                        "the parts of a composition belong together",
+                        variable=part.name,
+                        found=f"depths {part.depths}, static {part.static}",
+                        expected=f"depths {target.depths}, as of {target.name!r}",
+                        fix="give all parts the same depths",
+                    )
         object.__setattr__(self, "_index", index)
 
     def __getitem__(self, token: str) -> Variable:
@@ -158,6 +168,24 @@ class Schema:
             fix=did_you_mean(name, [target.name for target in self.targets])
             or "add it to the targets of the schema, or ask for one it has",
         )
+
+    def parts_of(self, target: Target) -> tuple[Target, ...]:
+        """Return all parts of the composition that a target is one of, else the target alone."""
+        if target.composition is None:
+            return (target,)
+        return tuple(each for each in self.targets if each.composition == target.composition)
+
+    def expanded(self, names: Iterable[str]) -> list[str]:
+        """Return names of targets, with the parts in place of the name of a composition."""
+        wholes: dict[str | None, list[str]] = {}
+        for target in self.targets:
+            wholes.setdefault(target.composition, []).append(target.name)
+        return [part for name in names for part in (wholes.get(name) if name else None) or [name]]
+
+    def with_targets(self, *targets: Target) -> Schema:
+        """Return the schema with some targets in place of those of their names."""
+        new = {target.name for target in targets}
+        return replace(self, targets=(*(t for t in self.targets if t.name not in new), *targets))
 
     def current(self) -> Schema:
         """Return the installed schema of this name, if a model of this one reads it the same.
@@ -341,4 +369,5 @@ def _known_today(target: Target, installed: Target) -> Target:
         standard_names=tuple(dict.fromkeys(installed.standard_names + target.standard_names)),
         aliases=tuple(dict.fromkeys(installed.aliases + target.aliases)),
         leaking=tuple(dict.fromkeys(installed.leaking + target.leaking)),
+        hidden=tuple(dict.fromkeys(installed.hidden + target.hidden)),
     )

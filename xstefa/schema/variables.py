@@ -11,6 +11,7 @@ __all__ = ["Alias", "Needs", "StandardName", "Target", "Variable"]
 
 Kind: TypeAlias = Literal["forcing", "static"]
 Transform: TypeAlias = Literal["identity", "log", "log1p"]
+TargetKind: TypeAlias = Literal["number", "class"]
 Beyond: TypeAlias = Literal["clip", "unknown", "keep"]
 Needs: TypeAlias = tuple[tuple[str, ...], ...]
 """Groups of forcings, of each of which at least one has to be known."""
@@ -140,7 +141,7 @@ class Target:
     Parameters
     ----------
     name, units, long_name, cell_methods : str
-        Name and CF metadata of the prediction.
+        Name and CF metadata of the prediction. A static target may have no cell methods.
     valid_range : (float, float)
         In `units`.
     standard_name : str, optional
@@ -151,17 +152,40 @@ class Target:
         Names under which observations of it are found.
     leaking : tuple of str
         Names of variables computed from the target; never predictors.
+    static : bool
+        Whether a site has one value (or one a depth), which is predicted from its attributes; by
+        default it has one a day.
+    kind : {"number", "class"}
+        Of a class the probability is predicted, and labels 0 and 1 are observed: only static.
+    composition : str, optional
+        Name of the whole that it is a part of: fractions that are positive and sum to 1.
+    depths : tuple of float
+        Depths [m] that a static target has a value for; by default it has one.
+    hidden : tuple of str
+        Tokens that tell it: models of it, or of another part of its composition, never read them.
     """
 
     name: str
     units: str
     long_name: str
-    cell_methods: str
     valid_range: tuple[float, float]
+    cell_methods: str = ""
     standard_name: str | None = None
     standard_names: tuple[StandardName, ...] = ()
     aliases: tuple[Alias, ...] = ()
     leaking: tuple[str, ...] = ()
+    static: bool = False
+    kind: TargetKind = "number"
+    composition: str | None = None
+    depths: tuple[float, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.static and (self.kind == "class" or self.composition or self.depths):
+            raise ValueError("only a static target is a class or a part, or has depths")
+        fraction = self.units == "1" and tuple(self.valid_range) == (0, 1)
+        if (self.kind == "class" or self.composition) and not fraction:
+            raise ValueError("a class or part has the units '1' and the range 0 to 1")
 
     @property
     def aliases_text(self) -> tuple[str, ...]:

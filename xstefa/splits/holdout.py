@@ -74,6 +74,8 @@ class Fold:
         """
         for part in _MASKS:
             role, what = part.split("_")
+            if what == "days" and not getattr(self, part).size:
+                continue  # sites with static attributes only
             if not getattr(self, part).any():
                 raise TrainingError(
                     f"a fold has no {what} to {role} on",

@@ -55,6 +55,8 @@ def refuse_leaks(
     for variable, token in (rename or {}).items():
         named = dataset[variable].attrs.get("standard_name") if variable in dataset else None
         for known in schema.targets:
+            if known.static and known.name != target:
+                continue  # the texture of a soil, say, tells a model of streamflow something
             observed = variable in {alias.name for alias in known.aliases} - inputs
             observed |= named in {name.name for name in known.standard_names}
             if variable not in known.leaking and (not observed or token == known.name):
@@ -71,10 +73,11 @@ def refuse_leaks(
         return
     facts = describe(dataset, time=binding.layout.time).values()
     observing = {match.variable.name for match in match_target(facts, schema.target(target))}
+    hidden = {target, *schema.target(target).hidden}
     for token, source in binding.sources.items():
         both = observing.intersection(source.variables)
         # A token of the target's own name is read hidden: the variant "direct".
-        if both and token != target:
+        if both and token not in hidden:
             raise TrainingError(
                 f"a model of {target} must not read what is an observation of it",
                 variable=", ".join(sorted(both)),

@@ -69,8 +69,8 @@ class Survey(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingData:
-    """What one dataset gives to learn from.
+class KnownSites:
+    """The sites of one dataset that can be learned from, and what holds some of them out.
 
     Attributes
     ----------
@@ -80,10 +80,65 @@ class TrainingData:
         All sites of the dataset.
     present : ndarray of bool, shape (site,)
         Sites at which what a model needs is known: on a grid, the land.
-    record : Record
-        Canonical units. In memory it has the sites that are present, on disk all.
     digest : str
         SHA-256 of names, days and values.
+    """
+
+    name: str
+    binding: Binding
+    sites: Sites
+    present: Mask
+    digest: str
+
+    @property
+    def land(self) -> Sites:
+        """Sites that are present: what folds are made of."""
+        return self.sites.select(self.present)
+
+    def fold(self, holdout: Holdout | None) -> Fold:
+        """Split by a holdout that makes one fold; without one, all trains.
+
+        Raises
+        ------
+        TrainingError
+            If the holdout makes several.
+        """
+        land = self.land
+        if holdout is None:
+            return Fold.of_sites("", np.zeros(len(land), dtype=bool), land)
+        folds = as_holdout(holdout, name="holdout").folds(land)
+        if len(folds) != 1:
+            raise TrainingError(
+                "one model can leave out one fold only",
+                variable="holdout",
+                found=f"{len(folds)} folds of {holdout!r}",
+                expected="a holdout with one fold",
+                fix="use cross_validate, or one fold: holdout.fold(0)",
+            )
+        return folds[0]
+
+    def names(self, chosen: Mask) -> set[str]:
+        """Return the names of chosen sites of a fold; none if the dataset does not name them."""
+        land = self.land
+        return set(land.ids[chosen].tolist()) if land.named else set()
+
+    def learned(self, train: Mask) -> dict[str, Any]:
+        """Return what the provenance says of the sites that are learned from."""
+        trained = self.land.ids[train]
+        content: dict[str, Any] = {"sha256": self.digest, "sites": len(trained)}
+        if len(trained) <= MOST_NAMED_SITES:
+            content["trained"] = trained.tolist()
+        return content
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData(KnownSites):
+    """What one dataset gives to learn from.
+
+    Attributes
+    ----------
+    record : Record
+        Canonical units. In memory it has the sites that are present, on disk all.
     split : Split
         What is learned from.
     at_once : int, optional
@@ -92,12 +147,7 @@ class TrainingData:
         Days between windows, if there is one for each day: their list has to fit in memory, too.
     """
 
-    name: str
-    binding: Binding
-    sites: Sites
-    present: Mask
     record: Record
-    digest: str
     split: Split
     at_once: int | None = None
     stride: int = 1
@@ -170,11 +220,6 @@ class TrainingData:
             stride=stride,
         )
 
-    @property
-    def land(self) -> Sites:
-        """Sites that are present: what folds are made of."""
-        return self.sites.select(self.present)
-
     def parts(self, chosen: Mask) -> Iterator[Record]:
         """Yield chosen sites of those present, so many at a time as fit in memory; at least once.
 
@@ -225,33 +270,6 @@ class TrainingData:
             found = join_ranges(found, ranges)
         return Survey(days=days, ranges=found)
 
-    def fold(self, holdout: Holdout | None) -> Fold:
-        """Split by a holdout that makes one fold; without one, all trains.
-
-        Raises
-        ------
-        TrainingError
-            If the holdout makes several.
-        """
-        land = self.land
-        if holdout is None:
-            return Fold.of_sites("", np.zeros(len(land), dtype=bool), land)
-        folds = as_holdout(holdout, name="holdout").folds(land)
-        if len(folds) != 1:
-            raise TrainingError(
-                "one model can leave out one fold only",
-                variable="holdout",
-                found=f"{len(folds)} folds of {holdout!r}",
-                expected="a holdout with one fold",
-                fix="use cross_validate, or one fold: holdout.fold(0)",
-            )
-        return folds[0]
-
-    def names(self, chosen: Mask) -> set[str]:
-        """Return the names of chosen sites of a fold; none if the dataset does not name them."""
-        land = self.land
-        return set(land.ids[chosen].tolist()) if land.named else set()
-
     def on(self, fold: Fold, validation: Holdout | None) -> Self:
         """Learn from what a fold trains on; validation sites come from these."""
         train, validate = fold.train_sites, np.zeros_like(fold.train_sites)
@@ -271,13 +289,9 @@ class TrainingData:
 
     def describe(self) -> dict[str, Any]:
         """Return what goes into the provenance: hash of the data, names of the sites."""
-        ids, split = self.land.ids, self.split
-        trained = ids[split.train]
-        content: dict[str, Any] = {"sha256": self.digest, "sites": len(trained)}
-        if len(trained) <= MOST_NAMED_SITES:
-            content["trained"] = trained.tolist()
-            if split.validate.any():
-                content["validated"] = ids[split.validate].tolist()
+        split, content = self.split, self.learned(self.split.train)
+        if "trained" in content and split.validate.any():
+            content["validated"] = self.land.ids[split.validate].tolist()
         if split.days is not None:
             content["days"] = len(split.days)
         return content
@@ -327,23 +341,7 @@ def read_all(
     TrainingError
         If there is no dataset, or none has a variable of `rename`.
     """
-    named = {"data": datasets} if isinstance(datasets, xr.Dataset) else datasets
-    if not isinstance(named, Mapping) or not named:
-        raise TrainingError(
-            variable="datasets",
-            found=f"{type(datasets).__name__} of length {len(datasets)}",
-            expected="a Dataset, or a mapping with at least one dataset",
-            fix='{"basins": ds, "towers": another}',
-        )
-    for variable in rename or {}:
-        if not any(variable in dataset.variables for dataset in named.values()):
-            raise TrainingError(
-                "rename names a variable that no dataset has",
-                variable=variable,
-                found=", ".join(named),
-                expected="a variable of one of them",
-                fix="rename={variable of the dataset: token}",
-            )
+    named = by_name(datasets, rename)
     return [
         TrainingData.read(
             dataset,
@@ -361,6 +359,30 @@ def read_all(
     ]
 
 
+def by_name(
+    datasets: Datasets, rename: Mapping[str, str] | None = None
+) -> Mapping[str, xr.Dataset]:
+    """Return datasets by name, one alone as "data"; see `read_all` for what it refuses."""
+    named = {"data": datasets} if isinstance(datasets, xr.Dataset) else datasets
+    if not isinstance(named, Mapping) or not named:
+        raise TrainingError(
+            variable="datasets",
+            found=f"{type(datasets).__name__} of length {len(datasets)}",
+            expected="a Dataset, or a mapping with at least one dataset",
+            fix='{"basins": ds, "towers": another}',
+        )
+    for variable in rename or {}:
+        if not any(variable in dataset.variables for dataset in named.values()):
+            raise TrainingError(
+                "rename names a variable that no dataset has",
+                variable=variable,
+                found=", ".join(named),
+                expected="a variable of one of them",
+                fix="rename={variable of the dataset: token}",
+            )
+    return named
+
+
 def _bytes(memory: str | float) -> int:
     try:
         return parse_bytes(memory)
@@ -373,7 +395,7 @@ def _bytes(memory: str | float) -> int:
         ) from error
 
 
-def fold_all(data: Sequence[TrainingData], holdout: Holdout | None) -> list[Fold]:
+def fold_all(data: Sequence[KnownSites], holdout: Holdout | None) -> list[Fold]:
     """Split each dataset by a holdout that makes one fold; warn of names that no dataset has.
 
     Raises
@@ -432,5 +454,10 @@ def provenance(data: Sequence[TrainingData], holdout: Holdout | None) -> dict[st
     """Return the training data as a model's provenance describes them."""
     return {
         "datasets": {part.name: part.describe() for part in data},
-        "held_out": None if holdout is None else holdout.to_dict(),
+        **provenance_of(holdout),
     }
+
+
+def provenance_of(holdout: Holdout | None) -> dict[str, Any]:
+    """Return what was held out, as a model's provenance says it."""
+    return {"held_out": None if holdout is None else holdout.to_dict()}

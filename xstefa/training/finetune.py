@@ -12,12 +12,14 @@ import numpy as np
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError
+from xstefa.inference.sites import refuse_daily
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.ranges import join_ranges
 from xstefa.model.registry import ModelLike
 from xstefa.model.variants import BASELINES, VARIANTS, EncoderUse
+from xstefa.options import as_list
 from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
@@ -33,6 +35,7 @@ from xstefa.training.heads import HeadTask, HeadTraining
 from xstefa.training.options import HeadOptions, HeadRecipe
 from xstefa.training.records import Record
 from xstefa.training.runs import versions
+from xstefa.training.sites import SiteTask, train_sites
 from xstefa.windows import Days, Floats
 
 __all__ = ["HeadRecipe", "HeadTask", "finetune", "train_heads"]
@@ -41,7 +44,7 @@ __all__ = ["HeadRecipe", "HeadTask", "finetune", "train_heads"]
 @checked
 def finetune(
     datasets: Datasets,
-    target: str | Target,
+    target: str | Target | Sequence[str | Target],
     *,
     model: ModelLike | None = None,
     holdout: Holdout | None = None,
@@ -66,7 +69,14 @@ def finetune(
     **how
         Of `HeadOptions`.
     """
-    task = HeadTask.of(target, model=model, how=HeadOptions.of(how))
+    options = HeadOptions.of(how)
+    of_sites = SiteTask.of(target, model=model, how=options)
+    if of_sites is not None:
+        refuse_daily(shares=shares, checkpoint=checkpoint)
+        known = of_sites.read(datasets, rename=rename, sites=sites)
+        folds = fold_all(known, holdout)
+        return train_sites(of_sites, known, folds, holdout=holdout, support=support, name=name)
+    task = HeadTask.of(one_of(target), model=model, how=options)
     data = task.read(datasets, rename=rename, sites=sites, memory=memory)
     return train_heads(
         task,
@@ -77,6 +87,26 @@ def finetune(
         support=support,
         checkpoint=checkpoint,
         name=name,
+    )
+
+
+def one_of(target: str | Target | Sequence[str | Target]) -> str | Target:
+    """Return the one daily target that is asked for.
+
+    Raises
+    ------
+    OptionError
+        If there are several.
+    """
+    names = [target] if isinstance(target, Target) else as_list(target)
+    if len(names) == 1:
+        return names[0]
+    raise OptionError(
+        "a model learns one daily target",
+        variable="target",
+        found=repr(target),
+        expected="one target, or the parts of a composition",
+        fix="train a model for each",
     )
 
 

@@ -1,7 +1,8 @@
 """Heads: from the representation to a target. One registry, `HEADS`, knows them by name.
 
 Each maps forcings (B, T, C), site attributes (B, S), both with NaN where missing, and the
-representation of the days (B, T, d) to the target (B, T).
+representation of the days (B, T, d) to the target (B, T); that of kind "site" attributes, and the
+representation of the site, to static targets.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.recurrent import Adapted, Head, LinearProbe, PlainLSTM, ResConn
 from xstefa.model.heads.released import Released
 from xstefa.model.heads.reservoirs import Reservoirs
+from xstefa.model.heads.site import SiteHead
 
-HEADS: dict[str, type[Head]] = {
+HEADS: dict[str, type[Head] | type[SiteHead]] = {
     "resconn": ResConn,
     **dict.fromkeys(ADAPTERS, Adapted),
     "no_adapter": Adapted,
@@ -25,10 +27,11 @@ HEADS: dict[str, type[Head]] = {
     "hbv": HBV,
     "reservoirs": Reservoirs,
     "released": Released,
+    "site": SiteHead,
 }
 
 
-def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> Head:
+def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> Head | SiteHead:
     """Build the head that ``size.kind`` names.
 
     Parameters
@@ -48,11 +51,11 @@ def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> He
             expected=", ".join(HEADS),
             fix='leave it out for the paper\'s head, "resconn"',
         )
-    if not width and size.kind not in ("lstm", "released", "reservoirs"):
+    if not width and size.kind not in ("lstm", "released", "reservoirs", "site"):
         raise OptionError(
             variable="head",
             found=f"{size.kind!r} without an encoder",
-            expected='"lstm" or "reservoirs", which read the inputs only',
+            expected='"lstm", "reservoirs" or "site", which read the inputs only',
             fix='use head="lstm", or give an encoder',
         )
     return HEADS[size.kind](size, forcings=forcings, statics=statics, width=width)

@@ -1,0 +1,382 @@
+"""Training of static targets: match, read attributes, split, standardise, fit, save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from xstefa.errors import OptionError, TrainingError
+from xstefa.model.architecture import HeadSize
+from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.network import StefaLand
+from xstefa.model.ranges import join_ranges, ranges_of
+from xstefa.model.registry import ModelLike, foundation_model
+from xstefa.model.scaler import Scaler
+from xstefa.model.variants import VARIANTS, EncoderUse
+from xstefa.options import as_list
+from xstefa.progress import progress
+from xstefa.schema import Schema, Target
+from xstefa.splits.holdout import Fold, Holdout
+from xstefa.training.data import Datasets, by_name, provenance_of
+from xstefa.training.loop import History
+from xstefa.training.options import HeadOptions, HeadRecipe, Schedule
+from xstefa.training.runs import card_of, versions
+from xstefa.training.site_data import SiteData
+from xstefa.windows import Floats
+
+MEMBERS = 4
+"""Heads that are trained side by side if their sizes are not given."""
+
+EPOCHS = 200
+RECIPE = HeadRecipe(token_dropout=0.1)
+WEIGHT_DECAY = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteTask:
+    """Static targets, the model that gives schema and perhaps encoder, and how to learn.
+
+    Attributes
+    ----------
+    foundation : Model
+    targets : tuple of Target
+        One, or all parts of a composition.
+    schema : Schema
+        That of the foundation, with the targets.
+    how : HeadOptions
+    """
+
+    foundation: Model
+    targets: tuple[Target, ...]
+    schema: Schema
+    how: HeadOptions
+
+    @classmethod
+    def of(cls, target: object, *, model: ModelLike | None, how: HeadOptions) -> SiteTask | None:
+        """Find the model and the targets; None if these are daily.
+
+        Raises
+        ------
+        SchemaError
+            If there is no such target.
+        OptionError
+            If several targets are no composition, or an option is about days.
+        """
+        foundation = foundation_model(model, causal=True)
+        schema = foundation.schema
+        given = as_list(target)
+        new = [each for each in given if isinstance(each, Target)]
+        schema = schema.with_targets(*new) if set(new) - {*schema.targets} else schema
+        names = [each.name if isinstance(each, Target) else each for each in given]
+        asked = [schema.target(name) for name in schema.expanded(names)]
+        if not any(each.static for each in asked):
+            return None
+        targets = schema.parts_of(asked[0])
+        if not set(asked) <= set(targets):
+            raise OptionError(
+                "a model learns one target, or the parts of one composition",
+                variable="target",
+                found=", ".join(each.name for each in asked),
+                expected=f"{asked[0].name!r}, or some of {', '.join(t.name for t in targets)}",
+                fix="train a model for each",
+            )
+        task = cls(foundation=foundation, targets=targets, schema=schema, how=how)
+        task._check_options()
+        return task
+
+    def _check_options(self) -> None:
+        """Refuse what means nothing to a static target."""
+        recipe, plain = self.how.recipe or RECIPE, HeadRecipe()
+        wrong = [
+            f"recipe.{item.name}"
+            for item in fields(HeadRecipe)
+            if item.name != "token_dropout"
+            and getattr(recipe, item.name) != getattr(plain, item.name)
+        ]
+        unset = HeadOptions()
+        wrong += [
+            name
+            for name in ("validation", "patience", "devices")
+            if getattr(self.how, name) != getattr(unset, name)
+        ]
+        if wrong:
+            raise OptionError(
+                "a static target is learned from all sites at once, in minutes",
+                variable=wrong[0],
+                found=f"{wrong[0]}=",
+                expected="head, encoder, holdout, schedule and recipe.token_dropout",
+                fix="leave it out",
+            )
+
+    def read(
+        self,
+        datasets: Datasets,
+        *,
+        rename: Mapping[str, str] | None,
+        sites: str | Mapping[str, str] | None,
+    ) -> list[SiteData]:
+        """Match and read datasets, see `SiteData.read`."""
+        return [
+            SiteData.read(
+                dataset,
+                name=name,
+                schema=self.schema,
+                targets=self.targets,
+                rename={k: v for k, v in (rename or {}).items() if k in dataset.variables},
+                sites=sites.get(name) if isinstance(sites, Mapping) else sites,
+            )
+            for name, dataset in by_name(datasets, rename).items()
+        ]
+
+    def heads(self, observed: Floats) -> tuple[tuple[HeadSize, ...], EncoderUse]:
+        """Return the heads, whose link and scale follow from the target, and the encoder's use.
+
+        Raises
+        ------
+        OptionError
+            If a head is none of static targets.
+        """
+        head, use = self.how.head, self.how.encoder
+        if isinstance(head, str):
+            if head not in ("site", HeadOptions().head):
+                kinds = [name for name, each in VARIANTS.items() if each.head == "site"]
+                raise OptionError(
+                    variable="head",
+                    found=repr(head),
+                    expected=f"{', '.join(kinds)} for a static target",
+                    fix="leave it out",
+                )
+            return (self._size(observed),) * MEMBERS, use or "none"
+        own = self._size(observed)
+        sizes = head if isinstance(head, tuple) else (head,) if head is not None else ()
+        if not sizes or any(size.kind != "site" for size in sizes):
+            raise OptionError(
+                variable="head",
+                found=repr(head),
+                expected='sizes of kind "site"',
+                fix='HeadSize(kind="site", hidden=64)',
+            )
+        kept = ("link", "scale", "offset", "outputs", "levels")
+        same = {name: getattr(own, name) for name in kept}
+        return tuple(replace(size, **same) for size in sizes), use or "none"
+
+    def _size(self, observed: Floats) -> HeadSize:
+        first = self.targets[0]
+        size = HeadSize(
+            kind="site",
+            hidden=64,
+            dropout=0.1,
+            outputs=len(self.targets),
+            levels=max(1, len(first.depths)),
+        )
+        low, high = first.valid_range
+        if first.composition:
+            return replace(size, link="softmax")
+        if (low, high) == (0, 1):
+            return replace(size, link="logistic")
+        known = observed[np.isfinite(observed)]
+        return replace(
+            size,
+            link="softplus" if low == 0 else "identity",
+            scale=float(known.std()) or 1.0,
+            offset=0.0 if low == 0 else float(known.mean()),
+        )
+
+
+def train_sites(
+    task: SiteTask,
+    data: Sequence[SiteData],
+    folds: Sequence[Fold],
+    *,
+    holdout: Holdout | None = None,
+    support: str | None = None,
+    name: str | None = None,
+) -> Model:
+    """Learn static targets on datasets that have been read, on one fold of each.
+
+    Raises
+    ------
+    TrainingError
+        If a fold holds out days, or leaves no site to learn from.
+    """
+    for part, fold in zip(data, folds, strict=True):
+        if (fold.train_sites & fold.test_sites).any():
+            raise TrainingError(
+                "a static target can be held out at sites only",
+                variable="holdout",
+                found=f"{fold.name}, which learns from the sites that it tests",
+                expected="a holdout of sites",
+                fix="holdout=RandomSites(0.1), or BlocksOfSpace(5.0).fold(0)",
+            )
+        if not fold.train_sites.any():
+            raise TrainingError(
+                f"nothing to learn from in {part.name!r}",
+                variable=task.targets[0].name,
+                found="no site with an observation and an attribute that is not held out",
+                expected="at least one",
+                fix="see that the variables have values there, or hold out less",
+            )
+    static = np.concatenate([p.static[f.train_sites] for p, f in zip(data, folds, strict=True)])
+    observed = np.concatenate([p.observed[f.train_sites] for p, f in zip(data, folds, strict=True)])
+    schedule = _schedule(task.how, len(static))
+    supports = {part.binding.layout.support for part in data}
+    spec = _spec(
+        task,
+        static,
+        observed,
+        name=name or f"{task.targets[0].composition or task.targets[0].name}-site",
+        support=support or (supports.pop() if len(supports) == 1 else "any"),
+        provenance={
+            "task": "fine-tuning",
+            "datasets": {
+                p.name: p.learned(f.train_sites) for p, f in zip(data, folds, strict=True)
+            },
+            **provenance_of(holdout),
+            "schedule": asdict(schedule),
+            "recipe": asdict(task.how.recipe or RECIPE),
+            "versions": versions(),
+        },
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(schedule.seed)
+        network, history = _fitted(task, spec, static, observed, schedule)
+    provenance = {**spec.provenance, "learning_curve": history.curve()}
+    spec = replace(spec, provenance=provenance, card=card_of(spec, history))
+    return create_model(spec, network.state_dict())
+
+
+def _schedule(how: HeadOptions, sites: int) -> Schedule:
+    if how.schedule is None and how.steps is None and how.epochs is None:
+        how = replace(how, epochs=float(EPOCHS))
+    found = how.schedule_for(days=sites, length=1)
+    return found if how.schedule else replace(found, weight_decay=WEIGHT_DECAY)
+
+
+def _spec(
+    task: SiteTask,
+    static: Floats,
+    observed: Floats,
+    *,
+    name: str,
+    support: str,
+    provenance: dict[str, Any],
+) -> ModelSpec:
+    """Describe the model that is to be."""
+    foundation, schema = task.foundation.spec, task.schema
+    sizes, use = task.heads(observed)
+    nothing = np.empty((len(static), 0, len(schema.forcings)), dtype=np.float32)
+    ranges, scaler = ranges_of(schema, nothing, static), foundation.scaler
+    hidden = {token for target in task.targets for token in target.hidden}
+    tokens = tuple(n for n in schema.static_names if n in ranges and n not in hidden)
+    if use != "none":
+        task.foundation.require("encoder")
+        own = {
+            "name": foundation.name,
+            "sha256": task.foundation.content_hash,
+            "provenance": dict(foundation.provenance),
+        }
+        provenance = {**provenance, "foundation": own}
+        if use == "frozen":  # what it never read is noise to it
+            tokens = tuple(token for token in tokens if token in foundation.tokens)
+        ranges = join_ranges(foundation.ranges, ranges)
+    else:
+        scaler = replace(scaler, statics=Scaler.fit(schema, nothing, static).statics)
+    return replace(
+        foundation,
+        name=name,
+        target=task.targets[0].name,
+        support=support,
+        architecture=replace(
+            foundation.architecture,
+            decoder=False,
+            heads=sizes,
+            encoder=None if use == "none" else foundation.architecture.encoder,
+        ),
+        schema=schema,
+        scaler=scaler,
+        tokens=tokens,
+        ranges={token: ranges[token] for token in tokens},
+        provenance={**provenance, "encoder": use},
+        card="",
+        needs=(),
+        distribution=None,
+        neighbourhood=None,
+    )
+
+
+def _fitted(
+    task: SiteTask, spec: ModelSpec, static: Floats, observed: Floats, schedule: Schedule
+) -> tuple[StefaLand, History]:
+    """Train the network of a description."""
+    use = spec.provenance["encoder"]
+    network = StefaLand(spec.architecture)
+    if network.encoder is not None and use != "scratch":
+        foundation = task.foundation.network()
+        assert foundation.encoder is not None
+        network.encoder.load_state_dict(foundation.encoder.state_dict())
+        network.encoder.requires_grad_(use == "tuned")
+    read = np.isin(spec.schema.static_names, spec.tokens)
+    nothing = np.empty((len(static), 0, len(spec.schema.forcings)), dtype=np.float32)
+    _, ready = spec.scaler.standardise(nothing, np.where(read, static, np.float32(np.nan)))
+    device = torch.device(task.how.resolved.device or "cpu")
+    inputs, target = (torch.from_numpy(a).to(device) for a in (ready, observed))
+    network.to(device).train()
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+    )
+    generator = torch.Generator().manual_seed(schedule.seed)
+    dropout = (task.how.recipe or RECIPE).token_dropout
+    history, order = History(), torch.empty(0, dtype=torch.int64)
+    mean: dict[str, Tensor] = {}
+    bar = progress(f"training {spec.name}", total=schedule.steps, unit="steps")
+    with bar:
+        for step in range(schedule.steps):
+            if len(order) < min(schedule.batch_size, len(inputs)):
+                order = torch.cat([order, torch.randperm(len(inputs), generator=generator)])
+            rows, order = order[: schedule.batch_size], order[schedule.batch_size :]
+            shape = (len(rows), inputs.shape[1])
+            hide = (torch.rand(shape, generator=generator) < dropout).to(device)
+            answers = network.sites(inputs[rows].masked_fill(hide, torch.nan))
+            value = site_loss(answers, target[rows], spec)
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(step)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, schedule.clip, error_if_nonfinite=True)
+            optimizer.step()
+            history.losses.append(float(value.detach()))
+            if schedule.average:
+                for name, weight in network.state_dict().items():
+                    mean.setdefault(name, weight.clone()).lerp_(
+                        weight, 1 - min(schedule.average, step / (step + 9))
+                    )
+            bar.update()
+    if mean:
+        network.load_state_dict(mean)
+    return network.eval().cpu(), history
+
+
+def site_loss(answers: Tensor, observed: Tensor, spec: ModelSpec) -> Tensor:
+    """Return the mean loss of all heads: cross entropy of a class, else squared errors.
+
+    Parameters
+    ----------
+    answers : Tensor, shape (B, target, depth, head)
+    observed : Tensor, shape (B, target, depth)
+        NaN where missing, which does not count.
+    spec : ModelSpec
+    """
+    observed = observed.unsqueeze(-1).expand_as(answers)
+    known = observed.isfinite()
+    answers, observed = answers[known], observed[known]
+    if spec.schema.target(str(spec.target)).kind == "class":
+        return functional.binary_cross_entropy(answers.clamp(1e-6, 1 - 1e-6), observed)
+    scale = spec.architecture.heads[0].scale
+    return ((answers - observed) / scale).square().mean()
