@@ -199,7 +199,9 @@ class Rules:
         self, variable: Facts, *, dims: tuple[str, ...] | None, taken: Mapping[str, str]
     ) -> str:
         """Say in a few words why `variable` is not used, where tokens are `taken` from others."""
-        for target in self.schema.targets:
+        names = (variable.name, variable.called, variable.standard_name or "")
+        told = [target for name in names for target in self.schema.telling.get(name, ())]
+        for target in told:
             if variable.name in target.leaking:
                 return f"computed from {target.name}"
             if match_target([variable], target):

@@ -254,6 +254,16 @@ class Schema:
         return names
 
     @cached_property
+    def telling(self) -> Mapping[str, tuple[Target, ...]]:
+        """Targets by the names of what observes them or is computed from them."""
+        found: dict[str, tuple[Target, ...]] = {}
+        for target in self.targets:
+            names = [each.name for each in (*target.aliases, *target.standard_names)]
+            for name in dict.fromkeys((*names, *target.leaking)):
+                found[name] = (*found.get(name, ()), target)
+        return found
+
+    @cached_property
     def words(self) -> frozenset[str]:
         """All aliases and standard names of tokens, ingredients and others."""
         variables = (*self.tokens, *self.ingredients, *self.others)
