@@ -258,8 +258,9 @@ class Schema:
         """Targets by the names of what observes them or is computed from them."""
         found: dict[str, tuple[Target, ...]] = {}
         for target in self.targets:
-            names = [each.name for each in (*target.aliases, *target.standard_names)]
-            for name in dict.fromkeys((*names, *target.leaking)):
+            observed = [alias.name for alias in target.aliases]
+            observed += [name.name for name in target.standard_names]
+            for name in dict.fromkeys((*observed, *target.leaking)):
                 found[name] = (*found.get(name, ()), target)
         return found
 
