@@ -12,7 +12,7 @@ import xstefa
 from tests.static_sites import NAMES, make_sites
 from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError, UnitsError
 from xstefa.model.architecture import HeadSize
-from xstefa.schema import Alias, Target
+from xstefa.schema import Alias, Target, Variable
 from xstefa.splits.holdout import NamedSites, Period, RandomSites
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.site_data import SumWarning
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::xstefa.inference.extrapolation.ExtrapolationWarning"
 )
 
+WINDOWS = SegmentPolicy(length=40, spin_up=10)
 SMALL = HeadSize(kind="site", hidden=16)
 FAST = {"steps": 5, "head": SMALL}
 LONG = {"steps": 250, "head": SMALL, "learning_rate": 1e-2}
@@ -164,10 +165,46 @@ def test_a_class_is_a_probability(sites):
         sites.assign(slid=sites.slope).stefa.finetune(SLIDE, **FAST)
 
 
-def test_the_encoder_gives_the_site(make_model, sites):
-    foundation = make_model(
-        foundation=True, causal=True, windows=SegmentPolicy(length=40, spin_up=10)
+@pytest.mark.parametrize("kind", ["bool", "int8"])
+def test_labels_may_be_flags(sites, kind):
+    flags = sites.slid.astype(kind).assign_attrs(flag_values=[0, 1], flag_meanings="stable slid")
+    model = sites.assign(slid=flags).stefa.finetune(SLIDE, **FAST)
+    expected = sites.stefa.finetune(SLIDE, **FAST)
+    assert model.content_hash == expected.content_hash
+
+
+def test_reads_vectors_beside_the_attributes_of_the_encoder(sites, make_model):
+    rng = np.random.default_rng(0)
+    vector = rng.normal(size=(60, 3)).astype("f4")
+    vector[:, 1] = sites.ph_h2o
+    vector[5, 2] = np.nan  # with a gap it is not known
+    data = sites.assign(picture=(("site", "band"), vector, {"units": "1"}))
+    picture = Variable(
+        name="picture",
+        kind="static",
+        units="1",
+        long_name="picture",
+        valid_range=(-100, 100),
+        length=3,
     )
+    model = data.drop_vars(["p_mean", "clay"]).stefa.finetune("soil_ph", tokens=picture, **LONG)
+    assert "picture" in model.spec.tokens
+    found = data.stefa.predict("soil_ph", model=model, coverage=True)
+    assert r2(found, sites.ph_h2o) > 0.7
+    lazy = data.chunk(site=7, band=2).stefa.predict("soil_ph", model=model)
+    np.testing.assert_array_equal(lazy, found)
+    without = data.assign(picture=data.picture.where(data.site != "s005"))
+    np.testing.assert_array_equal(without.stefa.predict("soil_ph", model=model), found)
+    assert float(found.coverage[5]) < float(found.coverage[6])
+    foundation = make_model(foundation=True, causal=True, windows=WINDOWS)
+    with_site = data.stefa.finetune(
+        "soil_ph", tokens=picture, model=foundation, encoder="frozen", **FAST
+    )
+    assert data.stefa.predict(with_site).notnull().all()
+
+
+def test_the_encoder_gives_the_site(make_model, sites):
+    foundation = make_model(foundation=True, causal=True, windows=WINDOWS)
     made = {
         use: sites.stefa.finetune("texture", model=foundation, encoder=use, **FAST)
         for use in ("frozen", "tuned", "scratch", "none")

@@ -53,7 +53,7 @@ class Facts:
     `method` is its time cell method; `doubt` are its cell methods where two methods along time
     contradict each other, so that the last does not say what the values are; `added_up` means that
     the history of the file says that days were summed, which nothing else accounts for; `storage`
-    is how its numbers are stored.
+    is how its numbers are stored; `labels` means that these are flags, and no quantity.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Facts:
     comment: str = ""
     repeated: str | None = None
     added_up: bool = False
+    labels: bool = False
 
     @property
     def words(self) -> set[str | None]:
@@ -119,6 +120,7 @@ def describe(ds: xr.Dataset, *, time: str | None) -> dict[str, Facts]:
             text=words,
             comment=comment,
             added_up=added_up and has_time,
+            labels="flag_meanings" in attrs,
         )
     if added_up and any(fact.method == "sum" for fact in facts.values()):
         return {name: replace(fact, added_up=False) for name, fact in facts.items()}

@@ -235,7 +235,8 @@ def match_target(facts: Iterable[Facts], target: Target) -> list[Match]:
     """All variables that are observations of `target`."""
     matches = []
     for variable in facts:
-        if not variable.numeric or variable.other is not None:
+        classes = variable.labels and target.kind == "class"
+        if not (variable.numeric or classes) or variable.other is not None:
             continue
         if variable.has_time == target.static:
             continue

@@ -68,11 +68,13 @@ def plan_sites(
         rules=rules,
         needed=set(),
         facts=[fact for fact in usable if {*fact.dims} - {time} <= {*dims}],
+        vectors=usable,
+        dims=dims,
         coordinates={},
     )
     sources = {
         variable.name: source
-        for variable in schema.statics
+        for variable in schema.attributes
         if (tokens is None or variable.name in tokens)
         and (source := resolver.token(variable)) is not None
     }
@@ -97,11 +99,11 @@ def plan_sites(
     layout = None if anchor is None else _layout(ds, anchor, time)
     table = TokenTable(
         schema=schema.name,
-        rows=tuple(row_of(v, sources, resolver.notes, ()) for v in schema.statics),
+        rows=tuple(row_of(v, sources, resolver.notes, ()) for v in schema.attributes),
         unused=unused,
         layout="" if layout is None else str(layout),
         problems=tuple(map(str, problems)),
-        doubts=tuple(map(str, resolver.errors)),
+        doubts=tuple(map(str, resolver.errors.values())),
     )
     return Binding(
         dataset=ds,
@@ -109,8 +111,9 @@ def plan_sites(
         needs=(),
         table=table,
         problems=tuple(problems),
-        doubts=tuple(resolver.errors),
+        doubts=tuple(resolver.errors.values()),
         sources=sources,
+        troubled=resolver.errors,
         _layout=layout,
     )
 
@@ -127,7 +130,8 @@ def _widest(usable: list[Facts], rules: Rules) -> Facts | None:
     """Return the attribute with the most dimensions, the first of several."""
     found = [
         match.variable
-        for variable in rules.schema.statics
+        for variable in rules.schema.attributes
+        if variable.length == 1
         for match in rules.candidates(usable, variable)
     ]
     return max(found, key=lambda fact: len(fact.dims), default=None)

@@ -58,16 +58,9 @@ def look_at_block(job: Job, forcing: Floats, static: Floats) -> None:
     static : ndarray, shape (site, S)
     """
     key, spec, told = job.key, job.key.model.spec, _told.setdefault(job, set())
-    attributes: dict[str, str] = {}
+    unseen = [n for n, source in job.sources.items() if not _at_hand(source, job.dataset)]
+    attributes = _of_sites(static, key, unseen)
     climate: dict[str, str] = {}
-    columns = list(spec.schema.site_columns)
-    for variable in spec.schema.attributes:
-        source = job.sources.get(variable.name)
-        if source is not None and not _at_hand(source, job.dataset):
-            first = columns.index(variable.columns[0])
-            values = static[:, first : first + variable.length]
-            values = values if variable.length > 1 else values[:, 0]
-            attributes |= _attributes(values, variable, key)
     for i, variable in enumerate(spec.schema.forcings):
         climate |= _climate(forcing[..., i], variable, spec.ranges.get(variable.name))
     for what, found in {"attributes": attributes, "a climate": climate}.items():
@@ -86,10 +79,7 @@ def look_at_sites(task: object, key: EngineKey, static: Floats, names: Collectio
     names : collection of str
         Those that planning could not see.
     """
-    told, found = _told.setdefault(task, set()), dict[str, str]()
-    for i, variable in enumerate(key.model.spec.schema.statics):
-        if variable.name in names:
-            found |= _attributes(static[:, i], variable, key)
+    told, found = _told.setdefault(task, set()), _of_sites(static, key, names)
     if not found.keys() <= told and not key.extrapolate:
         _warn("attributes", found, key, where=" (in one block of the data)")
         told.update(found)
@@ -97,6 +87,19 @@ def look_at_sites(task: object, key: EngineKey, static: Floats, names: Collectio
 
 def _at_hand(source: TokenSource, dataset: xr.Dataset) -> bool:
     return {*source.variables} <= dataset.variables.keys() and in_memory(dataset, source.variables)
+
+
+def _of_sites(static: Floats, key: EngineKey, names: Collection[str]) -> dict[str, str]:
+    """Return what is outside of training of some attributes, shape (site, S)."""
+    schema, found = key.model.spec.schema, dict[str, str]()
+    columns = list(schema.site_columns)
+    for variable in schema.attributes:
+        if variable.name in names:
+            first = columns.index(variable.columns[0])
+            values = static[:, first : first + variable.length]
+            values = values if variable.length > 1 else values[:, 0]
+            found |= _attributes(values, variable, key)
+    return found
 
 
 def _attributes(values: Floats, variable: Variable, key: EngineKey) -> dict[str, str]:

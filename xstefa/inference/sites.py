@@ -115,17 +115,21 @@ class SiteRun:
         """
         binding, spec = self.binding, self.key.model.spec
         tokens = {n: binding.static[n].reset_coords(drop=True) for n in binding.static}
-        dataset, sources = binding.dataset, binding.sources
+        dataset, sources, dims = binding.dataset, binding.sources, binding.layout.dims
         unseen = tuple(n for n, s in sources.items() if not in_memory(dataset, s.variables))
         job = SiteJob(key=self.key, answer=answer, names=tuple(tokens), unseen=unseen)
         block = xr.apply_ufunc(
             _answered,
             *tokens.values(),
             kwargs={"job": job},
+            input_core_dims=[[d for d in each.dims if d not in dims] for each in tokens.values()],
             output_core_dims=[[name]],
             dask="parallelized",
             output_dtypes=[np.float32],
-            dask_gufunc_kwargs={"output_sizes": {name: answer.width(spec) + 1}},
+            dask_gufunc_kwargs={
+                "output_sizes": {name: answer.width(spec) + 1},
+                "allow_rechunk": True,  # of the numbers of a vector
+            },
             join="override",
         )
         layout = binding.layout
@@ -178,18 +182,24 @@ class SiteJob:
 def _answered(*values: Floats, job: SiteJob) -> Floats:
     """Answer for the sites of a block, given its attributes one by one, shape (..., width + 1)."""
     key, spec = job.key, job.key.model.spec
-    shape = np.broadcast_shapes(*(each.shape for each in values))
-    static = np.full((*shape, len(spec.schema.statics)), np.nan, dtype=np.float32)
-    for name, each in zip(job.names, values, strict=True):
-        static[..., spec.schema.static_names.index(name)] = each
-    static = static.reshape(-1, static.shape[-1])
-    known = np.isfinite(static).sum(axis=1)
+    given = dict(zip(job.names, values, strict=True))
+    given = {n: v if spec.schema[n].length > 1 else v[..., None] for n, v in given.items()}
+    shape = np.broadcast_shapes(*(each.shape[:-1] for each in given.values()))
+    parts, known = [], np.zeros(shape, dtype=np.int64)
+    for variable in spec.schema.attributes:
+        part = np.full((*shape, variable.length), np.nan, dtype=np.float32)
+        if variable.name in given:
+            complete = np.asarray(np.isfinite(given[variable.name]).all(axis=-1))
+            part[...] = np.where(complete[..., None], given[variable.name], np.float32(np.nan))
+            known += complete
+        parts.append(part)
+    static = np.concatenate(parts, axis=-1).reshape(known.size, -1)
     look_at_sites(job, key, static, job.unseen)
     if not key.extrapolate:
         static = bounded(static, spec.schema, spec.ranges)
     width = job.answer.width(spec)
     found = np.full((len(static), width + 1), np.nan, dtype=np.float32)
-    found[:, -1] = known / sum(name in spec.tokens for name in spec.schema.static_names)
+    found[:, -1] = known.ravel() / len(spec.tokens)
     sites = np.flatnonzero(known)
     for begin in range(0, len(sites), ROWS):
         rows = sites[begin : begin + ROWS]

@@ -115,7 +115,7 @@ class HeadSize:
     offset: Finite = 0.0
     power: Positive = 1.0
     outputs: Count = 1
-    levels: Count = 1
+    levels: Count = field(default=1, metadata=LATER)
     dropout: Share = 0.4
     drivers: tuple[Driver, ...] = ()
     spin_up: Natural = 0

@@ -185,7 +185,7 @@ class StefaLand(nn.Module):
         if self.encoder is None:
             return None
         nothing = static.new_full((len(static), 1, self.forcings), torch.nan)
-        return self.encoder(nothing, static).site
+        return self.encode(nothing, static).site
 
     def sites(self, static: Tensor) -> Tensor:
         """Predict static targets with each head, shape (B, outputs, levels, heads).

@@ -174,11 +174,11 @@ class Target:
     standard_names: tuple[StandardName, ...] = ()
     aliases: tuple[Alias, ...] = ()
     leaking: tuple[str, ...] = ()
-    static: bool = False
-    kind: TargetKind = "number"
-    composition: str | None = None
-    depths: tuple[float, ...] = ()
-    hidden: tuple[str, ...] = ()
+    static: bool = field(default=False, metadata=LATER)
+    kind: TargetKind = field(default="number", metadata=LATER)
+    composition: str | None = field(default=None, metadata=LATER)
+    depths: tuple[float, ...] = field(default=(), metadata=LATER)
+    hidden: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.static and (self.kind == "class" or self.composition or self.depths):

@@ -15,7 +15,7 @@ from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding, plan
-from xstefa.errors import OptionError, TrainingError, raise_problems, warn
+from xstefa.errors import MissingTokenError, OptionError, TrainingError, raise_problems, warn
 from xstefa.model.ranges import Range, Ranges, join_ranges, ranges_of
 from xstefa.schema import Needs, Schema
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
@@ -393,6 +393,24 @@ def _bytes(memory: str | float) -> int:
             expected="bytes, as a number or as text such as '4 GiB'",
             fix="memory='4 GiB'",
         ) from error
+
+
+def require_added(names: Sequence[str], bindings: Sequence[Binding]) -> None:
+    """Raise MissingTokenError if no dataset has a token that is to be added."""
+    for name in names:
+        if any(name in binding.sources for binding in bindings):
+            continue
+        first = bindings[0]
+        called = {alias.name for alias in first.schema[name].aliases}
+        unused = first.table.unused.items()
+        like = [f"{variable!r}: {why}" for variable, why in unused if variable in called]
+        raise MissingTokenError(
+            "no dataset has the token that is to be added",
+            variable=name,
+            found="; ".join(like) or "no variable that matches it",
+            expected=first.table[name].advice,
+            fix=f"rename={{'<variable of the dataset>': {name!r}}}",
+        )
 
 
 def fold_all(data: Sequence[KnownSites], holdout: Holdout | None) -> list[Fold]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from xstefa.errors import MissingTokenError, OptionError, TrainingError, did_you_mean
+from xstefa.errors import OptionError, TrainingError, did_you_mean
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.heads.direct import TargetDecoder
@@ -20,7 +20,7 @@ from xstefa.model.scaler import Moments
 from xstefa.model.variants import DRIVERS, EncoderUse, completed, deaf_kind
 from xstefa.options import Precision
 from xstefa.schema import Needs, Schema, Target, load_tokens
-from xstefa.training.data import Datasets, TrainingData, read_all
+from xstefa.training.data import Datasets, TrainingData, read_all, require_added
 from xstefa.training.devices import Runner
 from xstefa.training.dropout import TokenDropout
 from xstefa.training.embeddings import encode_windows
@@ -156,18 +156,7 @@ class HeadTask:
             memory=memory,
             added=self.added,
         )
-        for name in self.added:
-            if not any(name in part.binding.sources for part in found):
-                called = {alias.name for alias in self.schema[name].aliases}
-                unused = found[0].binding.table.unused.items()
-                like = [f"{variable!r}: {why}" for variable, why in unused if variable in called]
-                raise MissingTokenError(
-                    "no dataset has the token that is to be added",
-                    variable=name,
-                    found="; ".join(like) or "no variable that matches it",
-                    expected=found[0].binding.table[name].advice,
-                    fix=f"rename={{'<variable of the dataset>': {name!r}}}",
-                )
+        require_added(self.added, [part.binding for part in found])
         return found
 
     def spec(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -58,6 +58,7 @@ class SiteData(KnownSites):
         targets: Sequence[Target],
         rename: Mapping[str, str] | None,
         sites: str | None,
+        added: Collection[str] = (),
     ) -> Self:
         """Match a dataset and read it; sites without attributes or observations are not present.
 
@@ -67,6 +68,8 @@ class SiteData(KnownSites):
             One, or all parts of a composition.
         sites : str, optional
             Variable that names the sites.
+        added : collection of str
+            Tokens that were asked for: what is in doubt of them is refused.
 
         Raises
         ------
@@ -76,6 +79,7 @@ class SiteData(KnownSites):
         binding = plan_sites(dataset, schema, rename=rename)
         for target in targets:
             refuse_leaks(binding, target=target.name, rename=rename)
+        raise_problems([binding.troubled[name] for name in added if name in binding.troubled])
         binding.require()
         raise_problems(
             value_problems(binding.dataset, binding.sources.values(), layout=binding.layout)

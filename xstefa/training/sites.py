@@ -21,9 +21,9 @@ from xstefa.model.scaler import Scaler
 from xstefa.model.variants import VARIANTS, EncoderUse
 from xstefa.options import as_list
 from xstefa.progress import progress
-from xstefa.schema import Schema, Target
+from xstefa.schema import Schema, Target, load_tokens
 from xstefa.splits.holdout import Fold, Holdout
-from xstefa.training.data import Datasets, by_name, provenance_of
+from xstefa.training.data import Datasets, by_name, provenance_of, require_added
 from xstefa.training.loop import History
 from xstefa.training.options import HeadOptions, HeadRecipe, Schedule
 from xstefa.training.runs import card_of, versions
@@ -50,12 +50,15 @@ class SiteTask:
     schema : Schema
         That of the foundation, with the targets.
     how : HeadOptions
+    added : tuple of str
+        Tokens beside those of the foundation, of which one dataset has to have each.
     """
 
     foundation: Model
     targets: tuple[Target, ...]
     schema: Schema
     how: HeadOptions
+    added: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, target: object, *, model: ModelLike | None, how: HeadOptions) -> SiteTask | None:
@@ -86,7 +89,14 @@ class SiteTask:
                 expected=f"{asked[0].name!r}, or some of {', '.join(t.name for t in targets)}",
                 fix="train a model for each",
             )
-        task = cls(foundation=foundation, targets=targets, schema=schema, how=how)
+        added = load_tokens(how.tokens)
+        task = cls(
+            foundation=foundation,
+            targets=targets,
+            schema=schema.with_extras(added),
+            how=how,
+            added=tuple(token.name for token in added),
+        )
         task._check_options()
         return task
 
@@ -121,8 +131,14 @@ class SiteTask:
         rename: Mapping[str, str] | None,
         sites: str | Mapping[str, str] | None,
     ) -> list[SiteData]:
-        """Match and read datasets, see `SiteData.read`."""
-        return [
+        """Match and read datasets, see `SiteData.read`.
+
+        Raises
+        ------
+        MissingTokenError
+            If no dataset has a token that is to be added.
+        """
+        found = [
             SiteData.read(
                 dataset,
                 name=name,
@@ -130,9 +146,12 @@ class SiteTask:
                 targets=self.targets,
                 rename={k: v for k, v in (rename or {}).items() if k in dataset.variables},
                 sites=sites.get(name) if isinstance(sites, Mapping) else sites,
+                added=self.added,
             )
             for name, dataset in by_name(datasets, rename).items()
         ]
+        require_added(self.added, [part.binding for part in found])
+        return found
 
     def heads(self, observed: Floats) -> tuple[tuple[HeadSize, ...], EncoderUse]:
         """Return the heads, whose link and scale follow from the target, and the encoder's use.
@@ -271,9 +290,14 @@ def _spec(
     foundation, schema = task.foundation.spec, task.schema
     sizes, use = task.heads(observed)
     nothing = np.empty((len(static), 0, len(schema.forcings)), dtype=np.float32)
-    ranges, scaler = ranges_of(schema, nothing, static), foundation.scaler
+    ranges, fitted = ranges_of(schema, nothing, static), Scaler.fit(schema, nothing, static)
+    moments = fitted.statics
     hidden = {token for target in task.targets for token in target.hidden}
-    tokens = tuple(n for n in schema.static_names if n in ranges and n not in hidden)
+    tokens = tuple(
+        token.name
+        for token in schema.attributes
+        if token.columns[0] in ranges and token.name not in hidden
+    )
     if use != "none":
         task.foundation.require("encoder")
         own = {
@@ -283,10 +307,10 @@ def _spec(
         }
         provenance = {**provenance, "foundation": own}
         if use == "frozen":  # what it never read is noise to it
-            tokens = tuple(token for token in tokens if token in foundation.tokens)
+            learned = {*foundation.tokens, *(token.name for token in schema.extras)}
+            tokens = tuple(token for token in tokens if token in learned)
         ranges = join_ranges(foundation.ranges, ranges)
-    else:
-        scaler = replace(scaler, statics=Scaler.fit(schema, nothing, static).statics)
+        moments = {**moments, **foundation.scaler.statics}
     return replace(
         foundation,
         name=name,
@@ -297,11 +321,12 @@ def _spec(
             decoder=False,
             heads=sizes,
             encoder=None if use == "none" else foundation.architecture.encoder,
+            extras=len(schema.site_columns) - len(schema.statics),
         ),
         schema=schema,
-        scaler=scaler,
+        scaler=replace(foundation.scaler, statics=moments),
         tokens=tokens,
-        ranges={token: ranges[token] for token in tokens},
+        ranges={c: ranges[c] for token in tokens for c in schema[token].columns},
         provenance={**provenance, "encoder": use},
         card="",
         needs=(),
@@ -321,7 +346,7 @@ def _fitted(
         assert foundation.encoder is not None
         network.encoder.load_state_dict(foundation.encoder.state_dict())
         network.encoder.requires_grad_(use == "tuned")
-    read = np.isin(spec.schema.static_names, spec.tokens)
+    read = np.array([token.name in spec.tokens for token in spec.schema.site_columns.values()])
     nothing = np.empty((len(static), 0, len(spec.schema.forcings)), dtype=np.float32)
     _, ready = spec.scaler.standardise(nothing, np.where(read, static, np.float32(np.nan)))
     device = torch.device(task.how.resolved.device or "cpu")
@@ -333,6 +358,7 @@ def _fitted(
     )
     generator = torch.Generator().manual_seed(schedule.seed)
     dropout = (task.how.recipe or RECIPE).token_dropout
+    lengths = torch.tensor([token.length for token in spec.schema.attributes])
     history, order = History(), torch.empty(0, dtype=torch.int64)
     mean: dict[str, Tensor] = {}
     bar = progress(f"training {spec.name}", total=schedule.steps, unit="steps")
@@ -341,8 +367,8 @@ def _fitted(
             if len(order) < min(schedule.batch_size, len(inputs)):
                 order = torch.cat([order, torch.randperm(len(inputs), generator=generator)])
             rows, order = order[: schedule.batch_size], order[schedule.batch_size :]
-            shape = (len(rows), inputs.shape[1])
-            hide = (torch.rand(shape, generator=generator) < dropout).to(device)
+            hide = torch.rand((len(rows), len(lengths)), generator=generator) < dropout
+            hide = hide.repeat_interleave(lengths, dim=1).to(device)
             answers = network.sites(inputs[rows].masked_fill(hide, torch.nan))
             value = site_loss(answers, target[rows], spec)
             for group in optimizer.param_groups:
