@@ -106,11 +106,17 @@ def test_evaluate(file, basins, tmp_path):
 
 def test_finetune(file, basins, tmp_path):
     how = ["--target", "streamflow", "--head", "lstm", "--batch-size", 2, "--name", "mine"]
+    (tmp_path / "tokens.toml").write_text(
+        '[[static]]\nname = "curvature"\nunits = "mm d-1"\nlong_name = "curvature"\n'
+        "valid_range = [-1e3, 1e3]\n"
+    )
+    how += ["--token", tmp_path / "tokens.toml", "--rename", "p_mean=curvature"]
     with xstefa.set_options(cache_dir=tmp_path / "cache"):
         said = succeed("finetune", file, tmp_path / "mine", *how, "--steps", 2)
     model = xstefa.load_model(tmp_path / "mine")
     assert model.name == "mine"
     assert model.name in said
+    assert [token.name for token in model.schema.extras] == ["curvature"]
     assert model.spec.provenance["schedule"]["steps"] == 2
     assert basins.stefa.predict(model).notnull().any()
     assert "--overwrite to replace it" in refused("finetune", file, tmp_path / "mine", *how)

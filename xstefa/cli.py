@@ -206,8 +206,8 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
         origin, items = get_origin(part), get_args(part)
         if origin is Mapping:
             kind = {"multiple": True, "callback": _pairs, "metavar": "VARIABLE=TOKEN"}
-        elif origin in (Iterable, Sequence) and items[0] in kinds:
-            flag, kind = flag.removesuffix("s"), {"multiple": True, "type": items[0]}
+        elif origin in (Iterable, Sequence) and (said := _sayable(items[0])) is not None:
+            flag, kind = flag.removesuffix("s"), {"multiple": True, "type": said}
         elif origin is tuple and Ellipsis not in items:
             kind = {"nargs": len(items), "type": items[0] if items[0] in kinds else str}
         elif origin is Literal:
@@ -219,6 +219,11 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
         elif part in kinds and kind is None:
             kind = {"type": part}
     return None if kind is None else click.Option([flag, key], **how, **kind)
+
+
+def _sayable(item: Any) -> type | None:
+    """Return as what a terminal gives an item of a sequence, if it can."""
+    return next((kind for kind in (str, int, float) if kind in (item, *get_args(item))), None)
 
 
 def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:

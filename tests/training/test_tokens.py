@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from xstefa.schema import Variable
 from xstefa.splits.holdout import RandomSites
 from xstefa.training.options import HeadRecipe
 
+ALPHAEARTH = Path(__file__).parents[3] / "shared/data/world/alphaearth_points.nc"
 FAST = {"steps": 3, "batch_size": 4, "head": HEAD}
 PATCH = Variable(
     name="patch", kind="static", units="1", long_name="patch", valid_range=(-10, 10), length=5
@@ -273,3 +275,35 @@ def test_an_embedding_is_a_token(told, foundation):
     ready = told.assign(embedding=own)
     model = ready.stefa.finetune("streamflow", model=foundation, tokens=token, **FAST)
     assert "embedding" in model.spec.tokens
+
+
+def test_a_vector_is_explained_as_one(told, model):
+    found = quietly_explained(told, model)
+    assert found.attribute.values.tolist()[-2:] == ["patch", "curvature"]
+    parts = found.contribution_static.sum("attribute") + found.contribution.sum(["token", "lag"])
+    total = found.baseline + found.contribution_earlier + parts
+    np.testing.assert_allclose(total, found.prediction, rtol=1e-4)
+    assert (abs(found.contribution_static.sel(attribute="patch")) > 0).all()
+
+
+def quietly_explained(dataset, model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dataset.stefa.explain(
+            model, day="2001-06-01", site=["gauge 1"], lags=(1,), attributes="each", samples=2
+        )
+
+
+@pytest.mark.skipif(not ALPHAEARTH.exists(), reason="no ../shared/data")
+def test_alphaearth_vectors_of_real_points(basins, foundation):
+    """Format and engine only: these points have no weather; that of the tiny world is lent."""
+    points = xr.open_dataset(ALPHAEARTH).isel(point=slice(0, 40))
+    lent = basins.isel(site=np.arange(40) % 8).drop_vars(["site", "lat", "lon"])
+    lent = lent.rename(site="point").assign_coords(point=points.point)
+    ready = lent.assign(points[["embedding"]])
+    how = {"rename": {"embedding": "alphaearth"}, "tokens": "alphaearth", **FAST}
+    model = ready.stefa.finetune("streamflow", model=foundation, **how)
+    moments = model.spec.scaler.statics["alphaearth[63]"]
+    assert moments.mean == pytest.approx(float(points.embedding[:, 63].mean()), abs=1e-5)
+    found = quietly(ready, model, rename={"embedding": "alphaearth"})
+    assert np.isfinite(found.isel(time=-1)).all()

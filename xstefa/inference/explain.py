@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice, pairwise
@@ -230,7 +230,7 @@ def explain(
         extrapolate=extrapolate,
     )
     schema, known = chosen.spec.schema, run.binding.sources
-    groups = _groups(schema, [n for n in schema.static_names if n in known], attributes)
+    groups = _groups(schema, known, attributes)
     players = Players(forcings=len(schema.forcings), lags=bounds, attributes=tuple(groups.values()))
     answer = Explanation(
         players=players, output=chosen.spec.outputs.index(target), samples=samples, seed=seed
@@ -293,12 +293,13 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _groups(schema: Schema, names: Sequence[str], attributes: str) -> dict[str, tuple[int, ...]]:
-    """Return the columns of attributes that count as one, by name of the group."""
+def _groups(schema: Schema, known: Collection[str], attributes: str) -> dict[str, tuple[int, ...]]:
+    """Return the columns of attributes that count as one, as those of a vector do, by name."""
     found: dict[str, tuple[int, ...]] = {}
-    for name in names:
-        group = (schema[name].group if attributes == "group" else None) or name
-        found[group] = (*found.get(group, ()), schema.static_names.index(name))
+    for column, variable in enumerate(schema.site_columns.values()):
+        if variable.name in known:
+            group = (variable.group if attributes == "group" else None) or variable.name
+            found[group] = (*found.get(group, ()), column)
     return found
 
 
