@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import xstefa
+from xstefa.accessor import StefaAccessor
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api.md"
@@ -33,3 +34,9 @@ def test_the_tests_that_a_page_names_are_there():
     named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "files.md").read_text(encoding="utf-8"))
     assert len(named) > 40
     assert not [name for name in named if f"def {name}(" not in code]
+
+
+def test_the_reference_has_each_method_of_the_accessor():
+    text = API.read_text(encoding="utf-8")
+    told = set(re.findall(r"autoaccessormethod:: Dataset\.stefa\.(\w+)", text))
+    assert told == {name for name in vars(StefaAccessor) if not name.startswith("_")}

@@ -33,7 +33,7 @@ def plot_learning(model: Model) -> Figure:
     ModelError
         If it carries no curve.
     """
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt
 
     curve = model.spec.provenance.get("learning_curve")
     if curve is None:
@@ -46,7 +46,7 @@ def plot_learning(model: Model) -> Figure:
     steps = curve["steps_per_point"] * np.arange(1, len(losses) + 1)
     width = max(1, len(losses) // SMOOTHED_POINTS)
     with style():
-        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        figure = plt.figure(figsize=(6.4, 4), layout="constrained")
         axis = figure.add_subplot()
         axis.plot(steps, losses, color=FAINT, linewidth=0.5, alpha=0.6)
         smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
