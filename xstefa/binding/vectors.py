@@ -29,6 +29,8 @@ def check_vector(ds: xr.Dataset, fact: Facts, wanted: Variable, *, along: Collec
     sizes = {dim: ds.sizes[dim] for dim in own}
     if list(sizes.values()) == [wanted.length]:
         return
+    if not along and wanted.length in sizes.values():
+        return  # without any forcing nobody knows which dimensions are the sites
     if horizontal_dims(ds, tuple(own)) is not None:
         fix = f"bring the map to the sites first: ds.stefa.attach(<the map {fact.name!r}>)"
     elif len(own) > 1:

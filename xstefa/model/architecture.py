@@ -131,7 +131,7 @@ class Architecture:
     Without an encoder heads can only be baselines; without a head the network only represents and,
     with a decoder, reconstructs. `recurrent` says whether the decoder has an LSTM. The answers of
     several heads, of whatever kinds, are averaged. The first `statics` numbers of a site are read
-    by all, the `extras` behind them by heads alone.
+    by all; behind them stand tokens of which `extras` are the lengths, which heads alone read.
     """
 
     forcings: Count
@@ -140,4 +140,4 @@ class Architecture:
     decoder: bool = False
     recurrent: bool = True
     heads: tuple[HeadSize, ...] = ()
-    extras: Natural = field(default=0, metadata=LATER)
+    extras: tuple[Count, ...] = field(default=(), metadata=LATER)

@@ -119,8 +119,8 @@ class ModelSpec:
             "architecture.forcings": architecture.forcings == len(self.schema.forcings),
             "architecture.statics": architecture.statics == len(self.schema.statics),
             "scaler.forcings": tuple(self.scaler.forcings) == self.schema.forcing_names,
-            "architecture.extras": architecture.statics + architecture.extras
-            == len(self.schema.site_columns),
+            "architecture.extras": architecture.extras
+            == tuple(token.length for token in self.schema.extras),
             "scaler.statics": tuple(self.scaler.statics) == tuple(self.schema.site_columns),
             "windows": encoder is None or self.windows.causal == encoder.causal,
             "windows.length": self.windows.length <= longest,

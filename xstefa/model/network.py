@@ -36,7 +36,7 @@ class StefaLand(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.forcings, self.statics = architecture.forcings, architecture.statics
-        self.attributes = self.statics + architecture.extras
+        self.attributes = self.statics + sum(architecture.extras)
         self.encoder: Encoder | CausalEncoder | None = None
         self.decoder: Decoder | None = None
         width = 0
@@ -57,7 +57,13 @@ class StefaLand(nn.Module):
         self.sizes = architecture.heads
         self.hides_target = any(size.kind == "direct" for size in self.sizes)
         self.heads = nn.ModuleList(
-            build_head(size, forcings=self.forcings, statics=self.attributes, width=width)
+            build_head(
+                size,
+                forcings=self.forcings,
+                statics=self.attributes,
+                width=width,
+                extras=architecture.extras,
+            )
             for size in self.sizes
         )
 

@@ -259,7 +259,7 @@ class HeadTask:
                 decoder=False,
                 heads=heads,
                 encoder=None if encoder == "none" else foundation.architecture.encoder,
-                extras=len(schema.site_columns) - len(schema.statics),
+                extras=tuple(token.length for token in schema.extras),
             ),
             schema=schema,
             scaler=replace(foundation.scaler, statics=moments),

@@ -321,7 +321,7 @@ def _spec(
             decoder=False,
             heads=sizes,
             encoder=None if use == "none" else foundation.architecture.encoder,
-            extras=len(schema.site_columns) - len(schema.statics),
+            extras=tuple(token.length for token in schema.extras),
         ),
         schema=schema,
         scaler=replace(foundation.scaler, statics=moments),

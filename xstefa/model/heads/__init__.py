@@ -31,13 +31,17 @@ HEADS: dict[str, type[Head] | type[SiteHead]] = {
 }
 
 
-def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> Head | SiteHead:
+def build_head(
+    size: HeadSize, *, forcings: int, statics: int, width: int, extras: tuple[int, ...] = ()
+) -> Head | SiteHead:
     """Build the head that ``size.kind`` names.
 
     Parameters
     ----------
     size, forcings, statics, width
         As for `Head`.
+    extras : tuple of int
+        Lengths of the tokens that stand last among the static variables: 1, or that of a vector.
 
     Raises
     ------
@@ -58,4 +62,7 @@ def build_head(size: HeadSize, *, forcings: int, statics: int, width: int) -> He
             expected='"lstm", "reservoirs" or "site", which read the inputs only',
             fix='use head="lstm", or give an encoder',
         )
-    return HEADS[size.kind](size, forcings=forcings, statics=statics, width=width)
+    kind = HEADS[size.kind]
+    if issubclass(kind, SiteHead):
+        return kind(size, forcings=forcings, statics=statics, width=width, extras=extras)
+    return kind(size, forcings=forcings, statics=statics, width=width)
