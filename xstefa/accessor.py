@@ -147,8 +147,9 @@ class StefaAccessor:
 
         Parameters
         ----------
-        target : str or Target
-            A target of the model's schema, or a new one.
+        target : str, Target or sequence of these
+            A target of the model's schema, or a new one; of static ones also the parts of a
+            composition, or its name.
         model : str or Model, optional
             Whose encoder, schema and scaler are used; by default the bundled foundation model.
         head : str, HeadSize, tuple of HeadSize or None
@@ -156,7 +157,9 @@ class StefaAccessor:
             `xstefa.model.variants.VARIANTS`, ``"hbv"`` (a hydrological model inside),
             ``"reservoirs"`` (water that fills and drains, without encoder), ``"lstm"`` (the
             baseline without encoder), or sizes; those of several heads, of one kind or more,
-            whose answers are averaged. None trains the model's own heads on.
+            whose answers are averaged. None trains the model's own heads on. Static targets have
+            heads of their own, ``"site"``, four of them if no sizes are given, and without encoder
+            if none is asked for.
         encoder : {"frozen", "tuned", "scratch", "none"}, optional
             Keep the encoder as it is, train it on, train it from random weights, or leave it out;
             by default as `head` says, which is mostly ``"frozen"``.
@@ -226,7 +229,7 @@ class StefaAccessor:
 
     def cross_validate(
         self,
-        target: str | Target,
+        target: str | Target | Sequence[str | Target],
         *,
         holdout: Holdout,
         model: ModelLike | None = None,
@@ -242,7 +245,8 @@ class StefaAccessor:
 
         Parameters
         ----------
-        target : str or Target
+        target : str, Target or sequence of these
+            As for `finetune`.
         holdout : Holdout
             For instance `xstefa.splits.holdout.PUB` (ten random groups of sites), `PUR`
             (regions), or ``RandomGroups(5) & Period("1990-10-01", "1995-09-30")``.
@@ -262,7 +266,7 @@ class StefaAccessor:
             Scores of each site over all days on which it was tested; ``predicted`` and
             ``observed``; ``fold``, which fold tested the site; ``twin``, a training site of that
             fold that is nearly the same; ``pretraining``, whether the foundation model saw the
-            site.
+            site. Of static targets scores of all sites, as those of `evaluate`.
 
         Warns
         -----

@@ -260,7 +260,10 @@ def _evaluate(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
 
 
 def _over_sites(scores: xr.Dataset) -> str:
-    """Say the quartiles of scores over sites."""
+    """Say the quartiles of scores over sites; of static targets the scores, which are one each."""
+    if "days" not in scores:
+        frame = scores.drop_dims(scores.training.dims).to_dataframe()
+        return frame.to_string(float_format="{:.3f}".format)
     one = [
         name
         for name, each in scores.items()

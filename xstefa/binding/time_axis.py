@@ -38,6 +38,14 @@ def find_time(ds: xr.Dataset) -> str:
     raise _why_no_time(ds)
 
 
+def has_time(ds: xr.Dataset) -> bool:
+    """Whether any dimension or variable counts times, whatever is wrong with it."""
+    return any(
+        _is_time(each) or " since " in str(each.attrs.get("units", ""))
+        for each in ds.variables.values()
+    )
+
+
 def _is_time(variable: xr.Variable) -> bool:
     if variable.dtype.kind == "M":
         return True

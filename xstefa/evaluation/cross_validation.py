@@ -12,19 +12,22 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.errors import warn
-from xstefa.evaluation.evaluate import score, training_roles
+from xstefa.evaluation.evaluate import score
+from xstefa.evaluation.sites import cross_validate_sites
 from xstefa.inference.predict import predict
+from xstefa.inference.sites import only_one, refuse_daily
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.progress import progress
 from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
-from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, find_twins
+from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, find_twins, site_roles
 from xstefa.splits.sites import Mask, Sites, only_sites
 from xstefa.training.data import TrainingData
 from xstefa.training.finetune import HeadTask, train_heads
 from xstefa.training.options import HeadOptions
 from xstefa.training.records import Record, observations
+from xstefa.training.sites import SiteTask
 from xstefa.windows import Floats
 
 NEAR_DUPLICATE = 0.98
@@ -34,7 +37,7 @@ NEAR_DUPLICATE = 0.98
 @checked
 def cross_validate(
     dataset: xr.Dataset,
-    target: str | Target,
+    target: str | Target | Sequence[str | Target],
     *,
     holdout: Holdout,
     model: ModelLike | None = None,
@@ -45,7 +48,12 @@ def cross_validate(
     **how: Any,
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
-    task = HeadTask.of(target, model=model, how=HeadOptions.of(how))
+    options = HeadOptions.of(how)
+    if (of_sites := SiteTask.of(target, model=model, how=options)) is not None:
+        refuse_daily(checkpoint=checkpoint)
+        of: dict[str, Any] = {"scores": scores, "rename": rename, "sites": sites}
+        return cross_validate_sites(of_sites, dataset, holdout=holdout, **of)
+    task = HeadTask.of(only_one(target), model=model, how=options)
     foundation, wanted = task.foundation, task.target
     (data,) = task.read(dataset, rename=rename, sites=sites)
     layout = data.binding.layout
@@ -94,7 +102,7 @@ def cross_validate(
     result["twin"] = data.sites.labeled(
         twin, long_name=f"that training site, from {NEAR_DUPLICATE} on"
     )
-    result["pretraining"] = training_roles(foundation, data.sites)
+    result["pretraining"] = site_roles(foundation.spec.provenance, data.sites)
     _report(result, tuple(folds.values()))
     return result.assign_attrs(
         title=f"cross-validation of {wanted.name}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -15,12 +15,14 @@ from xstefa.errors import LayoutError, OptionError, warn
 from xstefa.evaluation.metrics import METRICS
 from xstefa.evaluation.probabilistic import LEVELS, PROBABILISTIC
 from xstefa.evaluation.signatures import SIGNATURES, runoff_ratio
+from xstefa.evaluation.sites import evaluate_sites
 from xstefa.inference.predict import answering, predict
 from xstefa.inference.run import Period
+from xstefa.inference.sites import model_of_sites, only_one, refuse_daily
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.options import as_list
-from xstefa.splits.leakage import ROLES, SEEN, LeakageWarning, roles
+from xstefa.splits.leakage import SEEN, LeakageWarning, roles, site_roles
 from xstefa.splits.sites import Sites
 from xstefa.training.records import observations
 
@@ -31,7 +33,7 @@ SCORES: Mapping[str, Callable[..., xr.DataArray]] = {**METRICS, **SIGNATURES}
 @checked
 def evaluate(
     dataset: xr.Dataset,
-    target: str | Model,
+    target: str | Model | Sequence[str],
     *,
     model: ModelLike | None = None,
     scores: str | Iterable[str] | None = None,
@@ -47,7 +49,8 @@ def evaluate(
 
     Parameters
     ----------
-    target : str or Model
+    target : str, Model or sequence of str
+        One target; or several static ones of one model.
     model : str or Model, optional
         As for `predict`.
     scores : str or sequence of str, optional
@@ -58,7 +61,8 @@ def evaluate(
         ``baseflow_index``, ``runoff_ratio``, ``slope_fdc``, ``hfd_mean``, ``high_q_freq``,
         ``high_q_dur``, ``low_q_freq``, ``low_q_dur``. Of a model that was calibrated also of
         `xstefa.evaluation.probabilistic.PROBABILISTIC`: ``crps``, ``coverage``, ``sharpness``,
-        ``pit``, of its quantiles at 0.05, 0.15, ..., 0.95.
+        ``pit``, of its quantiles at 0.05, 0.15, ..., 0.95. Of static targets others, over sites:
+        ``r2``, ``rmse``, ``mae`` and ``bias``, of a class ``auc``, ``brier`` and ``reliability``.
     rename : mapping of str to str, optional
         Dataset variable to token.
     sites : str, optional
@@ -72,7 +76,9 @@ def evaluate(
     Dataset
         A variable for each score, on the site dimensions; ``days``, the number of days scored;
         ``training``, whether the model learned from the site; with scores of quantiles
-        ``calibration``, whether these were learned there. Lazy exactly if the dataset is chunked.
+        ``calibration``, whether these were learned there. Of static targets each score is one
+        number, along ``target``, and ``sites`` in place of ``days``. Lazy exactly if the dataset is
+        chunked.
 
     Raises
     ------
@@ -86,11 +92,21 @@ def evaluate(
     """
     if isinstance(target, Model):
         model, target = target, target.spec.target or target.name
+        if model.spec.static:
+            target = model.spec.outputs
+    names = as_list(target)
+    of_sites = model_of_sites(dataset, names, model=model, rename=rename)
+    if of_sites is not None:
+        refuse_daily(period=period)
+        how: dict[str, Any] = {"scores": scores, "rename": rename, "sites": sites}
+        how |= {"device": device, "precision": precision, "extrapolate": extrapolate}
+        return evaluate_sites(dataset, names, of_sites, **how)
+    target = str(only_one(names))
     chosen = answering(dataset, target, model=model, rename=rename)
     binding = bind(dataset, chosen.schema, rename=rename, needs=chosen.spec.needs)
     layout = binding.layout
     observed = observations(binding, target)
-    names = _named(scores, {**SCORES, **PROBABILISTIC})
+    named = _named(scores, {**SCORES, **PROBABILISTIC})
     asked = partial(
         cast("Callable[..., xr.DataArray]", predict),
         dataset,
@@ -113,16 +129,16 @@ def evaluate(
             fix="check the selection that made the dataset",
         )
     observed = observed.sel({layout.time: predicted[layout.time]})
-    of_mean = [name for name in names if name in SCORES]
-    rain = binding.forcing.get("precipitation") if "runoff_ratio" in names else None
+    of_mean = [name for name in named if name in SCORES]
+    rain = binding.forcing.get("precipitation") if "runoff_ratio" in named else None
     if rain is not None:
         rain = rain.sel({layout.time: predicted[layout.time]})
     found = score(predicted, observed, scores=of_mean, dim=layout.time, precipitation=rain)
     places = Sites.of(dataset, layout, name=sites)
-    found["training"] = training_roles(chosen, places)
-    if len(of_mean) < len(names):
+    found["training"] = site_roles(chosen.spec.provenance, places)
+    if len(of_mean) < len(named):
         quantiles = asked(quantiles=LEVELS)
-        for name in names:
+        for name in named:
             if name in PROBABILISTIC:
                 found[name] = PROBABILISTIC[name](quantiles, observed, dim=layout.time)
         taught = {"trained": chosen.spec.provenance.get("calibration", {}).get("sites", ())}
@@ -148,16 +164,6 @@ def evaluate(
         target=target,
         model_name=chosen.name,
         model_hash=chosen.content_hash,
-    )
-
-
-def training_roles(model: Model, sites: Sites) -> xr.DataArray:
-    """Say of each site whether a model has learned from it, as a CF flag variable."""
-    return sites.labeled(
-        roles(model.spec.provenance, sites.ids, named=sites.named),
-        long_name="whether the model learned from the site, as its provenance tells",
-        flag_values=np.array(list(ROLES.values()), dtype=np.int8),
-        flag_meanings=" ".join(ROLES),
     )
 
 

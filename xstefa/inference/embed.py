@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import xarray as xr
 
 from xstefa.arguments import checked
+from xstefa.binding.time_axis import has_time
 from xstefa.inference.engine import Answer
 from xstefa.inference.run import prepare
-from xstefa.model.registry import ModelLike, foundation_model
+from xstefa.inference.sites import SiteRun, SiteVectors
+from xstefa.model.checkpoint import Model
+from xstefa.model.registry import ModelLike, foundation_model, load_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +66,8 @@ def embed(
     ----------
     level : {"site", "day"}
         One vector a site, the mean over its windows; or one a day, which knows the weather of
-        the days around it.
+        the days around it. Of a dataset without days, or by a model of static targets, that of
+        the site is made of its attributes alone.
     model : str or Model, optional
         Any model with an encoder; by default the bundled foundation model.
     rename : mapping of str to str, optional
@@ -87,6 +91,18 @@ def embed(
     ModelError
         If the model has no encoder, or none is bundled.
     """
+    if level == "site" and (of_sites := _without_days(dataset, model)) is not None:
+        alone = SiteRun.of(
+            dataset,
+            of_sites,
+            rename=rename,
+            device=device,
+            precision=precision,
+            extrapolate=extrapolate,
+        )
+        vectors = alone.compute(SiteVectors(), FEATURE).isel({FEATURE: slice(0, -1)})
+        said = {"long_name": "StefaLand embedding of the attributes of each site", "units": "1"}
+        return alone.label(vectors, done="sites embedded", name="embedding", **said)
     chosen = foundation_model(model, causal=False)
     chosen.require("encoder")
     answer = Embeddings(level=level)
@@ -111,3 +127,13 @@ def embed(
     )
     result.encoding = frame.encoding
     return result
+
+
+def _without_days(dataset: xr.Dataset, model: ModelLike | None) -> Model | None:
+    """Return the model that embeds sites by their attributes; None if there are days to read."""
+    chosen = None if model is None else load_model(model)
+    if not (chosen is not None and chosen.spec.static) and has_time(dataset):
+        return None
+    chosen = foundation_model(chosen, causal=True)
+    chosen.require("encoder")
+    return chosen

@@ -235,6 +235,7 @@ def prepare(
     XstefaError
         If the dataset does not fit.
     """
+    model.require("days")
     binding = plan(dataset, model.schema, rename=rename, needs=model.spec.needs)
     time = binding.require(strict=strict).layout.time
     answered = _steps(binding.dataset[time], period)

@@ -21,7 +21,7 @@ from xstefa.inference.run import model_attributes
 from xstefa.model.checkpoint import Model
 from xstefa.model.ranges import bounded
 from xstefa.model.registry import ModelLike, load_model, model_for
-from xstefa.options import resolve_options
+from xstefa.options import as_list, resolve_options
 from xstefa.schema import Schema, Target, load_schema
 from xstefa.windows import Floats
 
@@ -54,6 +54,27 @@ class SiteValues(Answer):
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
         """Return the values of sites, shape (B, width)."""
         return network.sites(static).mean(-1).flatten(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteVectors(Answer):
+    """What the encoder makes of the attributes of a site."""
+
+    @property
+    def daily(self) -> bool:
+        """Whether there is one for each day: there is none."""
+        return False
+
+    def width(self, spec: ModelSpec) -> int:
+        """Return the length of a vector."""
+        assert spec.architecture.encoder is not None
+        return spec.architecture.encoder.width
+
+    def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
+        """Return the vectors, shape (B, d)."""
+        found = network.represent_sites(static)
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,7 +220,8 @@ def _answered(*values: Floats, job: SiteJob) -> Floats:
         static = bounded(static, spec.schema, spec.ranges)
     width = job.answer.width(spec)
     found = np.full((len(static), width + 1), np.nan, dtype=np.float32)
-    found[:, -1] = known.ravel() / len(spec.tokens)
+    readable = sum(variable.name in spec.tokens for variable in spec.schema.attributes)
+    found[:, -1] = known.ravel() / readable
     sites = np.flatnonzero(known)
     for begin in range(0, len(sites), ROWS):
         rows = sites[begin : begin + ROWS]
@@ -225,6 +247,26 @@ def model_of_sites(
         return None
     support = plan_sites(dataset, schema, rename=rename).layout.support
     return model_for(schema.expanded(names), support=support)
+
+
+def only_one(target: Any) -> Any:
+    """Return the one daily target that is asked for, of a target or a sequence.
+
+    Raises
+    ------
+    OptionError
+        If there are several.
+    """
+    names = as_list(target)
+    if len(names) == 1:
+        return names[0]
+    raise OptionError(
+        "one daily target at a time",
+        variable="target",
+        found=repr(target),
+        expected="one target, or static ones of one model",
+        fix="call it for each",
+    )
 
 
 def refuse_daily(**given: object) -> None:

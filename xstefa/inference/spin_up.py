@@ -83,6 +83,7 @@ def spin_up(
     renamed = rename if history is None else names_of(rename, history)
     chosen = answering(known, target or "streamflow", model=model, rename=renamed)
     chosen.require("target")
+    chosen.require("days")
     require_state(chosen)
     options: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size}
     options |= {"strict": strict, "rename": rename, "extrapolate": extrapolate}

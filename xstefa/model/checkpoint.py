@@ -59,6 +59,11 @@ _LACKING = {
         "a model with a target",
         "fine-tune it, or choose one of xstefa.list_models()",
     ),
+    "days": (
+        "a model of static targets, which answers for sites and not for days",
+        "a model of a daily target",
+        "predict its targets, or choose another of xstefa.list_models()",
+    ),
 }
 
 _ANEW = "copy the file anew, or train the model again"
@@ -157,6 +162,11 @@ class ModelSpec:
     def static(self) -> bool:
         """Whether it predicts sites from their attributes alone, and no days."""
         return any(size.kind == "site" for size in self.architecture.heads)
+
+    @property
+    def days(self) -> bool:
+        """Whether it answers for days; a foundation model represents them."""
+        return not self.static
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -263,9 +273,10 @@ class Model:
         """Model card (Markdown): data, sites, licences, recipe, skill, limits."""
         return self.spec.card
 
-    def require(self, part: Literal["encoder", "decoder", "heads", "target"]) -> None:
+    def require(self, part: Literal["encoder", "decoder", "heads", "target", "days"]) -> None:
         """Raise ModelError, with what to use instead, if the model lacks a part."""
-        if not getattr(self.spec if part == "target" else self.spec.architecture, part):
+        owner = self.spec if part in ("target", "days") else self.spec.architecture
+        if not getattr(owner, part):
             found, expected, fix = _LACKING["heads" if part == "target" else part]
             raise ModelError(variable=self.name, found=found, expected=expected, fix=fix)
 

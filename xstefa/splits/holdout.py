@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from xstefa.errors import OptionError, TrainingError
 from xstefa.splits.sites import Mask, Sites, as_code
@@ -36,6 +37,10 @@ HUC02_REGIONS: tuple[tuple[str, ...], ...] = (
 )
 """The seven regions of the StefaLand paper (arXiv:2509.17942): groups of HUC-02 units."""
 
+EARTH = 6371.0
+"""Radius of the earth [km]."""
+
+Floats: TypeAlias = NDArray[np.float64]
 Json: TypeAlias = "dict[str, Any]"
 
 _MASKS = ("train_sites", "train_days", "test_sites", "test_days")
@@ -320,6 +325,61 @@ class Regions(Holdout):
 
 
 @dataclass(frozen=True)
+class BlocksOfSpace(Holdout):
+    """Blocks of the map, each held out once with others, so that no test site has a neighbour.
+
+    Blocks are as wide as high, also towards the poles, and are dealt to groups in an order that
+    depends on their places alone, so that groups have about as many sites each.
+
+    Parameters
+    ----------
+    degrees : float
+        Height of a block, in degrees of latitude.
+    groups : int
+    buffer : float
+        Distance [km] from any test site up to which sites are neither trained nor tested on.
+    seed : int
+        Another seed deals the blocks otherwise.
+    """
+
+    degrees: float = 5.0
+    groups: int = 5
+    buffer: float = 50.0
+    seed: int = 0
+
+    def numbered(self, sites: Sites) -> dict[int, Fold]:
+        """Split into `groups` folds; every site has to have a latitude and longitude."""
+        if not (self.degrees > 0 and self.buffer >= 0):
+            raise TrainingError(
+                variable="degrees" if self.degrees <= 0 else "buffer",
+                found=f"degrees={self.degrees}, buffer={self.buffer}",
+                expected="a height above 0, and a distance of 0 or more",
+                fix="BlocksOfSpace(degrees=5, buffer=50)",
+            )
+        latitude, longitude = sites.places()
+        band = np.floor(latitude / self.degrees)
+        middle = np.cos(np.radians((band + 0.5) * self.degrees))
+        around = np.maximum(1, np.round(360 * np.abs(middle) / self.degrees))
+        column = np.floor((longitude % 360) / 360 * around)
+        names = [f"{int(row)},{int(place)}" for row, place in zip(band, column, strict=True)]
+        blocks, block = np.unique(names, return_inverse=True)
+        _check_number("groups", self.groups, "blocks", 2, len(blocks))
+        counts, fold = np.bincount(block), np.empty(len(blocks), dtype=int)
+        filled = np.zeros(self.groups)
+        for number in np.argsort(_order(blocks, f"blocks-{self.seed}")):
+            fold[number] = filled.argmin()
+            filled[fold[number]] += counts[number]
+        found = {}
+        for k in range(self.groups):
+            out = fold[block] == k
+            name = f"group {k + 1} of {self.groups} of blocks of {self.degrees:g} degrees"
+            whole = Fold.of_sites(name, out, sites)
+            near = _within(latitude, longitude, out, self.buffer)
+            found[k] = replace(whole, train_sites=~near).check()
+        return found
+
+
+@dataclass(frozen=True)
 class Period(Holdout):
     """A period, held out at all sites.
 
@@ -517,6 +577,15 @@ def _order(ids: NDArray[np.str_], salt: str) -> NDArray[np.int64]:
     """Return each site's place in a random order that depends on the identifiers alone."""
     ranked = sorted(range(len(ids)), key=lambda i: (_hash(salt, str(ids[i])), str(ids[i])))
     return np.argsort(ranked)
+
+
+def _within(latitude: Floats, longitude: Floats, out: Mask, distance: float) -> Mask:
+    """Mark sites within a distance [km] of any of those in `out`, these included."""
+    up, along = np.radians(latitude), np.radians(longitude)
+    flat = np.cos(up)
+    points = np.stack([flat * np.cos(along), flat * np.sin(along), np.sin(up)], axis=1)
+    nearest, _ = cKDTree(points[out]).query(points)
+    return np.asarray(out | (nearest < 2 * np.sin(min(distance / EARTH / 2, np.pi / 2))))
 
 
 def _over_days(name: str, out: Mask, sites: Sites, gap: int) -> Fold:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding import Binding
@@ -15,6 +16,7 @@ from xstefa.binding.facts import describe
 from xstefa.binding.rules import match_target
 from xstefa.errors import TrainingError, XstefaWarning
 from xstefa.splits.holdout import Holdout, held_out
+from xstefa.splits.sites import Sites
 from xstefa.windows import Floats
 
 UNKNOWN, SEEN, HELD_OUT = 0, 1, 2
@@ -121,6 +123,16 @@ def roles(
     seen = np.any([stage == SEEN for stage in stages], axis=0)
     out = np.all([stage == HELD_OUT for stage in stages], axis=0)
     return np.select([seen, out], [SEEN, HELD_OUT], UNKNOWN).astype(np.int8)
+
+
+def site_roles(provenance: Mapping[str, Any], sites: Sites) -> xr.DataArray:
+    """Say of each site whether a model has learned from it, as a CF flag variable."""
+    return sites.labeled(
+        roles(provenance, sites.ids, named=sites.named),
+        long_name="whether the model learned from the site, as its provenance tells",
+        flag_values=np.array(list(ROLES.values()), dtype=np.int8),
+        flag_meanings=" ".join(ROLES),
+    )
 
 
 def _roles_in(

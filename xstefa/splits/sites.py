@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding import Layout
+from xstefa.binding.geometry import find_coordinate
 from xstefa.errors import LayoutError, MissingTokenError, TrainingError
 from xstefa.windows import Days
 
@@ -106,6 +107,33 @@ class Sites:
         stacked = _stacked(self._dataset, name, dict(zip(self.site_dims, self.shape, strict=True)))
         found = np.array([as_code(value) for value in stacked], dtype=str)
         return found if self._kept is None else found[self._kept]
+
+    def places(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return latitude and longitude [degree] of the sites, each of shape (site,).
+
+        Raises
+        ------
+        LayoutError
+            If the dataset has none, or some are missing.
+        """
+        found = []
+        for kind in ("latitude", "longitude"):
+            name = find_coordinate(self._dataset, kind, self.site_dims)
+            sizes = dict(zip(self.site_dims, self.shape, strict=True))
+            values = np.array(np.nan)
+            if name is not None:
+                values = _stacked(self._dataset, name, sizes).astype(np.float64)
+                values = values if self._kept is None else values[self._kept]
+            if not np.isfinite(values).all():
+                raise LayoutError(
+                    f"a holdout by place needs the {kind} of every site",
+                    variable=name or kind,
+                    found="none" if name is None else f"{(~np.isfinite(values)).sum()} missing",
+                    expected=f"a coordinate with standard_name {kind!r}",
+                    fix=f"ds = ds.assign_coords({kind}=({self.site_dims}, values))",
+                )
+            found.append(values)
+        return found[0], found[1]
 
     def labeled(self, values: NDArray[np.generic], **attrs: object) -> xr.DataArray:
         """Unstack a value for each site, shape (site,), to the dimensions of the dataset."""

@@ -12,14 +12,13 @@ import numpy as np
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError
-from xstefa.inference.sites import refuse_daily
+from xstefa.inference.sites import only_one, refuse_daily
 from xstefa.model.architecture import HeadSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.ranges import join_ranges
 from xstefa.model.registry import ModelLike
 from xstefa.model.variants import BASELINES, VARIANTS, EncoderUse
-from xstefa.options import as_list
 from xstefa.schema import Target
 from xstefa.splits.holdout import Fold, Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
@@ -76,7 +75,7 @@ def finetune(
         known = of_sites.read(datasets, rename=rename, sites=sites)
         folds = fold_all(known, holdout)
         return train_sites(of_sites, known, folds, holdout=holdout, support=support, name=name)
-    task = HeadTask.of(one_of(target), model=model, how=options)
+    task = HeadTask.of(only_one(target), model=model, how=options)
     data = task.read(datasets, rename=rename, sites=sites, memory=memory)
     return train_heads(
         task,
@@ -87,26 +86,6 @@ def finetune(
         support=support,
         checkpoint=checkpoint,
         name=name,
-    )
-
-
-def one_of(target: str | Target | Sequence[str | Target]) -> str | Target:
-    """Return the one daily target that is asked for.
-
-    Raises
-    ------
-    OptionError
-        If there are several.
-    """
-    names = [target] if isinstance(target, Target) else as_list(target)
-    if len(names) == 1:
-        return names[0]
-    raise OptionError(
-        "a model learns one daily target",
-        variable="target",
-        found=repr(target),
-        expected="one target, or the parts of a composition",
-        fix="train a model for each",
     )
 
 

@@ -1,0 +1,253 @@
+"""Scores of static targets: one number for all sites, since a site has one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.stats import rankdata
+
+from xstefa.binding.binding import DEPTH
+from xstefa.binding.sites import plan_sites
+from xstefa.errors import LayoutError, OptionError
+from xstefa.evaluation.metrics import mae, metric, nse, rmse
+from xstefa.inference.sites import predict_sites
+from xstefa.model.checkpoint import Model
+from xstefa.options import as_list
+from xstefa.progress import progress
+from xstefa.schema import Target
+from xstefa.splits.holdout import Holdout, as_holdout
+from xstefa.splits.leakage import site_roles
+from xstefa.splits.sites import Sites, only_sites
+from xstefa.training.site_data import SiteData, observed_parts
+from xstefa.training.sites import SiteTask, train_sites
+
+PLACE = "place"
+
+_numbers: dict[str, Callable[..., xr.DataArray]] = {"r2": nse, "rmse": rmse, "mae": mae}
+NUMBERS: Mapping[str, Callable[..., xr.DataArray]] = _numbers
+"""Scores of numbers and fractions: `r2` is the Nash-Sutcliffe efficiency over sites."""
+
+_classes: dict[str, Callable[..., xr.DataArray]] = {}
+CLASSES: Mapping[str, Callable[..., xr.DataArray]] = _classes
+"""Scores of probabilities of a class."""
+
+BINS = 10
+
+
+@metric("mean error", into=_numbers)
+def bias(pred: xr.DataArray, obs: xr.DataArray, *, dim: str) -> xr.DataArray:
+    """Mean of what is predicted less that of what is observed."""
+    return (pred - obs).mean(dim)
+
+
+@metric("area under the receiver operating characteristic", "1", into=_classes)
+def auc(pred: xr.DataArray, obs: xr.DataArray, *, dim: str) -> xr.DataArray:
+    """Return the probability that a site of the class has more than another; 0.5 tells nothing."""
+    return xr.apply_ufunc(
+        _auc,
+        pred,
+        obs,
+        input_core_dims=[[dim], [dim]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+
+
+@metric("Brier score", "1", into=_classes)
+def brier(pred: xr.DataArray, obs: xr.DataArray, *, dim: str) -> xr.DataArray:
+    """Mean squared difference of probability and label; 0 is perfect (Brier 1950)."""
+    return ((pred - obs) ** 2).mean(dim)
+
+
+@metric("calibration error", "1", into=_classes)
+def reliability(pred: xr.DataArray, obs: xr.DataArray, *, dim: str) -> xr.DataArray:
+    """Mean difference of probability and frequency, over tenths of probability; 0 is perfect."""
+    bins = (pred * BINS).clip(max=BINS - 1).fillna(-1).astype(int)
+    gaps = [(pred - obs).where(bins == k).sum(dim) for k in range(BINS)]
+    return abs(xr.concat(gaps, "bin")).sum("bin") / pred.notnull().sum(dim)
+
+
+def _auc(pred: np.ndarray, obs: np.ndarray) -> float:
+    known = np.isfinite(pred) & np.isfinite(obs)
+    ranks, label = rankdata(pred[known]), obs[known] == 1
+    pairs = label.sum() * (~label).sum()
+    if not pairs:
+        return np.nan
+    return float((ranks[label].sum() - label.sum() * (label.sum() + 1) / 2) / pairs)
+
+
+def evaluate_sites(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    model: Model,
+    *,
+    scores: str | Iterable[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    sites: str | None = None,
+    **how: Any,
+) -> xr.Dataset:
+    """Predict static targets and score them against the dataset's own observations.
+
+    Returns
+    -------
+    Dataset
+        A variable for each score along ``target``, and `DEPTH` if they have depths: of all sites
+        together; ``sites``, the number scored; ``training``, whether the model learned from each.
+        Lazy exactly if the attributes are chunked; observations, one a site, are read.
+    """
+    schema = model.schema
+    wanted = [schema.target(name) for name in schema.expanded(names)]
+    binding = plan_sites(dataset, schema, rename=rename)
+    parts, layout = schema.parts_of(wanted[0]), binding.layout
+    observed = labeled(observed_parts(binding, parts), parts, binding.dataset, layout.site_dims)
+    asked = [target.name for target in wanted]
+    predicted = _joined(predict_sites(dataset, asked, model, rename=rename, **how))
+    places = Sites.of(dataset, layout, name=sites)
+    found = score_sites(predicted, observed.sel(target=asked), wanted, scores)
+    found["training"] = site_roles(model.spec.provenance, places)
+    return found.assign_attrs(
+        title=f"{', '.join(asked)} of {model.name} against observations",
+        model_name=model.name,
+        model_hash=model.content_hash,
+    )
+
+
+def cross_validate_sites(
+    task: SiteTask,
+    dataset: xr.Dataset,
+    *,
+    holdout: Holdout,
+    scores: str | Iterable[str] | None,
+    rename: Mapping[str, str] | None,
+    sites: str | None,
+) -> xr.Dataset:
+    """Train without, and test on, every fold of a holdout of sites.
+
+    Returns
+    -------
+    Dataset
+        Scores as those of `evaluate_sites`, each site predicted by the model that did not learn
+        from it; ``predicted`` and ``observed`` along ``target``; ``fold``, which fold tested the
+        site; ``pretraining``, whether the foundation model saw it, if its encoder is used.
+    """
+    (data,) = task.read(dataset, rename=rename, sites=sites)
+    names = [target.name for target in task.targets]
+    folds = as_holdout(holdout, name="holdout").numbered(data.land)
+    shape = (len(data.sites), len(names), data.observed.shape[-1])
+    predicted, observed = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
+    observed[data.present] = data.observed
+    tested, models = np.full(len(data.sites), -1, dtype=np.int16), []
+    with progress("cross-validating", total=len(folds), unit="folds") as bar:
+        for number, fold in folds.items():
+            name = f"{names[0]}, {fold.name}"
+            model = train_sites(
+                task, [data], [fold.check()], holdout=holdout.fold(number), name=name
+            )
+            out = data.present.copy()
+            out[out] = fold.test_sites
+            predicted[out] = _answers(dataset, data, out, model, rename)
+            tested[out] = number
+            models.append(model)
+            bar.update()
+    ds, dims = data.binding.dataset, data.sites.site_dims
+    found, known = (labeled(values, task.targets, ds, dims) for values in (predicted, observed))
+    result = score_sites(found, known, task.targets, scores)
+    result["predicted"], result["observed"] = found, known
+    result["fold"] = data.sites.labeled(
+        tested, long_name="number of the fold that tested the site", units="1"
+    )
+    if "foundation" in models[0].spec.provenance:
+        foundation = models[0].spec.provenance["foundation"]["provenance"]
+        result["pretraining"] = site_roles(foundation, data.sites)
+    coords = data.binding.layout.coords.to_dataset().reset_coords(drop=True).coords
+    return result.assign_coords(coords).assign_attrs(
+        title=f"cross-validation of {', '.join(names)}",
+        holdout=repr(holdout),
+        folds=[fold.name for fold in folds.values()],
+        model_hashes=[model.content_hash for model in models],
+    )
+
+
+def score_sites(
+    predicted: xr.DataArray,
+    observed: xr.DataArray,
+    targets: Sequence[Target],
+    scores: str | Iterable[str] | None,
+) -> xr.Dataset:
+    """Score predictions of sites, shape (target, site dimensions, perhaps depth)."""
+    known = CLASSES if targets[0].kind == "class" else NUMBERS
+    names = as_list(known if scores is None else scores)
+    if unknown := [name for name in names if name not in known]:
+        raise OptionError(
+            "scores of a static target are taken over sites",
+            variable="scores",
+            found=", ".join(map(repr, unknown)),
+            expected=", ".join(known),
+            fix="leave scores out for all of them",
+        )
+    dims = [dim for dim in observed.dims if dim not in ("target", DEPTH)]
+    if not observed.size:
+        raise LayoutError(
+            "there is no site to score",
+            variable=targets[0].name,
+            found=f"sizes {dict(observed.sizes)}",
+            expected="at least one site",
+            fix="check the selection that made the dataset",
+        )
+    pair = [
+        array.drop_vars([name for name in array.coords if name not in ("target", DEPTH)])
+        .expand_dims([] if dims else ["site"])
+        .stack({PLACE: dims or ["site"]}, create_index=False)
+        for array in (predicted, observed)
+    ]
+    found = xr.Dataset({name: known[name](*pair, dim=PLACE) for name in names})
+    counted = (pair[0].notnull() & pair[1].notnull()).sum(PLACE)
+    counted.attrs = {"long_name": "sites with prediction and observation", "units": "1"}
+    return found.assign(sites=counted)
+
+
+def labeled(
+    values: np.ndarray, targets: Sequence[Target], dataset: xr.Dataset, dims: Sequence[str]
+) -> xr.DataArray:
+    """Unstack values, shape (site, target, depth), to (target, site dimensions, perhaps depth)."""
+    first = targets[0]
+    sizes = [dataset.sizes[dim] for dim in dims]
+    array = xr.DataArray(
+        values.reshape(*sizes, len(targets), -1),
+        dims=(*dims, "target", DEPTH),
+        coords={"target": [target.name for target in targets]},
+        attrs={"units": first.units},
+    ).transpose("target", ...)
+    if not first.depths:
+        return array.isel({DEPTH: 0})
+    return array.assign_coords({DEPTH: list(first.depths)})
+
+
+def _joined(predicted: xr.Dataset) -> xr.DataArray:
+    """Return predictions along ``target``, without the coordinates of sites."""
+    bare = {name: array.reset_coords(drop=True) for name, array in predicted.items()}
+    joined = xr.concat(bare.values(), "target", coords="minimal", compat="override")
+    joined = joined.assign_coords(target=[str(name) for name in bare])
+    return joined.drop_attrs().assign_attrs(units=next(iter(bare.values())).attrs["units"])
+
+
+def _answers(
+    dataset: xr.Dataset,
+    data: SiteData,
+    out: np.ndarray,
+    model: Model,
+    rename: Mapping[str, str] | None,
+) -> np.ndarray:
+    """Predict the sites where `out` is True, shape (site, target, depth)."""
+    part = only_sites(dataset, data.sites, out)
+    answer = _joined(predict_sites(part, model.spec.outputs, model, rename=rename))
+    if DEPTH not in answer.dims:
+        answer = answer.expand_dims(DEPTH)
+    values = answer.transpose(*data.sites.site_dims, "target", DEPTH).to_numpy()
+    flat = values.reshape(-1, *values.shape[-2:])
+    return flat[out] if len(flat) == len(out) else flat
