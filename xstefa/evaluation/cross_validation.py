@@ -13,7 +13,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.errors import warn
 from xstefa.evaluation.evaluate import score
-from xstefa.evaluation.sites import cross_validate_sites
+from xstefa.evaluation.site_folds import cross_validate_sites
 from xstefa.inference.predict import predict
 from xstefa.inference.sites import only_one, refuse_daily
 from xstefa.model.checkpoint import Model
