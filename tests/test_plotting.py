@@ -339,3 +339,40 @@ def test_other_outline(grid: xr.DataArray, tmp_path: Path) -> None:
 def test_importing_does_not_import_matplotlib() -> None:
     code = "import sys, xstefa.plotting; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def explained() -> xr.Dataset:
+    """What `explain` returns: 1 mm with nothing known, 20 from rain, -3 from warmth, 2 of land."""
+    coords = {
+        "token": ["precipitation", "temperature_max", "temperature_min"],
+        "lag": ["0", "1-30", "after"],
+        "attribute": ["soil_texture"],
+    }
+    rain = np.array([[15.0, 5, 0], [-2, 0, 0], [0, -1, 0]])
+    found = xr.Dataset(coords=coords | {"basin": "01", "time": np.datetime64("1999-09-17")})
+    found["contribution"] = ("token", "lag"), rain
+    found["contribution_static"] = "attribute", [2.0]
+    found["contribution_earlier"] = 0.5
+    for name in [*found]:
+        found[f"{name}_error"] = 0 * found[name] + 0.1
+    found["baseline"] = 1.0
+    attrs = {"units": "mm d-1", "long_name": "streamflow per unit catchment area"}
+    found["prediction"] = xr.Variable((), 20.5, attrs)
+    return found
+
+
+def test_contributions_begin_where_the_one_above_ends():
+    figure = plotting.contributions(explained())
+    bars = [p for p in figure.axes[0].patches if isinstance(p, matplotlib.patches.Rectangle)]
+    ends = np.cumsum([1.0, 15, 5, -3, 0.5, 2])
+    np.testing.assert_allclose([p.get_x() + p.get_width() for p in bars], [*ends, 20.5])
+    np.testing.assert_allclose([p.get_x() for p in bars], [0, *ends[:-1], 0])
+    text = texts(figure)
+    assert "Basin 01, 17 September 1999" in text
+    assert "precipitation 1-30 days before" in text
+    assert "after" not in text  # nothing is there to be drawn
+
+
+def test_contributions_of_several_sites_are_refused():
+    with pytest.raises(LayoutError, match=r"isel\(\{'site': 0\}\)"):
+        plotting.contributions(explained().expand_dims(site=2))

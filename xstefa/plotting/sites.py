@@ -184,7 +184,7 @@ def _site_figure(
         if obs is not None or fan is not None:
             main.legend(loc="upper right", ncols=2, borderaxespad=0.1)
         top = axes[0, 0]
-        top.set_title(title or _site_name(pred), fontweight="bold", fontsize=14)
+        top.set_title(title or site_name(pred), fontweight="bold", fontsize=14)
         if found is not None:
             top.set_title(found, loc="right", fontsize=13)
     return figure
@@ -282,7 +282,7 @@ def _days(da: xr.DataArray) -> NDArray[np.generic]:
     return (times.dt.year + (times.dt.dayofyear - 1) / length).values
 
 
-def _site_name(da: xr.DataArray) -> str:
+def site_name(da: xr.DataArray) -> str:
     """Name the site after its scalar coordinates, names before identifiers."""
     texts = [
         (("name" not in str(name), da[name].attrs.get("cf_role") is None), str(name), da[name])
