@@ -15,6 +15,7 @@ from xstefa.arguments import checked
 from xstefa.binding import TokenTable, plan
 from xstefa.binding.plain import plain
 from xstefa.evaluation.evaluate import evaluate
+from xstefa.evaluation.probing import probe
 from xstefa.inference.embed import embed
 from xstefa.inference.explain import explain
 from xstefa.inference.predict import predict
@@ -113,6 +114,7 @@ class StefaAccessor:
     calibrate = _method(calibrate)
     trust = _method(trust)
     explain = _method(explain)
+    probe = _method(probe)
 
     def finetune(
         self,
