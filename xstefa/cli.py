@@ -312,6 +312,26 @@ _verb("aggregate", "polygons", "out")
 # ---- and others
 
 
+@main.command(params=[_OVERWRITE])
+@click.argument("dataset", metavar="[IN]", required=False)
+@click.argument("out", metavar="[OUT]", required=False)
+@click.option("--model", required=True, help="Name or path of a model.")
+@click.option("--sites", type=int, default=3, show_default=True, help="How many sites to ask.")
+@click.option("--rename", multiple=True, callback=_pairs, metavar="VARIABLE=TOKEN")
+def probe(dataset: str | None, out: str | None, model: str, overwrite: bool, **how: Any) -> None:
+    """See whether a model behaves like water, when the weather is changed.
+
+    Without a dataset it is asked at basins of the bundled sample.
+    """
+    if out is not None:
+        check_place(out, kind="result", resume=False, overwrite=overwrite)
+    with open_lazily(dataset) if dataset else xstefa.open_sample("camels_us") as opened:
+        found = opened.stefa.probe(model, **how)
+        click.echo(repr(found))
+        if out is not None:
+            write(found.to_dataset(), out, kind="result", resume=False, overwrite=overwrite)
+
+
 @main.command()
 def models() -> None:
     """List the models that come with the package."""

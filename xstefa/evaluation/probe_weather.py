@@ -20,13 +20,13 @@ WARMTH = ("temperature_mean", "temperature_max", "temperature_min")
 DAYS = 7 * YEAR
 SETTLED = 2 * YEAR
 """Days after which a record counts."""
-EVENT = 4 * YEAR + 100
-"""The day on which something happens."""
+FIFTH = slice(4 * YEAR, 5 * YEAR)
+"""The year in which something happens."""
 STORM, STEP = 120.0, 50.0
 """Rain that is added on it, mm; and the lowest step of a ladder of storms."""
 LADDER = (1, 2, 5, 10)
-LIFTED = 3.0
-"""Temperature, degC, below which nothing falls in a climate without snow."""
+FROST, MILD = -10.0, 6.0
+"""Temperatures, degC, at which what falls is snow, or is rain, also 3 K below."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +37,12 @@ class Weather:
     ----------
     data : Dataset
         Dimensions ``site`` and ``time``; variables called like tokens.
+    event : int
+        The day on which something happens: in the fifth year, in the warm season.
     """
 
     data: xr.Dataset
+    event: int
 
     @classmethod
     def of(cls, binding: Binding, *, sites: int) -> tuple[Weather, list[int]]:
@@ -72,7 +75,11 @@ class Weather:
         begin = pd.Timestamp(f"1990-{_month_and_day(binding)}")
         flat = flat.assign_coords({TIME: pd.date_range(begin, periods=DAYS)})
         moving = {name: _filled(flat[name]) for name in names if name in schema.forcing_names}
-        return cls(data=flat.assign(moving)), places
+        whole = cls(data=flat.assign(moving), event=0)
+        # The warmest month of the coldest site: what falls is rain.
+        month = whole.temperature.isel({TIME: FIFTH}).rolling({TIME: 31}, center=True).mean()
+        event = FIFTH.start + int(month.min(SITE).fillna(-np.inf).argmax(TIME))
+        return replace(whole, event=event), places
 
     def __contains__(self, token: str) -> bool:
         return token in self.data and bool(self.data[token].notnull().any())
@@ -105,7 +112,7 @@ class Weather:
 
     def storm(self, amount: float) -> Weather:
         """Add rain on one day."""
-        return self.where(**{RAIN: self.rain + amount * (self.day == EVENT)})
+        return self.where(**{RAIN: self.rain + amount * (self.day == self.event)})
 
     def rains(self, factor: float) -> Weather:
         """Multiply all rain."""
@@ -124,7 +131,13 @@ class Weather:
 
     def thawed(self) -> Weather:
         """Lift all days of frost, so that all that falls is rain."""
-        return self.warmed((LIFTED - self.temperature).clip(min=0))
+        return self.warmed((MILD - self.temperature).clip(min=0))
+
+    def spell(self, *, frost: bool) -> Weather:
+        """Let the event be in frost, or in warmth: from five days before it to ten after."""
+        lacking = (FROST if frost else MILD) - self.temperature
+        limited = lacking.clip(max=0) if frost else lacking.clip(min=0)
+        return self.warmed(limited.where(abs(self.day - self.event - 2.5) <= 7.5, 0))
 
     def climate(self, by: float) -> Weather:
         """Warm a climate without snow, with the demand that goes with it (Hargreaves)."""
@@ -135,7 +148,7 @@ class Weather:
     def rainless(self) -> Weather:
         """Let no rain fall from the event on, in a climate without snow."""
         thawed = self.thawed()
-        return thawed.where(**{RAIN: thawed.rain.where(self.day < EVENT, 0)})
+        return thawed.where(**{RAIN: thawed.rain.where(self.day < self.event, 0)})
 
     def steady(self) -> Weather:
         """Let every day after the first year be the same."""
@@ -152,7 +165,7 @@ class Weather:
 
     def after_month(self, amount: float) -> Weather:
         """Let 60 mm fall on the event, after a month of so much rain, and ten dry days."""
-        before = self.day - EVENT
+        before = self.day - self.event
         rain = self.rain.where((before < -40) | (before > 0), 0)
         rain = rain + amount / 30 * ((before >= -40) & (before < -10)) + 60 * (before == 0)
         return self.thawed().where(**{RAIN: rain})
@@ -183,10 +196,10 @@ CHANGES: Mapping[str, Callable[[Weather], Weather]] = {
     "no snow": Weather.thawed,
     "3 K warmer, no snow": lambda w: w.climate(3),
     "3 K cooler, no snow": lambda w: w.climate(-3),
-    "frost": lambda w: w.warmed(-25),
-    "storm in frost": lambda w: w.storm(STEP).warmed(-25),
-    "heat": lambda w: w.warmed(8),
-    "storm in heat": lambda w: w.storm(STEP).warmed(8),
+    "frost": lambda w: w.spell(frost=True),
+    "storm in frost": lambda w: w.storm(STEP).spell(frost=True),
+    "warm spell": lambda w: w.spell(frost=False),
+    "storm in warm spell": lambda w: w.storm(STEP).spell(frost=False),
     "3 K warmer": lambda w: w.warmed(3),
     "more demand": lambda w: w.demanding(1.33),
     "larger": lambda w: w.larger(10),

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from xstefa.evaluation.probe_weather import (
     AREA,
     DEMAND,
-    EVENT,
     LADDER,
     RAIN,
     SETTLED,
@@ -34,8 +33,8 @@ STORAGE = 500.0
 """Water, mm, that a catchment may hold more at the end of five years than at their beginning."""
 SNOWY = 0.2
 """Share of the precipitation below 0 degC at sites that are asked about snow."""
-DRAINING = slice(EVENT + 7, EVENT + 7 + 7 * 103)
-"""Two years without rain, but the first week, in whole weeks."""
+DRAINING = 7 * 103
+"""Two years without rain but the first week, in whole weeks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +60,16 @@ class Answers:
 
     def __getitem__(self, name: str) -> Series:
         return self.said[name]
+
+    @property
+    def event(self) -> int:
+        """The day on which something happens."""
+        return self.weather["usual"].event
+
+    def since(self, days: int | None = None, *, begin: int = 0) -> slice:
+        """Return so many days from the event on, or all."""
+        first = self.event + begin
+        return slice(first, None if days is None else first + days)
 
     @cached_property
     def level(self) -> Numbers:
@@ -93,7 +102,7 @@ class Answers:
 
     def ladder(self) -> Series:
         """Return what each step of a ladder of storms adds, per millimetre of rain that it adds."""
-        totals = [self.total(name, slice(EVENT, None)) for name in self.steps]
+        totals = [self.total(name, self.since()) for name in self.steps]
         return np.asarray(np.diff(totals, axis=0).T / (STEP * np.diff([0, *LADDER])))
 
     @property
@@ -150,7 +159,9 @@ class Probe:
 
 def _rises(a: Answers) -> Numbers:
     """By how much weeks without rain exceed all before them, over the first."""
-    weeks = a["no more rain"][:, DRAINING].reshape(len(a.level), -1, 7).mean(axis=2)
+    weeks = (
+        a["no more rain"][:, a.since(DRAINING, begin=7)].reshape(len(a.level), -1, 7).mean(axis=2)
+    )
     lowest = np.minimum.accumulate(weeks, axis=1)[:, :-1]
     return np.asarray((weeks[:, 1:] - lowest).max(axis=1) / weeks[:, 0])
 
@@ -180,9 +191,11 @@ def _demand(name: str) -> Callable[[Answers], Numbers]:
 
 
 def _fastness(a: Answers) -> Numbers:
-    week = slice(EVENT, EVENT + 5)
-    frost = a.change("storm in frost", "frost", week).sum(axis=1)
-    return np.asarray(frost / a.change("storm in heat", "heat", week).sum(axis=1))
+    frost, warmth = (
+        a.change(f"storm in {name}", name, a.since(5)).sum(axis=1)
+        for name in ("frost", "warm spell")
+    )
+    return np.asarray(frost / warmth)
 
 
 def _residual(a: Answers) -> Numbers:
@@ -205,8 +218,6 @@ def _impossible(a: Answers) -> Numbers:
     return np.asarray(np.mean(wrong, axis=0))
 
 
-AFTER = slice(EVENT, None)
-TEN, MONTH = slice(EVENT, EVENT + 10), slice(EVENT, EVENT + 30)
 RELATIVE = "over the usual level"
 
 PROBES = (
@@ -214,7 +225,7 @@ PROBES = (
         name="no anticipation",
         asks="Does rain change a day before it falls?",
         number=f"largest change before 120 mm, {RELATIVE}",
-        measure=lambda a: a.apart("storm", days=slice(SETTLED, EVENT)),
+        measure=lambda a: a.apart("storm", days=slice(SETTLED, a.event)),
         most=1e-6,
         judge="mass/causality",
     ),
@@ -222,7 +233,7 @@ PROBES = (
         name="no anticipation, cut",
         asks="Does a record that ends on a day say the same of it?",
         number=f"change of the last day, {RELATIVE}",
-        measure=lambda a: abs(a["cut"][:, -1] - a["usual"][:, EVENT]) / a.level,
+        measure=lambda a: abs(a["cut"][:, -1] - a["usual"][:, a.event]) / a.level,
         most=1e-4,
         judge="mass/causality",
     ),
@@ -230,7 +241,7 @@ PROBES = (
         name="response",
         asks="Do 120 mm of rain raise the ten days from it on?",
         number=f"mean change, {RELATIVE}",
-        measure=lambda a: a.change("storm", days=TEN).mean(axis=1) / a.level,
+        measure=lambda a: a.change("storm", days=a.since(10)).mean(axis=1) / a.level,
         least=1e-3,
         judge="mass/causality",
     ),
@@ -238,7 +249,7 @@ PROBES = (
         name="more rain, no day less",
         asks="Does added rain lower the flow of a later day?",
         number="lowest change after 120 mm, per mm added",
-        measure=lambda a: a.change("storm", days=AFTER).min(axis=1) / STORM,
+        measure=lambda a: a.change("storm", days=a.since()).min(axis=1) / STORM,
         least=-1e-3,
         of="flux",
         judge="mass/response-nonnegativity",
@@ -247,7 +258,7 @@ PROBES = (
         name="more rain, no day drier",
         asks="Does added rain make a later day drier?",
         number=f"lowest change after 120 mm, {RELATIVE}",
-        measure=lambda a: a.change("storm", days=AFTER).min(axis=1) / a.level,
+        measure=lambda a: a.change("storm", days=a.since()).min(axis=1) / a.level,
         least=-0.01,
         of="state",
     ),
@@ -273,7 +284,7 @@ PROBES = (
         name="larger storms run off",
         asks="Does 500 mm on a day run off, since it cannot evaporate?",
         number="share of the storm",
-        measure=lambda a: a.change(f"storm x{LADDER[-1]}", days=AFTER).sum(axis=1)
+        measure=lambda a: a.change(f"storm x{LADDER[-1]}", days=a.since()).sum(axis=1)
         / (STEP * LADDER[-1]),
         least=0.1,
         of="flux",
@@ -284,7 +295,7 @@ PROBES = (
         asks="Is the highest day higher with each step from 50 to 500 mm?",
         number=f"least rise of the peak, {RELATIVE}",
         measure=lambda a: np.diff(
-            [a[name][:, TEN].max(axis=1) for name in a.steps], axis=0
+            [a[name][:, a.since(10)].max(axis=1) for name in a.steps], axis=0
         ).min(axis=0) / a.level,
         least=0.0,
         of="state",
@@ -344,7 +355,7 @@ PROBES = (
         name="memory",
         asks="Does 60 mm run off more after a wet month, by no more than fell in it?",
         number="what it does in a month, per mm of the storm",
-        measure=lambda a: a.change("wet month", "dry month", MONTH).sum(axis=1) / 60,
+        measure=lambda a: a.change("wet month", "dry month", a.since(30)).sum(axis=1) / 60,
         least=0.02,
         most=2.0,
         of="flux",
@@ -354,7 +365,7 @@ PROBES = (
         name="memory of moisture",
         asks="Is it wetter for a month after a wet month?",
         number=f"mean difference, {RELATIVE}",
-        measure=lambda a: a.change("wet month", "dry month", MONTH).mean(axis=1) / a.level,
+        measure=lambda a: a.change("wet month", "dry month", a.since(30)).mean(axis=1) / a.level,
         least=1e-3,
         of="state",
     ),

@@ -17,7 +17,6 @@ from xstefa.errors import OptionError, XstefaWarning
 from xstefa.evaluation.probe_table import ProbeRow, ProbeTable
 from xstefa.evaluation.probe_weather import (
     CHANGES,
-    EVENT,
     RAIN,
     SETTLED,
     SITE,
@@ -164,15 +163,16 @@ def _asked(
     first = outputs[0]
     said = {name: together[first][part] for name, part in zip(changed, parts, strict=True)}
     stores = {name: each[parts[0]] for name, each in together.items()} if outputs[1:] else {}
-    for name, data in _others(usual, isinstance(model, Model)):
+    for name, data in _others(changed["usual"], isinstance(model, Model)):
         said[name] = ask(data)[first]
     said["turned"] = said["turned"][::-1]
     return said, stores
 
 
-def _others(usual: xr.Dataset, units: bool) -> Iterator[tuple[str, xr.Dataset]]:
+def _others(weather: Weather, units: bool) -> Iterator[tuple[str, xr.Dataset]]:
     """Yield what has other days, sites or units."""
-    yield "cut", usual.isel({TIME: slice(EVENT + 1)})
+    usual = weather.data
+    yield "cut", usual.isel({TIME: slice(weather.event + 1)})
     yield "later", usual.isel({TIME: slice(SETTLED, None)})
     index = usual.indexes[TIME]
     yield "28 years later", usual.assign_coords({TIME: index + pd.DateOffset(years=28)})
