@@ -14,6 +14,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.binding import TokenTable, plan
 from xstefa.binding.plain import plain
+from xstefa.evaluation.ablate import ablate
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.probing import probe
 from xstefa.inference.embed import embed
@@ -115,6 +116,7 @@ class StefaAccessor:
     trust = _method(trust)
     explain = _method(explain)
     probe = _method(probe)
+    ablate = _method(ablate)
 
     def finetune(
         self,

@@ -398,6 +398,11 @@ def _target(
     return np.where(share >= np.float32(least), values, np.float32(np.nan)) if least else values
 
 
+def mean_of_heads(block: Floats, *, what: slice) -> Floats:
+    """Return the mean of those heads, of these values of a block, that have an answer."""
+    return _mean(block[..., what])
+
+
 def _mean(members: Floats) -> Floats:
     """Return the mean over the last axis of those members that have an answer."""
     known = np.isfinite(members)
