@@ -345,3 +345,33 @@ def test_time_zones_cannot_be_written(make_dataset, tmp_path):
     for write, name in ((xstefa.to_zarr, "a.zarr"), (xstefa.to_netcdf, "a.nc")):
         with pytest.raises(StoreError, match="cannot be written"):
             write(zoned, tmp_path / name)
+
+
+def test_pieces_lie_in_shards_of_a_block_each(plan, tmp_path, undisturbed):
+    prediction, path = plan(), tmp_path / "pieces.zarr"
+    pieces = {"time": 7}
+    xstefa.to_zarr(prediction, path, pieces=pieces)
+    array = zarr.open(path)[prediction.name]
+    assert array.chunks == (7, *prediction.data.chunksize[1:])
+    assert len(chunks(path)) == len(chunks(tmp_path / "undisturbed.zarr"))
+    with xr.open_zarr(path) as stored:
+        np.testing.assert_array_equal(stored[prediction.name], prediction.compute())
+    whole = files(path)
+    for chunk in sorted((path / prediction.name / "c").rglob("0"))[::2]:
+        if chunk.is_file():
+            chunk.unlink()
+    assert files(path) != whole
+    xstefa.to_zarr(plan(), path, pieces=pieces, resume=True)
+    assert files(path) == whole
+
+
+@pytest.mark.parametrize(
+    ("pieces", "found"),
+    [({"tim": 7}, "no such dimension"), ({"lon": 2}, "pieces of 2, and blocks of 3")],
+)
+def test_pieces_that_do_not_fit_are_refused(plan, tmp_path, pieces, found):
+    prediction = plan().chunk(lon=3, lat=-1, time=-1)
+    assert prediction.sizes["lon"] > 3
+    with pytest.raises(StoreError, match=found):
+        xstefa.to_zarr(prediction, tmp_path / "pieces.zarr", pieces=pieces)
+    assert not (tmp_path / "pieces.zarr").exists()

@@ -87,7 +87,7 @@ def describe(
             "shape": list(array.shape),
             "dtype": str(array.dtype),
             "chunks": list(array.shards or array.chunks),
-            "codecs": [codec.to_dict() for codec in array.metadata.codecs],  # type: ignore[union-attr]
+            "codecs": _plain([codec.to_dict() for codec in array.metadata.codecs]),  # type: ignore[union-attr]
             "fill_value": str(array.fill_value),
             "attributes": {
                 key: attributes[key] for key in (*_ORIGIN, *_DECODING) if key in attributes
@@ -101,6 +101,11 @@ def describe(
             except Exception:  # each codec has its own for bytes that it cannot read
                 found[name]["values"] = None
     return found
+
+
+def _plain(content: object) -> object:
+    """Return it as JSON gives it back: codecs of shards have tuples of others in them."""
+    return json.loads(json.dumps(content))
 
 
 def open_part(location: Location, path: str = "") -> zarr.Group | zarr.Array[Any] | None:

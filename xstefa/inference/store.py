@@ -43,7 +43,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from xstefa.arguments import checked
 from xstefa.cf import as_cf, describing
-from xstefa.errors import StoreError, XstefaError
+from xstefa.errors import StoreError, XstefaError, did_you_mean
 from xstefa.inference import fingerprint
 from xstefa.inference.journal import (
     JOURNAL,
@@ -57,6 +57,7 @@ from xstefa.inference.journal import (
 )
 from xstefa.inference.writer_lock import claimed
 from xstefa.progress import counting, progress
+from xstefa.typed import Count
 
 Number: TypeAlias = tuple[int, ...]
 """Of a block, along each dimension."""
@@ -88,6 +89,7 @@ def to_zarr(
     obj: xr.DataArray | xr.Dataset,
     store: str | os.PathLike[str] | Store,
     *,
+    pieces: Mapping[str, Count] | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -106,6 +108,9 @@ def to_zarr(
     store : path-like or zarr Store
         Folder, or URL that zarr understands. Or a store of Zarr's, for instance that of a writable
         Icechunk session, which is yours to commit when the call has returned.
+    pieces : mapping of str to int, optional
+        Dimension to the length of what readers get at a time, ``{"time": 365}``. A block that is
+        written is then a shard of Zarr, which holds many of these pieces; by default it is one.
     resume : bool
         Go on with a store that an interrupted call began: only the blocks that are missing or
         damaged are computed. A store that does not exist is begun, a finished one looked through.
@@ -148,7 +153,7 @@ def to_zarr(
             variable=JOURNAL,
             fix=f"obj = obj.rename({JOURNAL}='...')",
         )
-    dataset = _regular(dataset)
+    dataset = _regular(dataset, pieces or {})
     # A store that is no place is known to this process only.
     alone: AbstractContextManager[None] = nullcontext()
     try:
@@ -241,9 +246,17 @@ def _stream(dataset: xr.Dataset, location: Location, *, resume: bool, overwrite:
     _finish(arrays, location)
 
 
-def _regular(dataset: xr.Dataset) -> xr.Dataset:
+def _regular(dataset: xr.Dataset, pieces: Mapping[str, int]) -> xr.Dataset:
     """Give every lazy variable equal chunks, as Zarr wants, and no stale encoding."""
     regular = dataset.copy()
+    if unknown := [dim for dim in pieces if dim not in dataset.dims]:
+        raise StoreError(
+            "pieces have lengths along dimensions",
+            variable=unknown[0],
+            found="no such dimension",
+            expected=f"some of {', '.join(map(str, dataset.dims))}",
+            fix=did_you_mean(unknown[0], map(str, dataset.dims)) or f"leave {unknown[0]!r} out",
+        )
     for name, variable in dataset.variables.items():
         whole = name in dataset.coords and variable.nbytes <= _WHOLE_BYTES
         if variable.dtype.kind not in "fiub" or (whole and variable.chunks is not None):
@@ -270,10 +283,38 @@ def _regular(dataset: xr.Dataset) -> xr.Dataset:
         }
         changed.encoding["compressors"] = _COMPRESSORS
         if changed.chunks is not None:
-            changed.encoding["chunks"] = tuple(sizes[0] for sizes in changed.chunks)
+            blocks = {str(dim): sizes for dim, sizes in changed.chunksizes.items()}
+            whole_pieces = {dim: _filled(dim, sizes, pieces) for dim, sizes in blocks.items()}
+            changed.encoding["chunks"] = tuple(length for _, length in whole_pieces.values())
+            if not pieces.keys().isdisjoint(blocks):
+                changed.encoding["shards"] = tuple(shard for shard, _ in whole_pieces.values())
         regular[name] = changed
     regular.encoding = {}
     return regular
+
+
+def _filled(dim: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> tuple[int, int]:
+    """Return the length of shards along a dimension, and that of the pieces that fill them.
+
+    Raises
+    ------
+    StoreError
+        If they do not: a block has to be a shard, which is written by one task.
+    """
+    block = sizes[0]
+    length = min(pieces.get(dim, block), block)
+    shard = -(-block // max(length, 1)) * length  # there may be no sites
+    if shard != block and len(sizes) > 1:
+        fitting = [n for n in range(1, block + 1) if block % n == 0]
+        near = min(fitting, key=lambda n: abs(n - length))
+        raise StoreError(
+            "pieces do not fill the blocks that are written",
+            variable=dim,
+            found=f"pieces of {length}, and blocks of {block}",
+            expected=f"a divisor of {block}",
+            fix=f"pieces={{{dim!r}: {near}}}",
+        )
+    return shard, length
 
 
 def _lazy(dataset: xr.Dataset) -> dict[str, Any]:
