@@ -14,7 +14,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.binding import TokenTable, plan
 from xstefa.binding.plain import plain
-from xstefa.evaluation.ablate import ablate
+from xstefa.evaluation.ablate import ablate, with_gains
 from xstefa.evaluation.evaluate import evaluate
 from xstefa.evaluation.probing import probe
 from xstefa.inference.embed import embed
@@ -25,7 +25,7 @@ from xstefa.inference.spin_up import spin_up
 from xstefa.inference.trust import trust
 from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
-from xstefa.model.registry import ModelLike, foundation_model
+from xstefa.model.registry import ModelLike, foundation_model, load_model
 from xstefa.model.variants import EncoderUse
 from xstefa.prepare.aggregate import aggregate
 from xstefa.prepare.attach import attach
@@ -79,6 +79,7 @@ class StefaAccessor:
         rename: Mapping[str, str] | None = None,
         *,
         check: bool | None = None,
+        gain: str | None = None,
     ) -> TokenTable:
         """Match the dataset's variables to the tokens of a schema.
 
@@ -92,6 +93,9 @@ class StefaAccessor:
             Whether to read a few days and say how many values are known, which range they have
             and whether it fits their units and the training of the bundled models. By default only
             if all values are in memory.
+        gain : str, optional
+            Name of a released model: say of missing tokens what skill held-out sites lose without
+            them, see `ablate`.
 
         Returns
         -------
@@ -101,8 +105,10 @@ class StefaAccessor:
         if check or (check is None and understood.at_hand):
             # The models that are bundled for a target each were trained on what this one has seen.
             ranges = foundation_model(None, causal=False).spec.ranges if schema is None else None
-            return understood.look(ranges)
-        return understood.table
+            table = understood.look(ranges)
+        else:
+            table = understood.table
+        return table if gain is None else with_gains(table, load_model(gain))
 
     daily = _method(daily)
     attach = _method(attach)

@@ -296,6 +296,19 @@ def _contributions(found: xr.Dataset) -> str:
     return "\n\n".join(parts)
 
 
+def _ablate(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
+    return stefa.ablate(**how).compute()
+
+
+def _worth(found: xr.Dataset) -> str:
+    """Say what tokens are worth, the median over sites."""
+    names = [name for name in ("known", "needed", "lost", "expected") if name in found]
+    table = xr.Dataset(
+        {name: found[name].median([d for d in found[name].dims if d != "token"]) for name in names}
+    ).reset_coords(drop=True)
+    return f"{found.attrs['score']}\n{table.to_pandas().to_string(float_format='{:.3f}'.format)}"
+
+
 _verb("tokens", show=repr)
 _verb("predict", "out", call=_predict)
 _verb("evaluate", "[out]", call=_evaluate, show=_over_sites)
@@ -303,6 +316,7 @@ _verb("spin_up", "out", kind="state")
 _verb("finetune", "out", show=repr, kind="model")
 _verb("calibrate", "out", show=repr, kind="model")
 _verb("trust", "out")
+_verb("ablate", "[out]", call=_ablate, show=_worth)
 _verb("explain", "[out]", call=_explain, show=_contributions)
 _verb("daily", "out")
 _verb("attach", "static", "out")

@@ -49,6 +49,8 @@ class TokenRow:
         Range of the values looked at, in `units`.
     wrong : bool
         Whether these values cannot be in these units.
+    gain : str
+        If it is missing: the skill that it is worth, if that is known and was asked for.
     """
 
     token: str
@@ -66,6 +68,7 @@ class TokenRow:
     low: float | None = None
     high: float | None = None
     wrong: bool = False
+    gain: str = ""
 
     @property
     def matched(self) -> bool:
@@ -238,6 +241,8 @@ class _Section:
 def _absent(row: TokenRow) -> str:
     if len(row.one_of) > 1:
         return f"{row.token} (required, one of: {', '.join(row.one_of)})"
+    if row.gain:
+        return f"{row.token} ({row.gain})"
     return f"{row.token} (required)" if row.required else row.token
 
 

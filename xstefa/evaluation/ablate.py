@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xstefa.arguments import checked
+from xstefa.binding import TokenTable
 from xstefa.errors import ModelError, TrainingError
 from xstefa.evaluation.metrics import METRICS
 from xstefa.inference.predict import Members, answering, mean_of_heads
@@ -82,6 +83,32 @@ def released(model: Model) -> Ablation | None:
     """Return what was measured of a model; None if nothing was, or of another by its name."""
     found = _released().get(model.name)
     return found if found is not None and found.model_hash == model.content_hash else None
+
+
+def with_gains(table: TokenTable, model: Model) -> TokenTable:
+    """Return a token table that says of what is missing what held-out sites lose without.
+
+    Raises
+    ------
+    ModelError
+        If nothing was measured of the model.
+    """
+    found = released(model)
+    if found is None:
+        raise ModelError(
+            "what tokens are worth to it is not known",
+            variable=model.name,
+            found="a model of which nothing was measured",
+            expected=f"one of {', '.join(_released())}",
+            fix="ds.stefa.ablate(model) measures it, where the target is observed",
+        )
+    rows = (
+        replace(row, gain=found.gain(model.spec, row.token))
+        if not row.matched and row.token in model.spec.tokens
+        else row
+        for row in table.rows
+    )
+    return replace(table, rows=tuple(rows))
 
 
 @checked

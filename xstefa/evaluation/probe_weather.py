@@ -25,8 +25,8 @@ FIFTH = slice(4 * YEAR, 5 * YEAR)
 STORM, STEP = 120.0, 50.0
 """Rain that is added on it, mm; and the lowest step of a ladder of storms."""
 LADDER = (1, 2, 5, 10)
-FROST, MILD = -10.0, 6.0
-"""Temperatures, degC, at which what falls is snow, or is rain, also 3 K below."""
+FROST, THAW, MILD = -10.0, 3.0, 6.0
+"""Temperatures, degC, at which what falls is snow, is rain, and is rain also 3 K below."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,9 +129,9 @@ class Weather:
             return self
         return self.where(**{DEMAND: self.data[DEMAND] * factor})
 
-    def thawed(self) -> Weather:
-        """Lift all days of frost, so that all that falls is rain."""
-        return self.warmed((MILD - self.temperature).clip(min=0))
+    def thawed(self, least: float = THAW) -> Weather:
+        """Lift all colder days, so that all that falls is rain."""
+        return self.warmed((least - self.temperature).clip(min=0))
 
     def spell(self, *, frost: bool) -> Weather:
         """Let the event be in frost, or in warmth: from five days before it to ten after."""
@@ -141,8 +141,8 @@ class Weather:
 
     def climate(self, by: float) -> Weather:
         """Warm a climate without snow, with the demand that goes with it (Hargreaves)."""
-        thawed = self.thawed()
-        felt = thawed.temperature.clip(min=0) + 17.8
+        thawed = self.thawed(MILD)
+        felt = thawed.temperature + 17.8
         return thawed.warmed(by).demanding((felt + by) / felt)
 
     def rainless(self) -> Weather:
@@ -194,6 +194,7 @@ CHANGES: Mapping[str, Callable[[Weather], Weather]] = {
     "dry month": lambda w: w.after_month(0),
     "wet month": lambda w: w.after_month(120),
     "no snow": Weather.thawed,
+    "mild": lambda w: w.climate(0),
     "3 K warmer, no snow": lambda w: w.climate(3),
     "3 K cooler, no snow": lambda w: w.climate(-3),
     "frost": lambda w: w.spell(frost=True),

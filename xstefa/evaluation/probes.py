@@ -184,8 +184,8 @@ def _middle(flow: Series) -> Numbers:
 
 def _demand(name: str) -> Callable[[Answers], Numbers]:
     def measure(a: Answers) -> Numbers:
-        asked = a.of(DEMAND, name) - a.of(DEMAND, "no snow")
-        return np.asarray((a.total(name) - a.total("no snow")) / asked)
+        asked = a.of(DEMAND, name) - a.of(DEMAND, "mild")
+        return np.asarray((a.total(name) - a.total("mild")) / asked)
 
     return measure
 
