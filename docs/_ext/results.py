@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from xstefa.evaluation.probes import PROBES
 from xstefa.plotting.scores import plot_few_sites
 
 SHOWN = 4  # scores: the first of a report are those that matter for its target
@@ -23,6 +24,31 @@ def reports(*, few: bool) -> dict[str, dict[str, Any]]:
     }
     chosen = {name: r for name, r in found.items() if (r["training_sites"] is not None) == few}
     return dict(sorted(chosen.items(), key=lambda item: (item[1]["target"], item[0])))
+
+
+def show_probes() -> None:
+    """Print at how many sites each released model passes each probe, and its number if it fails."""
+    lines = pd.read_csv(FOLDER / "probes.csv").set_index(["model", "probe"])
+    models = list(lines.index.unique("model"))
+    print("| probe | asks | number, and what it has to be | " + " | ".join(models) + " | judge |")
+    print("|---" * (len(models) + 4) + "|")
+    for probe in PROBES:
+        cells = []
+        for model in models:
+            row = lines.loc[(model, probe.name)] if (model, probe.name) in lines.index else None
+            if row is None or not row.asked:
+                cells.append("–")
+            elif row.verdict == "pass":
+                cells.append(f"{row.passed} of {row.asked}")
+            else:
+                cells.append(f"**{row.passed} of {row.asked}** ({row.worst:.2g})")
+        what = f"{probe.number}: {probe.bounds}"
+        judge = f"`{probe.judge}`" if probe.judge else ""
+        print(f"| {probe.name} | {probe.asks} | {what} | {' | '.join(cells)} | {judge} |")
+    asked = lines[lines.asked > 0]
+    passed = (asked.verdict == "pass").groupby("model").agg(["sum", "size"]).loc[models]
+    counts = (f"{passed} of {all_}" for passed, all_ in passed.itertuples(index=False))
+    print(f"| all | | | {' | '.join(counts)} | |")
 
 
 def show() -> None:
