@@ -361,11 +361,42 @@ def us_outline(source: Path, out: Path) -> None:
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
+def world_outline(source: Path, out: Path) -> None:
+    """Coasts as rings and borders on land as lines, each once, for maps of continents."""
+    import shapely
+
+    features = json.loads((source / "ne_110m_countries.geojson").read_text())["features"]
+    countries = [shapely.geometry.shape(feature["geometry"]) for feature in features]
+    land = shapely.unary_union([shapely.set_precision(each, 0.01) for each in countries])
+    outside = shapely.unary_union(
+        [ring for part in land.geoms for ring in (part.exterior, *part.interiors)]
+    )
+    inside = [shapely.set_precision(each.boundary, 0.01) for each in countries]
+    borders = shapely.unary_union(inside).difference(outside.buffer(0.02))
+    shapes = {"land": shapely.orient_polygons(land), "borders": shapely.line_merge(borders)}
+    collection = {
+        "type": "FeatureCollection",
+        "attribution": "Natural Earth 1:110m, public domain; neighbours joined, rounded",
+        "features": [
+            {
+                "type": "Feature",
+                "properties": {"name": name},
+                "geometry": json.loads(shapely.to_geojson(shape)),
+            }
+            for name, shape in shapes.items()
+        ],
+    }
+    path = out / "world_outline.geojson"
+    path.write_text(json.dumps(collection, separators=(",", ":")) + "\n")
+    print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
+
+
 BUILDERS: dict[str, Callable[[Path, Path], None]] = {
     "camels_us": camels_us,
     "fluxnet": fluxnet,
     "conus_grid": conus_grid,
     "us_outline": us_outline,
+    "world_outline": world_outline,
 }
 
 

@@ -27,6 +27,7 @@ from xstefa.model.architecture import HeadSize
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike, foundation_model, load_model
 from xstefa.model.variants import EncoderUse
+from xstefa.plotting.namespace import Plots
 from xstefa.prepare.aggregate import aggregate
 from xstefa.prepare.attach import attach
 from xstefa.prepare.daily import daily
@@ -71,6 +72,11 @@ class StefaAccessor:
 
     def _repr_html_(self) -> str:
         return self.tokens()._repr_html_()
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures of what a model says of the dataset."""
+        return Plots(self._dataset)
 
     @checked
     def tokens(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xstefa.datasets import SAMPLES, US_OUTLINE, open_sample
+from xstefa.datasets import SAMPLES, US_OUTLINE, WORLD_OUTLINE, open_sample
 from xstefa.errors import OptionError, XstefaError
 from xstefa.splits.holdout import held_out
 
@@ -37,7 +37,7 @@ def test_no_attribute_computed_from_the_target(name: str) -> None:
 
 def test_all_samples_together_stay_small() -> None:
     files = [p for p in US_OUTLINE.parent.iterdir() if p.suffix in {".nc", ".geojson"}]
-    assert {p.stem for p in files} == {*SAMPLES, "us_outline"}
+    assert {p.stem for p in files} == {*SAMPLES, "us_outline", "world_outline"}
     assert sum(p.stat().st_size for p in files) < 8e6
 
 
@@ -116,4 +116,5 @@ def test_build_script_makes_the_bundled_values(tmp_path: Path) -> None:
     for name in SAMPLES:
         built = xr.open_dataset(tmp_path / f"{name}.nc", decode_coords="all")
         xr.testing.assert_identical(built.load(), open_sample(name).load())
-    assert (tmp_path / "us_outline.geojson").read_bytes() == US_OUTLINE.read_bytes()
+    for outline in (US_OUTLINE, WORLD_OUTLINE):
+        assert (tmp_path / outline.name).read_bytes() == outline.read_bytes()

@@ -30,6 +30,9 @@ SAMPLES: Mapping[Sample, str] = MappingProxyType(
 US_OUTLINE: Path = Path(__file__).with_name("us_outline.geojson")
 """State borders of the conterminous US (longitude, latitude), GeoJSON lines."""
 
+WORLD_OUTLINE: Path = Path(__file__).with_name("world_outline.geojson")
+"""Coasts (rings) and borders (lines) of the world (longitude, latitude), GeoJSON, 1:110m."""
+
 
 @checked
 def open_sample(name: Sample, *, chunks: Mapping[str, int] | int | str | None = None) -> xr.Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import cftime
@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 
 from xstefa.arguments import checked
-from xstefa.binding import Layout, plan
+from xstefa.binding import plan
 from xstefa.binding.time_axis import find_time
-from xstefa.errors import MissingTokenError, ModelError, OptionError, did_you_mean
+from xstefa.errors import ModelError, OptionError, did_you_mean
 from xstefa.inference.coalitions import DayGame, Guess, Players, states_of
 from xstefa.inference.engine import Answer, Before, Engine
 from xstefa.inference.predict import Members, answering
@@ -25,9 +25,8 @@ from xstefa.inference.shapley import shapley
 from xstefa.inference.state import FinalState, carries_state
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
-from xstefa.options import as_list
 from xstefa.schema import Schema
-from xstefa.splits.sites import Sites
+from xstefa.splits.sites import SiteLike, find_sites
 from xstefa.typed import Count, Natural
 from xstefa.windows import Days, Floats, bridge, unbroken
 
@@ -132,7 +131,7 @@ def explain(
     target: str | Model,
     *,
     day: str | date | np.datetime64 | cftime.datetime,
-    site: str | int | Sequence[str | int] | None = None,
+    site: SiteLike | Sequence[str | int] | None = None,
     model: ModelLike | None = None,
     lags: Sequence[int] = LAGS,
     attributes: Literal["group", "each"] = "group",
@@ -153,8 +152,8 @@ def explain(
         As for `predict`.
     day : str or date
         The day whose answer is explained.
-    site : str, int or sequence of them, optional
-        Names or labels of the sites, of a dataset with one dimension of sites; by default all.
+    site : str, int, tuple of two float, or sequence of names, optional
+        Names or labels of sites, or latitude and longitude of the nearest; by default all sites.
     model : str or Model, optional
         As for `predict`.
     lags : sequence of int
@@ -217,7 +216,8 @@ def explain(
         )
     _check_day(dataset, day)
     if site is not None:
-        dataset = _at(dataset, site, plan(dataset, chosen.schema, rename=rename).layout)
+        layout = plan(dataset, chosen.schema, rename=rename).layout
+        dataset = dataset.isel(find_sites(dataset, site, layout))
     run = prepare(
         dataset,
         chosen,
@@ -333,39 +333,3 @@ def _check_day(dataset: xr.Dataset, day: object) -> None:
             expected=f"a day between {ends[0]} and {ends[1]}",
             fix=f"day={ends[1]!r}",
         )
-
-
-def _at(dataset: xr.Dataset, site: str | int | Sequence[str | int], layout: Layout) -> xr.Dataset:
-    """Return some sites of a dataset; of one, without the dimension.
-
-    Raises
-    ------
-    OptionError
-        If sites are told apart by several dimensions.
-    MissingTokenError
-        If there is no such site.
-    """
-    if len(layout.site_dims) != 1:
-        select = ", ".join(f"{dim}=..." for dim in layout.site_dims)
-        raise OptionError(
-            "sites are named along one dimension",
-            variable="site",
-            found=f"dimensions ({', '.join(layout.dims)})",
-            expected="a dataset of basins, stations or points",
-            fix=f"ds.sel({select}, method='nearest').stefa.explain(...)"
-            if select
-            else "leave site= out",
-        )
-    (dim,) = layout.site_dims
-    names = {name: i for i, name in enumerate(Sites.of(dataset, layout).ids.tolist())}
-    wanted = [str(each) for each in as_list(site)]
-    if unknown := [each for each in wanted if each not in names]:
-        raise MissingTokenError(
-            "the dataset has no such site",
-            variable=unknown[0],
-            found=f"{len(names)} sites: {', '.join(islice(names, 4))}{', ...' * (len(names) > 4)}",
-            expected=f"names or labels along {dim!r}",
-            fix=did_you_mean(unknown[0], names) or "leave site= out for all of them",
-        )
-    places = [names[each] for each in wanted]
-    return dataset.isel({dim: places[0] if isinstance(site, str | int) else places})

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Dry sand to deep water. Lightness falls steadily from one end to the other, so the order of the
 # colours survives a grey print and colour-blind eyes.
@@ -15,6 +19,21 @@ SOIL_MOISTURE_COLOURS = (
     "#29749f",
     "#1d4f87",
     "#152a58",
+)
+# Classes of drought monitors, D4 to D0, and the same of wetness.
+PERCENTILE_BOUNDS = (0, 2, 5, 10, 20, 30, 70, 80, 90, 95, 98, 100)
+PERCENTILE_COLOURS = (
+    "#730000",
+    "#d7191c",
+    "#f58b28",
+    "#fcd37f",
+    "#fff7a8",
+    "#fafafa",
+    "#d3ebf5",
+    "#9ecae1",
+    "#5a9fd0",
+    "#2a6cab",
+    "#0b2f66",
 )
 INK = "#262626"
 FAINT = "#8c8c8c"
@@ -47,3 +66,13 @@ def style() -> AbstractContextManager[None]:
             "figure.dpi": 150,
         }
     )
+
+
+def sign(figure: Figure, text: str) -> Figure:
+    """Write below a figure what it was made by."""
+    height = 0.24 / figure.get_figheight()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, height, 1, 1 - height))  # type: ignore[call-arg]
+    figure.text(0.995, 0.25 * height, text, ha="right", va="bottom", fontsize=8, color=FAINT)
+    return figure

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from xstefa.errors import LayoutError, OptionError
-from xstefa.plotting.look import LAND, PREDICTED, style
+from xstefa.plotting.labels import number
+from xstefa.plotting.look import INK, LAND, PREDICTED, style
 from xstefa.plotting.maps import draw_maps
+from xstefa.plotting.place import Outline, Sheet, draw_ground
+from xstefa.splits.leakage import HELD_OUT, SEEN, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+ROLES_OF_SITES = {
+    HELD_OUT: ("held out", "o"),
+    SEEN: ("learned from", "s"),
+    UNKNOWN: ("not known whether seen", "D"),
+}
+"""What is said of sites by their role in training, and their marker."""
 
 
 def plot_cdf(
@@ -57,10 +67,12 @@ def plot_cdf(
     return figure
 
 
-def _scored(compared: xr.Dataset, score: str) -> xr.DataArray:
+def _scored(
+    compared: xr.Dataset, score: str, *, along: tuple[str, ...] = ("model",)
+) -> xr.DataArray:
     if score in compared.data_vars:
         return compared[score]
-    names = [str(name) for name, v in compared.data_vars.items() if "model" in v.dims]
+    names = [str(name) for name, v in compared.data_vars.items() if {*along} <= {*v.dims}]
     raise OptionError(
         "the comparison does not have this score",
         variable="score",
@@ -204,12 +216,68 @@ def plot_reliability(scored: xr.Dataset) -> Figure:
     return figure
 
 
+def plot_skill(scored: xr.Dataset, score: str = "nse") -> Figure:
+    """Draw a score at all sites: where, and how many sites are below each value.
+
+    Parameters
+    ----------
+    scored : Dataset
+        What ``evaluate`` returns.
+    score : str
+
+    Returns
+    -------
+    Figure
+        With a marker, and a line, for each role that sites had in training.
+
+    Raises
+    ------
+    OptionError
+        If there is no such score.
+    LayoutError
+        If there is no latitude or longitude, or no site with a value.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import Normalize
+
+    values = _scored(scored, score, along=()).compute()
+    known = values.values[np.isfinite(values.values)]
+    if not known.size:
+        raise LayoutError(variable=score, found="no site with a value", expected="at least one")
+    norm, place = Normalize(*np.percentile(known, [5, 95])), Sheet.of(values)
+    groups = {"all sites": values}
+    if "training" in scored and len(place.dims) < 2:
+        role = scored["training"]
+        groups = {text: values.where(role == kind) for kind, (text, _) in ROLES_OF_SITES.items()}
+        groups = {text: each for text, each in groups.items() if each.notnull().any()}
+    markers = dict(ROLES_OF_SITES.values())
+    with style():
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(12, 4.6), width_ratios=[1.7, 1], layout="constrained"
+        )
+        for text, each in groups.items():
+            image = place.draw(left, each, None, norm, marker=markers.get(text, "o"))
+            found = np.sort(each.values[np.isfinite(each.values)])
+            line = f"{found.size} {text}, median {number(float(np.median(found)))}"
+            right.ecdf(found, label=line, linewidth=1.6)
+            left.plot([], [], markers.get(text, "o"), mfc="none", mec=INK, ms=6, label=text)
+        draw_ground(left, place, place.extent(np.isfinite(values.values)))
+        if len(groups) > 1:
+            left.legend(loc="lower left", fontsize=9)
+        figure.colorbar(image, ax=left, shrink=0.75, extend="both", label=_label(values))
+        right.axhline(0.5, color=LAND, linewidth=1, zorder=0)
+        right.set(xlim=_limits(known), ylim=(0, 1), xlabel=_label(values), ylabel="share of sites")
+        right.legend(loc="upper left")
+    return figure
+
+
 def plot_map(
     values: xr.DataArray,
     *,
     limits: tuple[float, float] | None = None,
-    outline: Path | None = None,
+    outline: Outline = "auto",
     title: str | None = None,
+    crossed: xr.DataArray | None = None,
 ) -> Figure:
     """Draw a score at its sites.
 
@@ -222,9 +290,11 @@ def plot_map(
         ``nominal`` of ``coverage``), if it is in the middle; by default the 5th and 95th
         percentile, of coverage from 0.8 to 1.
     outline : Path, optional
-        GeoJSON lines to draw below, e.g. `xstefa.datasets.US_OUTLINE`.
+        As for `soil_moisture_maps`.
     title : str, optional
         By default of coverage, which says its mean over the sites.
+    crossed : DataArray, optional
+        Sites to cross out.
 
     Returns
     -------
@@ -249,7 +319,15 @@ def plot_map(
         limits=(low, high),
         cmap="RdBu" if np.isclose(high - middle, middle - low) else None,
         outline=outline,
+        crossed=crossed,
     )
+
+
+def _limits(known: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the ends of an axis that one bad site does not stretch."""
+    low, high = np.quantile(known, 0.05), known.max()
+    margin = 0.05 * (high - low) or 0.5
+    return float(low - margin), float(high + margin)
 
 
 def _label(values: xr.DataArray) -> str:

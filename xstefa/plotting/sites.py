@@ -66,7 +66,11 @@ def hydrograph(
         pred, obs, precipitation, period, title, scores=_of_flow, line=True, fan=quantiles
     )
     if log:
-        figure.axes[-1].set_yscale("log")
+        axis = figure.axes[-1]
+        axis.set_yscale("log")
+        shown = [pred] if obs is None else [pred, in_units_of(pred, obs)]
+        axis.set_ylim(log_floor(*(_shown(each, period) for each in shown)))
+        axis.yaxis.set_major_formatter("{x:g}")
     return figure
 
 
@@ -130,9 +134,9 @@ def _site_figure(
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    time, pred, found = _only_time(pred), pred.compute(), None
+    time, pred, found = only_time(pred), pred.compute(), None
     if obs is not None:
-        obs = _in_units_of(pred, obs.compute())
+        obs = in_units_of(pred, obs.compute())
         days = int((pred.notnull() & obs.notnull()).sum())
         found = f"{scores(pred, obs, time)}   ({days:,} days)"
     if fan is not None:
@@ -160,7 +164,7 @@ def _site_figure(
         if precipitation is not None:
             _hang_rain(axes[0, 0], _shown(precipitation, period))
         if fan is not None:
-            _fan(main, _in_units_of(pred, fan), period)
+            _fan(main, in_units_of(pred, fan), period)
         if obs is not None:
             obs, points = (
                 _shown(obs, period),
@@ -245,20 +249,38 @@ def _hang_rain(axis: Axes, precipitation: xr.DataArray) -> None:
     """Draw precipitation as bars from the top."""
     rain = precipitation.values  # where it is not known there is no line, not one at zero
     axis.fill_between(_days(precipitation), rain, step="mid", color=RAIN, linewidth=0.4)
-    axis.set_ylim(max(float(np.nan_to_num(rain).max()) * 1.05, 1.0), 0.0)
-    axis.set_ylabel(f"Precip.\n({units(precipitation)})")
+    hang(axis, float(np.nan_to_num(rain).max()), units(precipitation))
+
+
+def hang(axis: Axes, most: float, unit: str) -> None:
+    """Let precipitation grow downwards."""
+    axis.set_ylim(max(most * 1.05, 1.0), 0.0)
+    axis.set_ylabel(f"Precip.\n({unit})")
     axis.spines["bottom"].set_visible(False)
     axis.spines["top"].set_visible(True)
     axis.tick_params(axis="x", length=0, labelbottom=False)
     axis.locator_params(axis="y", nbins=3)
 
 
+def log_floor(*series: xr.DataArray) -> float:
+    """Return where a logarithmic axis begins: trickles of a millionth would take most of it."""
+    positive = np.concatenate([v.values[v.values > 0] for v in series])
+    if not positive.size:
+        return 1e-3
+    return float(max(np.quantile(positive, 0.002), positive.max() / 1e5) / 1.3)
+
+
+def flows(da: xr.DataArray) -> bool:
+    """Whether values are a rate of water, of which zero is a part."""
+    return str(da.attrs.get("units", "")).endswith("d-1")
+
+
 def _shown(da: xr.DataArray, period: slice | None) -> xr.DataArray:
-    time = _only_time(da)
+    time = only_time(da)
     return (da if period is None else da.sel({time: period})).compute()
 
 
-def _only_time(da: xr.DataArray) -> str:
+def only_time(da: xr.DataArray) -> str:
     """Name the time dimension of a series that has no other."""
     time = find_time(da.coords.to_dataset())
     if da.ndim != 1:
@@ -275,7 +297,7 @@ def _only_time(da: xr.DataArray) -> str:
 
 def _days(da: xr.DataArray) -> NDArray[np.generic]:
     """Time for the horizontal axis; calendars matplotlib does not know become fractional years."""
-    times = da[_only_time(da)]
+    times = da[only_time(da)]
     if times.dtype.kind == "M":
         return times.values
     length = xr.DataArray(times.dt.days_in_year, dims=times.dims)
@@ -283,20 +305,25 @@ def _days(da: xr.DataArray) -> NDArray[np.generic]:
 
 
 def site_name(da: xr.DataArray) -> str:
-    """Name the site after its scalar coordinates, names before identifiers."""
-    texts = [
-        (("name" not in str(name), da[name].attrs.get("cf_role") is None), str(name), da[name])
-        for name in da.coords
-        if da[name].ndim == 0 and da[name].dtype.kind in "UOT"
-    ]
-    if not texts:
-        return sentence_case(str(da.name))
-    _, name, value = min(texts, key=lambda item: item[:2])
-    text = str(value.item())
-    return text if "name" in name else f"{sentence_case(name.removesuffix('_id'))} {text}"
+    """Name the site after its scalar coordinates: its name, and its identifier behind it."""
+    texts = {
+        str(name): str(coord.item())
+        for name, coord in da.coords.items()
+        if coord.ndim == 0 and coord.dtype.kind in "UOT" and isinstance(coord.item(), str)
+    }
+    names = [text for key, text in texts.items() if "name" in key]
+    codes = sorted(
+        (da[key].attrs.get("cf_role") is None, key) for key in texts if "name" not in key
+    )
+    if not codes:
+        return names[0] if names else sentence_case(str(da.name))
+    key = codes[0][1]
+    if names:
+        return f"{names[0]} ({texts[key]})"
+    return f"{sentence_case(key.removesuffix('_id'))} {texts[key]}"
 
 
-def _in_units_of(pred: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
+def in_units_of(pred: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
     """Convert the observations to the units of the prediction, where both state theirs."""
     found, used = obs.attrs.get("units"), pred.attrs.get("units")
     if found is None or used is None or found == used:

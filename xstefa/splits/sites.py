@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import islice, product
+from typing import TypeAlias
 
 import cftime
 import numpy as np
@@ -13,10 +14,17 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Layout
 from xstefa.binding.geometry import find_coordinate
-from xstefa.errors import LayoutError, MissingTokenError, TrainingError
+from xstefa.errors import LayoutError, MissingTokenError, OptionError, TrainingError, did_you_mean
+from xstefa.options import as_list
 from xstefa.windows import Days
 
 Mask = NDArray[np.bool_]
+
+SiteLike: TypeAlias = str | int | tuple[float, float]
+"""A site: its name or label, or latitude and longitude of the nearest."""
+
+FARTHEST = 200.0  # km to what counts as the nearest site
+EARTH_RADIUS = 6371.0  # km
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,6 +195,70 @@ def only_sites(dataset: xr.Dataset, sites: Sites, keep: Mask) -> xr.Dataset:
         return variable.where(kept)
 
     return dataset.map(masked, keep_attrs=True)
+
+
+def find_sites(
+    dataset: xr.Dataset, site: SiteLike | Sequence[str | int], layout: Layout
+) -> dict[str, int | list[int]]:
+    """Return where a site stands, or several, as `xarray.Dataset.isel` takes it.
+
+    Raises
+    ------
+    OptionError
+        If sites of a map are asked for by name, or none is near.
+    MissingTokenError
+        If there is no such site.
+    """
+    if isinstance(site, tuple) and len(site) == 2 and all(isinstance(x, float) for x in site):
+        return {**_nearest(dataset, (float(site[0]), float(site[1])), layout)}
+    if len(layout.site_dims) != 1:
+        raise OptionError(
+            "sites are named along one dimension",
+            variable="site",
+            found=f"{site!r} on dimensions ({', '.join(layout.dims)})",
+            expected="latitude and longitude",
+            fix="site=(47.2, -68.6)" if layout.site_dims else "leave site= out: there is one",
+        )
+    (dim,) = layout.site_dims
+    names = {name: i for i, name in enumerate(Sites.of(dataset, layout).ids.tolist())}
+    wanted = [str(each) for each in as_list(site)]
+    if unknown := [each for each in wanted if each not in names]:
+        raise MissingTokenError(
+            "the dataset has no such site",
+            variable=unknown[0],
+            found=f"{len(names)} sites: {', '.join(islice(names, 4))}{', ...' * (len(names) > 4)}",
+            expected=f"names or labels along {dim!r}, or latitude and longitude",
+            fix=did_you_mean(unknown[0], names),
+        )
+    places = [names[each] for each in wanted]
+    return {dim: places[0] if isinstance(site, str | int) else places}
+
+
+def _nearest(dataset: xr.Dataset, place: tuple[float, float], layout: Layout) -> dict[str, int]:
+    """Return where the site stands that is nearest to a latitude and longitude."""
+    found = [find_coordinate(dataset, kind, layout.dims) for kind in ("latitude", "longitude")]
+    if None in found:
+        raise OptionError(
+            "a place is found by the latitude and longitude of the sites",
+            variable="site",
+            found=f"coordinates {', '.join(map(str, dataset.coords))}",
+            expected="latitude and longitude of each site",
+            fix=f"select first: .sel({', '.join(f'{dim}=...' for dim in layout.site_dims)})",
+        )
+    (lat, lon), (lat0, lon0) = (np.radians(dataset[name]) for name in found), np.radians(place)
+    chord = np.sin((lat - lat0) / 2) ** 2 + np.cos(lat) * np.cos(lat0) * (
+        np.sin((lon - lon0) / 2) ** 2
+    )
+    distance = 2 * EARTH_RADIUS * np.arcsin(np.sqrt(np.minimum(chord, 1)))
+    at = {str(dim): int(i) for dim, i in distance.fillna(np.inf).argmin(...).items()}
+    if not (nearest := float(distance.isel(at))) <= FARTHEST:
+        raise OptionError(
+            "no site is near this place",
+            variable="site",
+            found=f"{place}, {nearest:,.0f} km from the nearest",
+            expected=f"latitude and longitude within {FARTHEST:g} km of a site",
+        )
+    return at
 
 
 def _names(
