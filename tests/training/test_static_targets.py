@@ -196,6 +196,10 @@ def test_reads_vectors_beside_the_attributes_of_the_encoder(sites, make_model):
     without = data.assign(picture=data.picture.where(data.site != "s005"))
     np.testing.assert_array_equal(without.stefa.predict("soil_ph", model=model), found)
     assert float(found.coverage[5]) < float(found.coverage[6])
+    alone = data[["picture", "ph_h2o"]]  # nothing else says what the sites are
+    only = alone.stefa.finetune("soil_ph", tokens=picture, **LONG)
+    assert alone.stefa.predict(only).dims == ("site",)
+    assert r2(alone.stefa.predict(only).fillna(sites.ph_h2o.mean()), sites.ph_h2o) > 0.7
     foundation = make_model(foundation=True, causal=True, windows=WINDOWS)
     with_site = data.stefa.finetune(
         "soil_ph", tokens=picture, model=foundation, encoder="frozen", **FAST

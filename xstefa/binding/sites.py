@@ -7,6 +7,7 @@ those of the attribute with the most dimensions.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -60,7 +61,7 @@ def plan_sites(
     problems: list[XstefaError] = []
     anchor = None if time is None else anchor_of(usable, rules, problems)
     if anchor is None:
-        anchor = _widest(usable, rules)
+        anchor = _widest(ds, usable, rules)
     dims = () if anchor is None else tuple(dim for dim in anchor.dims if dim != time)
     resolver = Resolver(
         ds=ds,
@@ -126,21 +127,28 @@ def _time_of(ds: xr.Dataset) -> str | None:
         return None
 
 
-def _widest(usable: list[Facts], rules: Rules) -> Facts | None:
-    """Return the attribute with the most dimensions, the first of several."""
-    found = [
-        match.variable
-        for variable in rules.schema.attributes
-        if variable.length == 1
-        for match in rules.candidates(usable, variable)
-    ]
+def _widest(ds: xr.Dataset, usable: list[Facts], rules: Rules) -> Facts | None:
+    """Return the attribute with the most dimensions, the first of several.
+
+    Vectors count where there is nothing else: without that dimension which has their length.
+    """
+    numbers, vectors = [], []
+    for variable in rules.schema.attributes:
+        for match in rules.candidates(usable, variable):
+            fact = match.variable
+            own = [dim for dim in fact.dims if ds.sizes[dim] == variable.length]
+            if variable.length == 1:
+                numbers.append(fact)
+            elif len(own) == 1:
+                vectors.append(replace(fact, dims=tuple(d for d in fact.dims if d not in own)))
+    found = numbers or vectors
     return max(found, key=lambda fact: len(fact.dims), default=None)
 
 
 def _layout(ds: xr.Dataset, anchor: Facts, time: str | None) -> Layout:
     array = ds[anchor.name]
-    if time in array.dims:
-        array = array.isel({time: 0}, drop=True)
+    away = {dim: 0 for dim in array.dims if dim == time or dim not in anchor.dims}
+    array = array.isel(away, drop=True)
     coords, grid_mapping, place = output_coordinates(ds, array)
     dims = tuple(str(dim) for dim in array.dims)
     return Layout(
