@@ -20,11 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from xstefa.schema import Target
 from xstefa.splits.holdout import Regions
 
-FOLDS, DRAWS = 5, 1000
+FOLDS, DRAWS = 5, 500
 GRID = {
-    "learning_rate": [0.05],
-    "max_iter": [50, 100, 200],
-    "max_leaf_nodes": [3, 6, 12],
+    "max_iter": [30, 100],
+    "max_leaf_nodes": [3, 8],
     "min_samples_leaf": [10, 20],
 }
 
@@ -83,7 +82,7 @@ def unpenalised(y: np.ndarray, groups: np.ndarray) -> Any:
 def boosting(y: np.ndarray, groups: np.ndarray) -> Any:
     """Return boosted trees, tuned by blocks of the training points."""
     return GridSearchCV(
-        HistGradientBoostingClassifier(random_state=0, early_stopping=False),
+        HistGradientBoostingClassifier(random_state=0, early_stopping=False, learning_rate=0.05),
         GRID,
         scoring="neg_log_loss",
         cv=list(GroupKFold(5).split(y, groups=groups)),
