@@ -31,7 +31,7 @@ from site_classes import (
 from xstefa.schema import Alias, Target
 
 METRES = 500.0  # of a block
-DEALS, STEPS = 2, 300
+DEALS, STEPS = 2, 200
 TERRAIN = ("slope", "elev", "cplan", "cprof", "log10_carea")
 TOKENS = Path(__file__).with_name("landslides.toml")
 LANDSLIDE = Target(

@@ -283,3 +283,11 @@ def test_a_target_that_is_no_static_one():
             replace(SLIDE, static=False, **{"kind": "number", **wrong})
     with pytest.raises(ValueError, match="range 0 to 1"):
         replace(SLIDE, valid_range=(0, 2))
+
+
+def test_what_an_attribute_is_derived_from_says_what_the_sites_are(sites):
+    angle = np.rad2deg(np.arctan(sites.slope)).assign_attrs(units="degree")
+    alone = xr.Dataset({"slope": angle, "slid": sites.slid})
+    model = alone.stefa.finetune(SLIDE, **FAST)
+    assert model.spec.tokens == ("slope",)
+    assert model.spec.ranges["slope"].high == pytest.approx(float(sites.slope.max()), rel=1e-5)

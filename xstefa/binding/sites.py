@@ -133,7 +133,8 @@ def _widest(ds: xr.Dataset, usable: list[Facts], rules: Rules) -> Facts | None:
     Vectors count where there is nothing else: without that dimension which has their length.
     """
     numbers, vectors = [], []
-    for variable in rules.schema.attributes:
+    parts = (each for each in rules.schema.ingredients if each.kind == "static")
+    for variable in (*rules.schema.attributes, *parts):
         for match in rules.candidates(usable, variable):
             fact = match.variable
             own = [dim for dim in fact.dims if ds.sizes[dim] == variable.length]
