@@ -98,7 +98,7 @@ def draw(points: xr.Dataset, terrain: xr.Dataset, path: Path) -> None:
     axes.tick_params(labelsize=7)
     axes.legend(loc="lower left", fontsize=8)
     figure.colorbar(mesh, label="susceptibility, relative to as many points without", shrink=0.8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 @click.command()
