@@ -31,6 +31,8 @@ from xstefa.plotting.namespace import Plots
 from xstefa.prepare.aggregate import aggregate
 from xstefa.prepare.attach import attach
 from xstefa.prepare.daily import daily
+from xstefa.report.explore import explore
+from xstefa.report.report import report
 from xstefa.schema import Schema, Target, Tokens, load_schema
 from xstefa.splits.holdout import Holdout
 from xstefa.training.calibration import calibrate
@@ -126,6 +128,8 @@ class StefaAccessor:
     evaluate = _method(evaluate)
     calibrate = _method(calibrate)
     trust = _method(trust)
+    report = _method(report)
+    explore = _method(explore)
     explain = _method(explain)
     probe = _method(probe)
     ablate = _method(ablate)

@@ -208,7 +208,7 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
             kind = {"multiple": True, "callback": _pairs, "metavar": "VARIABLE=TOKEN"}
         elif origin in (Iterable, Sequence) and (said := _sayable(items[0])) is not None:
             flag, kind = flag.removesuffix("s"), {"multiple": True, "type": said}
-        elif origin is tuple and Ellipsis not in items:
+        elif origin is tuple and Ellipsis not in items and kind is None:
             kind = {"nargs": len(items), "type": items[0] if items[0] in kinds else str}
         elif origin is Literal:
             kind = {"type": click.Choice(items)}
@@ -318,6 +318,7 @@ _verb("calibrate", "out", show=repr, kind="model")
 _verb("trust", "out")
 _verb("ablate", "[out]", call=_ablate, show=_worth)
 _verb("explain", "[out]", call=_explain, show=_contributions)
+_verb("report", "path", show=str)
 _verb("daily", "out")
 _verb("attach", "static", "out")
 _verb("aggregate", "polygons", "out")

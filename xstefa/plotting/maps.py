@@ -17,6 +17,7 @@ from xstefa.plotting.look import (
     INK,
     PERCENTILE_BOUNDS,
     PERCENTILE_COLOURS,
+    PREDICTED,
     SOIL_MOISTURE_COLOURS,
     style,
 )
@@ -176,6 +177,18 @@ def draw_maps(
             bar.locator = MaxNLocator(6, steps=[1, 2, 5, 10])
         bar.set_label(label)
         figure.suptitle(heading, fontsize=15, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def plot_place(site: xr.DataArray) -> Figure:
+    """Draw where a site is: an array without dimensions, with latitude and longitude."""
+    import matplotlib.pyplot as plt
+
+    sheet = Sheet.of(site)
+    with style():
+        figure, axis = plt.subplots(figsize=(4.2, 4), layout="constrained")
+        axis.plot(sheet.x, sheet.y, marker="o", color=PREDICTED, mec=INK, ms=9, zorder=5)
+        draw_ground(axis, sheet, sheet.extent(np.array(True)))
     return figure
 
 

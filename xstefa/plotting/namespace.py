@@ -11,11 +11,13 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.errors import OptionError
 from xstefa.evaluation.evaluate import evaluate
+from xstefa.inference.explain import explain
 from xstefa.inference.trust import trust
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.options import as_list
 from xstefa.plotting import sites, years
+from xstefa.plotting.contributions import contributions
 from xstefa.plotting.look import sign
 from xstefa.plotting.maps import soil_moisture_maps
 from xstefa.plotting.place import Outline
@@ -140,6 +142,34 @@ class Plots:
         rain = shown.precipitation
         figure = years.regime(shown.predicted, shown.observed, precipitation=rain)
         return sign(figure, shown.signature)
+
+    @checked
+    def explain(
+        self,
+        target: str | Model = "streamflow",
+        *,
+        day: str,
+        site: SiteLike | None = None,
+        model: ModelLike | None = None,
+        rename: Mapping[str, str] | None = None,
+        **how: Any,
+    ) -> Figure:
+        """Draw how one answer comes about: what each input adds to it.
+
+        Parameters
+        ----------
+        target, site, model, rename
+            As for `hydrograph`; a prediction that is there already does not say.
+        day : str
+            The day whose answer is explained. Other keywords are those of `explain`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        how |= {"day": day, "site": site, "model": model, "rename": rename}
+        found = explain(self._dataset, target, **how).compute()
+        return sign(contributions(found), made_by(found.prediction.attrs))
 
     @checked
     def map(

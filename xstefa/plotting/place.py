@@ -288,7 +288,7 @@ def _draw_graticule(axis: Axes, place: Sheet, extent: Extent, lon: Floats, lat: 
             crossing = float(np.interp(edge, across[order], up[order], np.nan, np.nan))
             if low <= crossing <= high:
                 ticks.append(crossing)
-                texts.append(_degrees(float(mark), letters))
+                texts.append(degrees(round(float(mark), 6), letters))
         if values is lon:
             axis.set_xticks(ticks, texts)
         else:
@@ -296,10 +296,10 @@ def _draw_graticule(axis: Axes, place: Sheet, extent: Extent, lon: Floats, lat: 
     axis.set(xlim=(left, right), ylim=(bottom, top))
 
 
-def _degrees(value: float, letters: str) -> str:
-    """Write 100° W, or 0°."""
+def degrees(value: float, letters: str) -> str:
+    """Write a longitude (letters EW) or latitude (NS): 100° W, or 0°."""
     if letters == "EW":
         value = (value + 180) % 360 - 180
     if value in (0, -180):
         return f"{abs(value):g}°"
-    return f"{abs(value):g}° {letters[value < 0]}"
+    return f"{abs(value):.6g}° {letters[int(value < 0)]}"

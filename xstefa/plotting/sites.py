@@ -171,10 +171,10 @@ def _site_figure(
                 {"linestyle": "none", "marker": "o", "markersize": 2.6},
             )
             look = {"linewidth": 1.1} if line else points
-            main.plot(_days(obs), obs.values, color=OBSERVED, label="observed", **look)
-        main.plot(_days(pred), pred.values, color=PREDICTED, linewidth=1.3, label="predicted")
+            main.plot(days_of(obs), obs.values, color=OBSERVED, label="observed", **look)
+        main.plot(days_of(pred), pred.values, color=PREDICTED, linewidth=1.3, label="predicted")
         main.margins(x=0.005)
-        if _days(pred).dtype.kind == "M":
+        if days_of(pred).dtype.kind == "M":
             locator = AutoDateLocator(minticks=5, maxticks=12)
             main.xaxis.set_major_locator(locator)
             main.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
@@ -235,7 +235,7 @@ def _fan(axis: Axes, quantiles: xr.DataArray, period: slice | None) -> None:
     for i in range(len(levels) // 2):
         lower, upper = (_shown(bands.isel(quantile=j, drop=True), period) for j in (i, -1 - i))
         axis.fill_between(
-            _days(lower),
+            days_of(lower),
             lower.values,
             upper.values,
             color=PREDICTED,
@@ -248,7 +248,7 @@ def _fan(axis: Axes, quantiles: xr.DataArray, period: slice | None) -> None:
 def _hang_rain(axis: Axes, precipitation: xr.DataArray) -> None:
     """Draw precipitation as bars from the top."""
     rain = precipitation.values  # where it is not known there is no line, not one at zero
-    axis.fill_between(_days(precipitation), rain, step="mid", color=RAIN, linewidth=0.4)
+    axis.fill_between(days_of(precipitation), rain, step="mid", color=RAIN, linewidth=0.4)
     hang(axis, float(np.nan_to_num(rain).max()), units(precipitation))
 
 
@@ -295,7 +295,7 @@ def only_time(da: xr.DataArray) -> str:
     return time
 
 
-def _days(da: xr.DataArray) -> NDArray[np.generic]:
+def days_of(da: xr.DataArray) -> NDArray[np.generic]:
     """Time for the horizontal axis; calendars matplotlib does not know become fractional years."""
     times = da[only_time(da)]
     if times.dtype.kind == "M":

@@ -1,0 +1,1 @@
+"""Pages about sites and regions: one HTML file each, which needs nothing else."""
