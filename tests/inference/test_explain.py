@@ -171,8 +171,15 @@ def test_sites_do_not_depend_on_their_order_or_chunks(causal, stations) -> None:
         xr.testing.assert_allclose(alone, found.sel(site=one), rtol=0, atol=2e-7)
 
 
-def test_maps_are_explained_too(causal, dataset) -> None:
-    found = dataset.transpose("lat", "time", "lon").stefa.explain(causal, day=DAY, **FEW)
+def test_maps_are_explained_too(causal, dataset, monkeypatch) -> None:
+    ds = dataset.transpose("lat", "time", "lon")
+    found = ds.stefa.explain(causal, day=DAY, **FEW)
+    monkeypatch.setattr("xstefa.inference.explain.AT_ONCE", 5)
+    sea = ds.where(ds.lat < 60).chunk(lat=1)
+    sea = sea.assign({name: sea[name].assign_attrs(ds[name].attrs) for name in ds.data_vars})
+    land = sea.stefa.explain(causal, day=DAY, **FEW).compute()
+    assert land.contribution.sel(lat=60).isnull().all()
+    xr.testing.assert_allclose(land.isel(lat=[1, 2]), found.isel(lat=[1, 2]), rtol=0, atol=2e-7)
     assert found.contribution.dims == ("token", "lag", "lat", "lon")
     assert found.prediction.dims == ("lat", "lon")
     assert str(found.time.values)[:10] == DAY

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from xstefa.model.network import StefaLand
 
 LAGS = (0, 1, 3, 7, 30, 90, 365)
+AT_ONCE = 64
+"""Sites whose states, of a quarter of a megabyte, are in memory together."""
+
 AFTER, ERROR, VALUE = "after", "_error", "value"
 LONG_NAMES = {
     "prediction": "{}",
@@ -85,6 +88,25 @@ class Explanation(Answer):
         before: Before | None = None,
     ) -> tuple[Floats, Floats]:
         """Share the answer of each site among the players; see `Engine.answer`."""
+        assert before is None
+        how = {"days": days, "record": record, "out": out}
+        parts = [slice(i, i + AT_ONCE) for i in range(0, max(len(forcing), 1), AT_ONCE)]
+        found = [self._some(engine, forcing[part], static[part], **how) for part in parts]
+        values, coverage = zip(*found, strict=True)
+        return np.concatenate(values), np.concatenate(coverage)
+
+    def _some(
+        self,
+        engine: Engine,
+        forcing: Floats,
+        static: Floats,
+        *,
+        days: Days,
+        record: Days,
+        out: Days,
+    ) -> tuple[Floats, Floats]:
+        """Do so for some sites, whose states are in memory together."""
+        before: Before | None = None
         spec = engine.key.model.spec
         heads, every = len(spec.architecture.heads), self.output > 0
         forcing, days = unbroken(forcing, days)
