@@ -170,6 +170,40 @@ MUTATIONS = [
             ("(pred - obs).std(dim)", "((pred - obs) ** 2).mean(dim) ** 0.5"),
         ],
     ),
+    (
+        "inference/shapley.py",
+        "inference/test_shapley.py",
+        [
+            ("for each in (order, order[::-1])", "for each in (order, order)"),
+            ("spread / np.sqrt(samples)", "spread / samples"),
+            ("factorial(count - n - 1)", "factorial(count - n)"),
+        ],
+    ),
+    (
+        "inference/coalitions.py",
+        "inference/test_explain.py",
+        [
+            (": self.bins[piece.stop - 1]] = False", ": self.bins[piece.stop - 1] + 1] = False"),
+            ("found + (found == len(self.lags))", "found"),
+            ("coalitions[:, -1] & (left is not None), 0, -1", "left is not None, 0, -1"),
+        ],
+    ),
+    (
+        "evaluation/probe_weather.py",
+        "evaluation/test_probes.py",
+        [
+            ("amount * (self.day == self.event)", "amount * (self.day == self.event - 1)"),
+            ("thawed.rain.where(self.day < self.event, 0)", "thawed.rain"),
+        ],
+    ),
+    (
+        "evaluation/ablate.py",
+        "evaluation/test_ablate.py",
+        [
+            ("if name not in names}", "if name != names[0]}"),
+            ("left = has - {*hidden}", "left = has"),
+        ],
+    ),
 ]
 
 
