@@ -221,8 +221,10 @@ def test_errors_teach(error, text, how, causal, stations) -> None:
         named.stefa.explain(model=causal, **how)
 
 
-def test_a_map_has_no_names_of_sites(causal, dataset) -> None:
-    with pytest.raises(OptionError, match=r"ds\.sel\(lat=\.\.\., lon=\.\.\., method"):
+def test_cells_of_a_map_are_named_by_where_they_are(causal, dataset) -> None:
+    found = dataset.stefa.explain(causal, day=DAY, site=(51.0, 5.5), **FEW)
+    assert (found.lat.item(), found.lon.item()) == (50.0, 5.0)
+    with pytest.raises(OptionError, match=r"site=\("):
         dataset.stefa.explain(causal, day=DAY, site="a", **FEW)
 
 
