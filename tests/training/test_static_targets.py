@@ -224,6 +224,16 @@ def test_the_encoder_gives_the_site(make_model, sites):
     assert made["frozen"].spec.provenance["foundation"]["name"] == "tiny"
 
 
+def test_what_is_solved_and_what_descends_are_averaged(sites):
+    both = sites.stefa.finetune("texture", steps=5)
+    assert [size.kind for size in both.spec.architecture.heads] == ["site", "kernel"]
+    kernel = sites.stefa.finetune("texture", head="kernel", holdout=RandomSites(0.3))
+    found = sites.stefa.predict("clay", model=kernel)
+    new = ~sites.site.isin(kernel.spec.provenance["datasets"]["data"]["trained"])
+    assert r2(found[new], sites.clay[new] / 100) > 0.8
+    assert len(kernel.spec.provenance["learning_curve"]["training"]) == 1
+
+
 def test_same_seed_same_file(sites):
     made = [sites.stefa.finetune("texture", seed=seed, **FAST) for seed in (1, 1, 2)]
     assert made[0].content_hash == made[1].content_hash != made[2].content_hash

@@ -24,6 +24,10 @@ WATER = (
 """What heads of kind "hbv" predict: where the precipitation went, and where it is."""
 
 
+STATIC = ("site", "kernel")
+"""Kinds of heads of static targets."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSize:
     """Sizes of the encoder.
@@ -86,7 +90,8 @@ class HeadSize:
     kind : str
         A name of `xstefa.model.heads.HEADS`.
     hidden : int
-        Size of its LSTM, or of what sets the rates of its reservoirs.
+        Size of its LSTM, or of what sets the rates of its reservoirs; of ``kind="kernel"`` the
+        training sites that it keeps.
     link : {"identity", "softplus", "logistic", "softmax"}
         Maps the linear output into the target's range; the last makes `outputs` that sum to 1.
     kernel : int
@@ -96,7 +101,9 @@ class HeadSize:
     outputs : int
         Targets predicted at once; more than one only for ``kind="released"`` and parts of a whole.
     levels : int
-        Depths of each, for ``kind="site"``.
+        Depths of each, for static targets.
+    members : int
+        Networks side by side that are averaged, for ``kind="site"``.
     dropout : float
         Before the last layer, while training.
     drivers : tuple of Driver
@@ -116,6 +123,7 @@ class HeadSize:
     power: Positive = 1.0
     outputs: Count = 1
     levels: Count = field(default=1, metadata=LATER)
+    members: Count = field(default=1, metadata=LATER)
     dropout: Share = 0.4
     drivers: tuple[Driver, ...] = ()
     spin_up: Natural = 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, XstefaError
-from xstefa.model.architecture import WATER, Architecture
+from xstefa.model.architecture import STATIC, WATER, Architecture
 from xstefa.model.distribution import Distribution
 from xstefa.model.neighbourhood import Neighbourhood
 from xstefa.model.ranges import Ranges
@@ -161,7 +161,7 @@ class ModelSpec:
     @property
     def static(self) -> bool:
         """Whether it predicts sites from their attributes alone, and no days."""
-        return any(size.kind == "site" for size in self.architecture.heads)
+        return any(size.kind in STATIC for size in self.architecture.heads)
 
     @property
     def days(self) -> bool:

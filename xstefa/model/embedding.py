@@ -86,25 +86,3 @@ class VariableEmbedding(nn.Module):
     def _project(self, hidden: Tensor) -> Tensor:
         """Return ``concat(hidden) W2``, shape (..., d)."""
         return kernels.linear(hidden.flatten(-2), self.weight2.flatten(0, 1).T, None)
-
-
-class VectorEmbedding(nn.Module):
-    """Embed a vector by one linear layer; one that is missing contributes a learned vector.
-
-    Parameters
-    ----------
-    length : int
-        Of the vector.
-    width : int
-        Of the embedding.
-    """
-
-    def __init__(self, *, length: int, width: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(length, width)
-        self.masked = nn.Parameter(torch.randn(width) * 0.02)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Map standardised vectors (..., length), NaN where missing, to (..., width)."""
-        missing = values.isnan().any(-1, keepdim=True)
-        return torch.where(missing, self.masked, self.project(values.nan_to_num()))

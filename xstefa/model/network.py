@@ -16,6 +16,7 @@ from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder, Representation
 from xstefa.model.heads import build_head
 from xstefa.model.heads.hbv import HBV
+from xstefa.model.heads.kernel import KernelHead
 from xstefa.model.heads.recurrent import Head, State
 from xstefa.model.heads.site import SiteHead
 
@@ -203,7 +204,7 @@ class StefaLand(nn.Module):
         """
         site, answers = self.represent_sites(static), []
         for head in self.heads:
-            assert isinstance(head, SiteHead)
+            assert isinstance(head, SiteHead | KernelHead)
             answers.append(head(static, site))
         return self._in_units(answers)
 

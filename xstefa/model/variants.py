@@ -50,6 +50,7 @@ VARIANTS: dict[str, Variant] = {
     "released": Variant(head="released"),
     # static targets
     "site": Variant(head="site", encoder="none"),
+    "kernel": Variant(head="kernel", encoder="none"),
     # baseline
     "lstm": Variant(head="lstm", encoder="none"),
 }

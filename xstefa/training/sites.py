@@ -12,13 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from xstefa.errors import OptionError, TrainingError
-from xstefa.model.architecture import HeadSize
+from xstefa.model.architecture import STATIC, HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.heads.kernel import CENTRES, KernelHead
+from xstefa.model.heads.site import SiteHead
 from xstefa.model.network import StefaLand
 from xstefa.model.ranges import join_ranges, ranges_of
 from xstefa.model.registry import ModelLike, foundation_model
 from xstefa.model.scaler import Scaler
-from xstefa.model.variants import VARIANTS, EncoderUse
+from xstefa.model.variants import EncoderUse
 from xstefa.options import as_list
 from xstefa.progress import progress
 from xstefa.schema import Schema, Target, load_tokens
@@ -31,10 +33,15 @@ from xstefa.training.site_data import SiteData
 from xstefa.windows import Floats
 
 MEMBERS = 4
-"""Heads that are trained side by side if their sizes are not given."""
+"""Networks of a head whose size is not given."""
 
-EPOCHS = 200
-RECIPE = HeadRecipe(token_dropout=0.1)
+EPOCHS = 100
+STEPS = 1500
+"""Least number of steps, if nothing is said of the length."""
+
+_OF_THE_TARGET = ("link", "scale", "offset", "outputs", "levels")
+
+RECIPE = HeadRecipe(token_dropout=0.2)
 WEIGHT_DECAY = 0.05
 
 
@@ -161,29 +168,36 @@ class SiteTask:
         OptionError
             If a head is none of static targets.
         """
-        head, use = self.how.head, self.how.encoder
+        head, use = self.how.head, self.how.encoder or "none"
+        own = self._size(observed)
         if isinstance(head, str):
-            if head not in ("site", HeadOptions().head):
-                kinds = [name for name, each in VARIANTS.items() if each.head == "site"]
+            default = HeadOptions().head
+            if head not in (default, *STATIC):
                 raise OptionError(
                     variable="head",
                     found=repr(head),
-                    expected=f"{', '.join(kinds)} for a static target",
-                    fix="leave it out",
+                    expected=f"{' or '.join(STATIC)} for a static target",
+                    fix="leave it out for both, which are averaged",
                 )
-            return (self._size(observed),) * MEMBERS, use or "none"
-        own = self._size(observed)
-        sizes = head if isinstance(head, tuple) else (head,) if head is not None else ()
-        if not sizes or any(size.kind != "site" for size in sizes):
+            kinds = STATIC if head == default else (head,)
+            sizes = tuple(replace(own, kind=kind, members=MEMBERS) for kind in kinds)
+        else:
+            sizes = head if isinstance(head, tuple) else (head,) if head is not None else ()
+        if not sizes or any(size.kind not in STATIC for size in sizes):
             raise OptionError(
                 variable="head",
                 found=repr(head),
-                expected='sizes of kind "site"',
+                expected=f"sizes of kinds {' and '.join(STATIC)}",
                 fix='HeadSize(kind="site", hidden=64)',
             )
-        kept = ("link", "scale", "offset", "outputs", "levels")
-        same = {name: getattr(own, name) for name in kept}
-        return tuple(replace(size, **same) for size in sizes), use or "none"
+        same = {name: getattr(own, name) for name in _OF_THE_TARGET}
+        centres = min(CENTRES, len(observed))
+        return tuple(
+            replace(own, kind="kernel", hidden=centres)
+            if size.kind == "kernel"
+            else replace(size, **same)
+            for size in sizes
+        ), use
 
     def _size(self, observed: Floats) -> HeadSize:
         first = self.targets[0]
@@ -272,7 +286,7 @@ def train_sites(
 
 def _schedule(how: HeadOptions, sites: int) -> Schedule:
     if how.schedule is None and how.steps is None and how.epochs is None:
-        how = replace(how, epochs=float(EPOCHS))
+        how = replace(how, steps=max(STEPS, EPOCHS * sites // how.batch_size))
     found = how.schedule_for(days=sites, length=1)
     return found if how.schedule else replace(found, weight_decay=WEIGHT_DECAY)
 
@@ -350,8 +364,33 @@ def _fitted(
     nothing = np.empty((len(static), 0, len(spec.schema.forcings)), dtype=np.float32)
     _, ready = spec.scaler.standardise(nothing, np.where(read, static, np.float32(np.nan)))
     device = torch.device(task.how.resolved.device or "cpu")
-    inputs, target = (torch.from_numpy(a).to(device) for a in (ready, observed))
-    network.to(device).train()
+    inputs, target = torch.from_numpy(ready), torch.from_numpy(observed)
+    size = spec.architecture.heads[0]
+    target = (target - size.offset) / size.scale
+    history = History()
+    for head in network.heads:
+        assert isinstance(head, SiteHead | KernelHead)
+        head.attributes.fit(inputs)
+        if isinstance(head, KernelHead):
+            head.fit(inputs, target)
+            history.losses.append(float((head(inputs, None) - target).square().nanmean()))
+    if any(isinstance(head, SiteHead) for head in network.heads):
+        network, inputs, target = network.to(device), inputs.to(device), target.to(device)
+        _descend(network, inputs, target, task, spec, schedule, history)
+    return network.eval().cpu(), history
+
+
+def _descend(
+    network: StefaLand,
+    inputs: Tensor,
+    target: Tensor,
+    task: SiteTask,
+    spec: ModelSpec,
+    schedule: Schedule,
+    history: History,
+) -> None:
+    """Train all that has gradients, in place: attributes (N, S) and targets in units of heads."""
+    heads = [head for head in network.heads if isinstance(head, SiteHead)]
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
@@ -359,18 +398,25 @@ def _fitted(
     generator = torch.Generator().manual_seed(schedule.seed)
     dropout = (task.how.recipe or RECIPE).token_dropout
     lengths = torch.tensor([token.length for token in spec.schema.attributes])
-    history, order = History(), torch.empty(0, dtype=torch.int64)
+    labels = spec.schema.target(str(spec.target)).kind == "class"
+    spread = 1.0 if labels else float(target[target.isfinite()].std()) or 1.0
     mean: dict[str, Tensor] = {}
-    bar = progress(f"training {spec.name}", total=schedule.steps, unit="steps")
-    with bar:
+    order = torch.empty(0, dtype=torch.int64)
+    network.train()
+    with progress(f"training {spec.name}", total=schedule.steps, unit="steps") as bar:
         for step in range(schedule.steps):
-            if len(order) < min(schedule.batch_size, len(inputs)):
+            while len(order) < schedule.batch_size:
                 order = torch.cat([order, torch.randperm(len(inputs), generator=generator)])
             rows, order = order[: schedule.batch_size], order[schedule.batch_size :]
             hide = torch.rand((len(rows), len(lengths)), generator=generator) < dropout
-            hide = hide.repeat_interleave(lengths, dim=1).to(device)
-            answers = network.sites(inputs[rows].masked_fill(hide, torch.nan))
-            value = site_loss(answers, target[rows], spec)
+            hide = hide.repeat_interleave(lengths, dim=1).to(inputs.device)
+            read = inputs[rows].masked_fill(hide, torch.nan)
+            site = network.represent_sites(read)
+            losses = [
+                site_loss(head.each(read, site), target[rows], spread, labels=labels)
+                for head in heads
+            ]
+            value = torch.stack(losses).sum()
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
             optimizer.zero_grad(set_to_none=True)
@@ -379,30 +425,31 @@ def _fitted(
             optimizer.step()
             history.losses.append(float(value.detach()))
             if schedule.average:
-                for name, weight in network.state_dict().items():
-                    mean.setdefault(name, weight.clone()).lerp_(
-                        weight, 1 - min(schedule.average, step / (step + 9))
-                    )
+                share = 1 - min(schedule.average, step / (step + 9))
+                for name, weight in network.named_parameters():
+                    mean.setdefault(name, weight.detach().clone()).lerp_(weight.detach(), share)
             bar.update()
-    if mean:
-        network.load_state_dict(mean)
-    return network.eval().cpu(), history
+    network.load_state_dict(mean, strict=False)
 
 
-def site_loss(answers: Tensor, observed: Tensor, spec: ModelSpec) -> Tensor:
-    """Return the mean loss of all heads: cross entropy of a class, else squared errors.
+def site_loss(answers: Tensor, observed: Tensor, spread: float, *, labels: bool) -> Tensor:
+    """Return the loss of a head, summed over its members: cross entropy, or squared errors.
 
     Parameters
     ----------
-    answers : Tensor, shape (B, target, depth, head)
+    answers : Tensor, shape (member, B, target, depth)
     observed : Tensor, shape (B, target, depth)
         NaN where missing, which does not count.
-    spec : ModelSpec
+    spread : float
+        Standard deviation of the target.
+    labels : bool
+        Whether these are labels of a class.
     """
-    observed = observed.unsqueeze(-1).expand_as(answers)
+    observed = observed.expand_as(answers)
     known = observed.isfinite()
-    answers, observed = answers[known], observed[known]
-    if spec.schema.target(str(spec.target)).kind == "class":
-        return functional.binary_cross_entropy(answers.clamp(1e-6, 1 - 1e-6), observed)
-    scale = spec.architecture.heads[0].scale
-    return ((answers - observed) / scale).square().mean()
+    found, wanted = answers[known], observed[known]
+    if labels:
+        loss = functional.binary_cross_entropy(found.clamp(1e-6, 1 - 1e-6), wanted)
+    else:
+        loss = ((found - wanted) / spread).square().mean()
+    return len(answers) * loss

@@ -1,23 +1,24 @@
 """Heads: from the representation to a target. One registry, `HEADS`, knows them by name.
 
 Each maps forcings (B, T, C), site attributes (B, S), both with NaN where missing, and the
-representation of the days (B, T, d) to the target (B, T); that of kind "site" attributes, and the
-representation of the site, to static targets.
+representation of the days (B, T, d) to the target (B, T); those of kinds `STATIC` attributes, and
+the representation of the site, to static targets.
 """
 
 from __future__ import annotations
 
 from xstefa.errors import OptionError
 from xstefa.model.adapters import ADAPTERS
-from xstefa.model.architecture import HeadSize
+from xstefa.model.architecture import STATIC, HeadSize
 from xstefa.model.heads.direct import TargetDecoder
 from xstefa.model.heads.hbv import HBV
+from xstefa.model.heads.kernel import KernelHead
 from xstefa.model.heads.recurrent import Adapted, Head, LinearProbe, PlainLSTM, ResConn
 from xstefa.model.heads.released import Released
 from xstefa.model.heads.reservoirs import Reservoirs
 from xstefa.model.heads.site import SiteHead
 
-HEADS: dict[str, type[Head] | type[SiteHead]] = {
+HEADS: dict[str, type[Head] | type[SiteHead] | type[KernelHead]] = {
     "resconn": ResConn,
     **dict.fromkeys(ADAPTERS, Adapted),
     "no_adapter": Adapted,
@@ -28,12 +29,13 @@ HEADS: dict[str, type[Head] | type[SiteHead]] = {
     "reservoirs": Reservoirs,
     "released": Released,
     "site": SiteHead,
+    "kernel": KernelHead,
 }
 
 
 def build_head(
     size: HeadSize, *, forcings: int, statics: int, width: int, extras: tuple[int, ...] = ()
-) -> Head | SiteHead:
+) -> Head | SiteHead | KernelHead:
     """Build the head that ``size.kind`` names.
 
     Parameters
@@ -55,7 +57,7 @@ def build_head(
             expected=", ".join(HEADS),
             fix='leave it out for the paper\'s head, "resconn"',
         )
-    if not width and size.kind not in ("lstm", "released", "reservoirs", "site"):
+    if not width and size.kind not in ("lstm", "released", "reservoirs", *STATIC):
         raise OptionError(
             variable="head",
             found=f"{size.kind!r} without an encoder",
@@ -63,6 +65,6 @@ def build_head(
             fix='use head="lstm", or give an encoder',
         )
     kind = HEADS[size.kind]
-    if issubclass(kind, SiteHead):
+    if issubclass(kind, SiteHead | KernelHead):
         return kind(size, forcings=forcings, statics=statics, width=width, extras=extras)
     return kind(size, forcings=forcings, statics=statics, width=width)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from xstefa.model.architecture import HeadSize
-from xstefa.model.embedding import VariableEmbedding, VectorEmbedding
+from xstefa.model.heads.attributes import Attributes
 from xstefa.model.heads.recurrent import LINKS
 
-_BLOCKS = 2
+NOISE = 0.1
+"""What is added to scores of attributes in training."""
 
 
 class SiteHead(nn.Module):
-    """``y = link(W f(e(c) + V E_s) + b)``: attributes, each embedded by itself, and the site token.
+    """``y = link(W f(r(c), E_s) + b)``: ranks of attributes, which are missing, and the site token.
 
-    Vectors are embedded by one linear layer each.
+    ``f`` is a layer and a residual block. Several members with weights of their own are computed
+    together, and averaged.
 
     Parameters
     ----------
@@ -39,29 +44,36 @@ class SiteHead(nn.Module):
     ) -> None:
         super().__init__()
         self.link, self.shape = size.link, (size.outputs, size.levels)
-        hidden = size.hidden
-        lengths = (*[1] * (statics - sum(extras)), *extras)
-        self.lengths = lengths
-        self.embed = VariableEmbedding(variables=lengths.count(1), width=hidden, hidden=16)
-        self.vectors = nn.ModuleList(
-            VectorEmbedding(length=n, width=hidden) for n in lengths if n > 1
-        )
-        self.from_site = nn.Linear(width, hidden) if width else None
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(hidden),
-                nn.Linear(hidden, hidden),
-                nn.GELU(),
-                nn.Dropout(size.dropout),
-                nn.Linear(hidden, hidden),
-            )
-            for _ in range(_BLOCKS)
-        )
-        self.output = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.Dropout(size.dropout),
-            nn.Linear(hidden, size.outputs * size.levels),
-        )
+        hidden, members = size.hidden, size.members
+        self.attributes = Attributes(statics, extras)
+        self.norm = nn.LayerNorm(width) if width else None
+
+        def layer(inputs: int, outputs: int) -> tuple[nn.Parameter, nn.Parameter]:
+            bound = inputs**-0.5
+            weight = torch.empty(members, inputs, outputs).uniform_(-bound, bound)
+            return nn.Parameter(weight), nn.Parameter(torch.zeros(members, 1, outputs))
+
+        self.weight_in, self.bias_in = layer(self.attributes.width + width, hidden)
+        self.weight1, self.bias1 = layer(hidden, hidden)
+        self.weight2, self.bias2 = layer(hidden, hidden)
+        self.weight_out, self.bias_out = layer(hidden, math.prod(self.shape))
+        self.dropout = nn.Dropout(size.dropout)
+
+    def each(self, static: Tensor, site: Tensor | None) -> Tensor:
+        """Return the answer of each member, shape (member, B, outputs, levels)."""
+        values, missing = self.attributes(static)
+        if self.training:
+            values = values + NOISE * torch.randn_like(values)
+        inputs = torch.cat([values, missing], dim=-1)
+        if self.norm is not None:
+            assert site is not None
+            inputs = torch.cat([inputs, self.norm(site)], dim=-1)
+        state = inputs @ self.weight_in + self.bias_in
+        within = functional.layer_norm(state, state.shape[-1:])
+        within = self.dropout(functional.gelu(within @ self.weight1 + self.bias1))
+        state = functional.layer_norm(state + within @ self.weight2 + self.bias2, state.shape[-1:])
+        values = (self.dropout(state) @ self.weight_out + self.bias_out).unflatten(-1, self.shape)
+        return torch.softmax(values, dim=2) if self.link == "softmax" else LINKS[self.link](values)
 
     def forward(self, static: Tensor, site: Tensor | None) -> Tensor:
         """Map attributes (B, S), standardised, NaN where missing, and the site token (B, d).
@@ -70,15 +82,4 @@ class SiteHead(nn.Module):
         -------
         Tensor, shape (B, outputs, levels)
         """
-        tokens = static.split(self.lengths, dim=-1)
-        found = self.embed(torch.cat([token for token in tokens if token.shape[-1] == 1], dim=-1))
-        vectors = [token for token in tokens if token.shape[-1] > 1]
-        for embed, vector in zip(self.vectors, vectors, strict=True):
-            found = found + embed(vector)
-        if self.from_site is not None:
-            assert site is not None
-            found = found + self.from_site(site)
-        for block in self.blocks:
-            found = found + block(found)
-        values = self.output(found).unflatten(-1, self.shape)
-        return torch.softmax(values, dim=1) if self.link == "softmax" else LINKS[self.link](values)
+        return self.each(static, site).mean(0)
