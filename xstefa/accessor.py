@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from xstefa.prepare.attach import attach
 from xstefa.prepare.daily import daily
 from xstefa.report.explore import explore
 from xstefa.report.report import report
-from xstefa.schema import Schema, Target, Tokens, load_schema
+from xstefa.schema import Schema, Targets, Tokens, load_schema
 from xstefa.splits.holdout import Holdout
 from xstefa.training.calibration import calibrate
 
@@ -136,7 +136,7 @@ class StefaAccessor:
 
     def finetune(
         self,
-        target: str | Target | Sequence[str | Target],
+        target: Targets,
         *,
         model: ModelLike | None = None,
         head: str | HeadSize | tuple[HeadSize, ...] | None = "resconn",
@@ -167,9 +167,9 @@ class StefaAccessor:
 
         Parameters
         ----------
-        target : str, Target or sequence of these
-            A target of the model's schema, or a new one; of static ones also the parts of a
-            composition, or its name.
+        target : str, Target, Path, or sequence of these
+            A target of the model's schema, or a new one; a TOML file with an entry ``[[target]]``;
+            of static ones also the parts of a composition, or its name.
         model : str or Model, optional
             Whose encoder, schema and scaler are used; by default the bundled foundation model.
         head : str, HeadSize, tuple of HeadSize or None
@@ -249,7 +249,7 @@ class StefaAccessor:
 
     def cross_validate(
         self,
-        target: str | Target | Sequence[str | Target],
+        target: Targets,
         *,
         holdout: Holdout,
         model: ModelLike | None = None,
@@ -265,7 +265,7 @@ class StefaAccessor:
 
         Parameters
         ----------
-        target : str, Target or sequence of these
+        target : str, Target, Path, or sequence of these
             As for `finetune`.
         holdout : Holdout
             For instance `xstefa.splits.holdout.PUB` (ten random groups of sites), `PUR`

@@ -52,6 +52,7 @@ def test_by_default_what_the_schema_requires(old, tiny_model):
     bundled = xstefa.list_models().to_pandas()["needs"]
     assert bundled.pop("water-balance") == f"{P}, {T}, {PET}"
     assert bundled.pop("streamflow") == f"{P}, {T} or {PET}"
+    assert bundled.pop("soil-texture") == ""  # attributes are enough
     assert set(bundled) == {f"{P}, {T}"}
     for name in bundled.index:
         assert xstefa.load_model(name).spec.needs == ((P,), (T,))

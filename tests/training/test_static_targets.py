@@ -10,7 +10,14 @@ import xarray as xr
 
 import xstefa
 from tests.static_sites import NAMES, make_sites
-from xstefa.errors import LayoutError, ModelError, OptionError, TrainingError, UnitsError
+from xstefa.errors import (
+    LayoutError,
+    ModelError,
+    OptionError,
+    SchemaError,
+    TrainingError,
+    UnitsError,
+)
 from xstefa.model.architecture import HeadSize
 from xstefa.schema import Alias, Target, Variable
 from xstefa.splits.holdout import NamedSites, Period, RandomSites
@@ -278,6 +285,12 @@ def test_refuses_what_is_about_days(sites):
         sites.stefa.finetune("texture", holdout=NamedSites(tuple(sites.site.values)), **FAST)
 
 
+@pytest.mark.parametrize("head", ["site", SMALL])
+def test_a_daily_target_has_no_static_head(head):
+    with pytest.raises(OptionError, match="for sites, not for days"):
+        xstefa.open_sample("camels_us").stefa.finetune("streamflow", head=head, steps=1)
+
+
 def test_says_what_is_missing(sites, texture):
     with pytest.raises(LookupError, match="no attribute of the sites that a model reads"):
         sites[["ph_h2o"]].stefa.predict("sand", model=texture)
@@ -285,6 +298,36 @@ def test_says_what_is_missing(sites, texture):
         sites.stefa.predict("soil_ph", model=texture)
     with pytest.raises(TrainingError, match="no variable of the dataset that observes it"):
         sites.drop_vars("sand").stefa.finetune("texture", **FAST)
+
+
+def test_targets_come_from_files(sites, tmp_path):
+    text = """
+    [[target]]
+    name = "landslide"
+    static = true
+    kind = "class"
+    units = "1"
+    long_name = "probability of a landslide"
+    valid_range = [0, 1]
+    aliases = [{ name = "slid", source = "test" }]
+    """
+    (tmp_path / "mine.toml").write_text(text)
+    same = replace(SLIDE, valid_range=(0.0, 1.0))
+    made = [sites.stefa.finetune(one, **FAST) for one in (tmp_path / "mine.toml", same)]
+    assert made[0].content_hash == made[1].content_hash
+    (tmp_path / "none.toml").write_text("[[static]]")
+    with pytest.raises(SchemaError, match="such entries"):
+        sites.stefa.finetune(str(tmp_path / "none.toml"), **FAST)
+
+
+def test_the_bundled_model_needs_no_arguments():
+    basins = xstefa.open_sample("camels_us").isel(basin=slice(3), time=slice(10))
+    found = basins.stefa.predict(list(NAMES))
+    assert found.sand.attrs["model_name"] == "soil-texture"
+    np.testing.assert_allclose(found.sand + found.silt + found.clay, 1, atol=1e-6)
+    scores = (100 * found.sand - basins.sand_frac).compute()
+    assert float(abs(scores).mean()) < 15
+    assert xstefa.load_model("soil-texture").path.stat().st_size < 1.5e6
 
 
 def test_a_target_that_is_no_static_one():

@@ -19,7 +19,7 @@ from xstefa.inference.sites import only_one, refuse_daily
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.progress import progress
-from xstefa.schema import Target
+from xstefa.schema import Target, Targets, load_targets
 from xstefa.splits.holdout import Fold, Holdout, as_holdout
 from xstefa.splits.leakage import HELD_OUT, SEEN, LeakageWarning, find_twins, site_roles
 from xstefa.splits.sites import Mask, Sites, only_sites
@@ -37,7 +37,7 @@ NEAR_DUPLICATE = 0.98
 @checked
 def cross_validate(
     dataset: xr.Dataset,
-    target: str | Target | Sequence[str | Target],
+    target: Targets,
     *,
     holdout: Holdout,
     model: ModelLike | None = None,
@@ -48,7 +48,7 @@ def cross_validate(
     **how: Any,
 ) -> xr.Dataset:
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
-    options = HeadOptions.of(how)
+    options, target = HeadOptions.of(how), load_targets(target)
     if (of_sites := SiteTask.of(target, model=model, how=options)) is not None:
         refuse_daily(checkpoint=checkpoint)
         of: dict[str, Any] = {"scores": scores, "rename": rename, "sites": sites}

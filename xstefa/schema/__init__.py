@@ -3,7 +3,7 @@
 A schema is data (one TOML file), not code. Adding a data source means adding aliases there.
 """
 
-from xstefa.schema.extras import Tokens, load_tokens
+from xstefa.schema.extras import Targets, Tokens, load_targets, load_tokens
 from xstefa.schema.schema import Schema, load_schema
 from xstefa.schema.variables import (
     UNKNOWN_UNITS,
@@ -17,6 +17,6 @@ from xstefa.schema.variables import (
 )
 
 __all__ = [
-    "UNKNOWN_UNITS", "Alias", "Kind", "Needs", "Schema", "StandardName", "Target", "Tokens",
-    "Transform", "Variable", "load_schema", "load_tokens",
+    "UNKNOWN_UNITS", "Alias", "Kind", "Needs", "Schema", "StandardName", "Target", "Targets",
+    "Tokens", "Transform", "Variable", "load_schema", "load_targets", "load_tokens",
 ]  # fmt: skip

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from xstefa.errors import SchemaError, did_you_mean
 from xstefa.schema.schema import parsed
-from xstefa.schema.variables import Variable
+from xstefa.schema.variables import Target, Variable
 from xstefa.typed import build
 
 Token: TypeAlias = Variable | str | Path
 Tokens: TypeAlias = Token | Sequence[Token]
+Targets: TypeAlias = Target | str | Path | Sequence[Target | str | Path]
 
-_FIX = "write it as an entry [[static]] of xstefa/schema/stefaland.toml"
+T = TypeVar("T")
+
+_FIX = "write it as an entry [[{}]] of xstefa/schema/stefaland.toml"
 
 
 def load_tokens(tokens: Tokens) -> tuple[Variable, ...]:
@@ -41,6 +44,30 @@ def load_tokens(tokens: Tokens) -> tuple[Variable, ...]:
     return tuple(token for each in several for token in _loaded(each))
 
 
+def load_targets(targets: Targets) -> list[str | Target]:
+    """Return targets, in place of each TOML file those that it describes.
+
+    Parameters
+    ----------
+    targets : str, Path, Target, or sequence of these
+        Text is the path of a TOML file with entries ``[[target]]`` if it ends so; else a name,
+        which stays as it is.
+
+    Raises
+    ------
+    SchemaError
+        If there is no such file, or its content is malformed.
+    """
+    several = [targets] if isinstance(targets, Target | str | Path) else targets
+    found: list[str | Target] = []
+    for each in several:
+        if isinstance(each, Path) or (isinstance(each, str) and each.endswith(".toml")):
+            found += _entries(Path(each), "target", Target, {})
+        else:
+            found.append(each)
+    return found
+
+
 def _loaded(token: Token) -> tuple[Variable, ...]:
     if isinstance(token, Variable):
         return (token,)
@@ -61,32 +88,38 @@ def _loaded(token: Token) -> tuple[Variable, ...]:
 
 def _read(file: Traversable) -> tuple[Variable, ...]:
     """Read the entries ``[[static]]`` of a file, which may have targets beside them."""
+    return tuple(_entries(file, "static", Variable, {"kind": "static"}))
+
+
+def _entries(file: Traversable, section: str, cls: type[T], given: Mapping[str, str]) -> list[T]:
+    """Read the entries of a section of a file of tokens and targets."""
     if not file.is_file():
         raise SchemaError(
             "no such file",
             variable=str(file),
             found="nothing there",
-            expected="a TOML file with entries [[static]]",
+            expected=f"a TOML file with entries [[{section}]]",
             fix="correct the path",
         )
     content = parsed(file)
-    entries = content.pop("static", [])
-    content.pop("target", None)
+    entries = content.pop(section, [])
+    for beside in ("static", "target"):
+        content.pop(beside, None)
     if content or not isinstance(entries, list) or not entries:
         raise SchemaError(
-            "a file of tokens has entries [[static]]",
+            f"a file of {'tokens' if section == 'static' else 'targets'} has such entries",
             variable=str(file),
             found=", ".join(content) or "none",
-            expected="[[static]], and beside it at most [[target]]",
-            fix=_FIX,
+            expected=f"[[{section}]], and beside it at most [[static]] and [[target]]",
+            fix=_FIX.format(section),
         )
-    return tuple(
+    return [
         build(
-            Variable,
-            {"kind": "static", **entry} if isinstance(entry, dict) else entry,
-            f"static[{i}]",
+            cls,
+            {**given, **entry} if isinstance(entry, dict) else entry,
+            f"{section}[{i}]",
             error=SchemaError,
-            fix=_FIX,
+            fix=_FIX.format(section),
         )
         for i, entry in enumerate(entries)
-    )
+    ]

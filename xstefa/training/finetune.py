@@ -13,13 +13,13 @@ import numpy as np
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError
 from xstefa.inference.sites import only_one, refuse_daily
-from xstefa.model.architecture import HeadSize
+from xstefa.model.architecture import STATIC, HeadSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, ModelSpec
 from xstefa.model.ranges import join_ranges
 from xstefa.model.registry import ModelLike
 from xstefa.model.variants import BASELINES, VARIANTS, EncoderUse
-from xstefa.schema import Target
+from xstefa.schema import Targets, load_targets
 from xstefa.splits.holdout import Fold, Holdout
 from xstefa.training.checkpoints import Checkpoint, as_checkpoint
 from xstefa.training.data import (
@@ -43,7 +43,7 @@ __all__ = ["HeadRecipe", "HeadTask", "finetune", "train_heads"]
 @checked
 def finetune(
     datasets: Datasets,
-    target: str | Target | Sequence[str | Target],
+    target: Targets,
     *,
     model: ModelLike | None = None,
     holdout: Holdout | None = None,
@@ -68,7 +68,7 @@ def finetune(
     **how
         Of `HeadOptions`.
     """
-    options = HeadOptions.of(how)
+    options, target = HeadOptions.of(how), load_targets(target)
     of_sites = SiteTask.of(target, model=model, how=options)
     if of_sites is not None:
         refuse_daily(shares=shares, checkpoint=checkpoint)
@@ -232,6 +232,7 @@ def choose_head(
                 expected="sizes of one head or several",
                 fix='head="resconn"',
             )
+        _refuse_static(size.kind for size in sizes)
         bare = all(size.kind in BASELINES for size in sizes)
         return sizes, use or ("none" if bare else "frozen")
     if head not in VARIANTS:
@@ -242,6 +243,7 @@ def choose_head(
             fix='leave it out for the paper\'s head, "resconn"',
         )
     variant = VARIANTS[head]
+    _refuse_static([variant.head])
     low, high = target.valid_range
     if variant.head == "hbv":
         size = HeadSize(kind="hbv", hidden=64)
@@ -257,6 +259,18 @@ def choose_head(
             offset=0.0 if low == 0 else float(values.mean()),
         )
     return (size,), use or variant.encoder
+
+
+def _refuse_static(kinds: Iterable[str]) -> None:
+    """Refuse heads of static targets."""
+    if wrong := [kind for kind in kinds if kind in STATIC]:
+        raise OptionError(
+            "heads of static targets answer for sites, not for days",
+            variable="head",
+            found=repr(wrong[0]),
+            expected=", ".join(name for name, each in VARIANTS.items() if each.head not in STATIC),
+            fix='leave it out: head="resconn" is the default',
+        )
 
 
 def site_weights(record: Record, *, recipe: HeadRecipe, head: HeadSize) -> Floats:
