@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import xstefa
 from xstefa.binding import bind
 from xstefa.cli import main
-from xstefa.errors import CalendarError, OptionError
+from xstefa.errors import CalendarError, LayoutError, OptionError
 from xstefa.evaluation import probing
 from xstefa.evaluation.probe_weather import CHANGES, Weather
 from xstefa.evaluation.probes import PROBES, Answers
@@ -252,6 +252,51 @@ def test_errors_teach(basins) -> None:
         basins.isel(time=slice(100)).stefa.probe(bucket)
     with pytest.raises(OptionError, match="leave target= out"):
         basins.stefa.probe("streamflow", target="soil_moisture")
+
+
+def test_one_basin_without_a_dimension(basins) -> None:
+    one = basins.isel(time=slice(800))
+    expected = one.isel(basin=[0]).stefa.probe(bucket).to_dataset()
+    assert one.isel(basin=0).stefa.probe(bucket).to_dataset().equals(expected)
+
+
+def test_a_function_may_reorder_and_change_what_it_is_given(basins) -> None:
+    def careless(ds: xr.Dataset) -> xr.DataArray:
+        found = bucket(ds.sortby("site", ascending=False)).isel(time=slice(None, None, -1))
+        ds["precipitation"][:] = 0
+        return found
+
+    short = basins.isel(time=slice(800))
+    expected = short.stefa.probe(bucket).to_dataset()
+    assert short.stefa.probe(careless).to_dataset().equals(expected)
+    named = short.rename(basin="site")
+    assert named.stefa.probe(bucket).to_dataset().equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (lambda ds: rain(ds).values, "Found ndarray"),
+        (lambda ds: None, "Found NoneType"),
+        (lambda ds: ds[["precipitation"]], "Found Dataset"),
+        (lambda ds: rain(ds).mean("site"), "Found DataArray {'time': 2555}"),
+        (lambda ds: rain(ds)[365:], "Found DataArray {'time': 2190"),
+    ],
+)
+def test_a_wrong_function_is_told(basins, wrong, found) -> None:
+    with pytest.raises(LayoutError, match=f"'<lambda>': a function that is probed.*{found}"):
+        basins.isel(time=slice(400)).stefa.probe(wrong)
+
+
+def test_it_has_to_rain(basins) -> None:
+    some = basins.isel(time=slice(400))
+    for dry in (
+        some.isel(basin=[]),
+        some.assign(prcp=some.prcp * np.nan),
+        some.assign(prcp=0 * some.prcp),
+    ):
+        with pytest.raises(LayoutError, match="no site where it rains"):
+            dry.assign(prcp=dry.prcp.assign_attrs(some.prcp.attrs)).stefa.probe(bucket)
 
 
 def test_it_is_a_command(basins, tmp_path, monkeypatch) -> None:

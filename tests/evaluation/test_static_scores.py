@@ -149,6 +149,19 @@ def test_daily_methods_refuse_a_static_model(sites, texture):
     for method in ("spin_up", "trust", "reconstruct"):
         with pytest.raises(ModelError):
             getattr(daily.stefa, method)(model=texture)
+    for data in (daily, sites):
+        with pytest.raises(ModelError, match="of static targets"):
+            data.stefa.probe(texture)
+        with pytest.raises(ModelError, match="of static targets"):
+            data.stefa.explain("sand", model=texture, day="2002-01-01")
+
+
+def test_no_site_has_no_answer_and_no_score(sites, texture):
+    none = sites.isel(site=[])
+    for data in (none, none.chunk()):
+        assert data.stefa.predict("texture", model=texture).sand.load().shape == (0,)
+    with pytest.raises(LayoutError, match="no site to score"):
+        none.stefa.evaluate("texture", model=texture)
 
 
 def test_models_are_averaged(sites):

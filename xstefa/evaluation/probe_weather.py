@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from xstefa.binding import Binding
-from xstefa.errors import CalendarError
+from xstefa.errors import CalendarError, LayoutError
 from xstefa.windows import YEAR
 
 SITE, TIME = "site", "time"
@@ -216,8 +216,10 @@ def _flat(binding: Binding, names: list[str]) -> xr.Dataset:
     for name in names:
         array = binding.token(name).reset_coords(drop=True).drop_vars(layout.dims, errors="ignore")
         dims = {d: binding.dataset.sizes[d] for d in layout.site_dims if d not in array.dims}
-        array = array.expand_dims(dims).stack({SITE: layout.site_dims}, create_index=False)
-        found[name] = array.rename({layout.time: TIME}) if layout.time in array.dims else array
+        array = array.expand_dims(dims or ([] if layout.site_dims else [SITE]))
+        array = array.stack(_places=layout.site_dims or [SITE], create_index=False)
+        names_of = {"_places": SITE, layout.time: TIME}
+        found[name] = array.rename({dim: names_of[dim] for dim in map(str, array.dims)})
         attrs = {"units": schema[name].units, "long_name": schema[name].long_name}
         standard = schema[name].standard_names
         if standard and name in schema.forcing_names:
@@ -228,9 +230,23 @@ def _flat(binding: Binding, names: list[str]) -> xr.Dataset:
 
 
 def _chosen(flat: xr.Dataset, count: int) -> list[int]:
-    """Return places of sites: the snowiest, and from the wettest to the driest."""
+    """Return places of sites: the snowiest, and from the wettest to the driest.
+
+    Raises
+    ------
+    LayoutError
+        If it rains nowhere.
+    """
     means = flat[[n for n in (RAIN, DEMAND) if n in flat]].mean(TIME).compute()
-    known = means[RAIN].notnull().values
+    known = (means[RAIN] > 0).values
+    if not known.any():
+        raise LayoutError(
+            "there is no site where it rains, and probes change rain",
+            variable=RAIN,
+            found=f"{known.size} sites, of none a day with rain",
+            expected="at least one site",
+            fix="check the selection that made the dataset, and the values of the rain",
+        )
     dryness = (means[DEMAND] / means[RAIN] if DEMAND in means else -means[RAIN]).values
     cold = [flat[name] for name in WARMTH if name in flat][:1]
     snow = (flat[RAIN].where(cold[0] < 0, 0).mean(TIME) / flat[RAIN].mean(TIME)).values

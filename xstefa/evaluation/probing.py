@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xstefa.arguments import checked
 from xstefa.binding import plan
-from xstefa.errors import OptionError, XstefaWarning
+from xstefa.errors import LayoutError, OptionError, XstefaWarning
 from xstefa.evaluation.probe_table import ProbeRow, ProbeTable
 from xstefa.evaluation.probe_weather import (
     CHANGES,
@@ -96,6 +96,7 @@ def probe(
     attrs: tuple[tuple[str, str], ...] = ()
     if isinstance(given, Model):
         given.require("target")
+        given.require("days")
         schema, needs = given.schema, given.spec.needs
         name, outputs = given.name, given.spec.outputs
         attrs = (("model_name", name), ("model_hash", given.content_hash))
@@ -103,6 +104,14 @@ def probe(
         schema, needs = load_schema(), None
         name, outputs = getattr(given, "__name__", type(given).__name__), (target or "streamflow",)
     wanted = schema.target(outputs[0])
+    if wanted.static:
+        raise OptionError(
+            "weather is changed, and a static target does not depend on it",
+            variable="target",
+            found=repr(wanted.name),
+            expected="a daily target",
+            fix="target='streamflow'",
+        )
     if target not in (None, wanted.name):
         raise OptionError(
             "a model is probed on what it predicts first",
@@ -148,7 +157,7 @@ def _asked(
             tokens = {str(name): str(name) for name in data.data_vars}
             found = predict(data, list(outputs), model=model, rename=tokens, **options)
         else:
-            found = model(data).to_dataset(name=outputs[0])
+            found = _told(model, data).to_dataset(name=outputs[0])
         return {
             name: found[name].transpose(SITE, TIME).values.astype(np.float64) for name in outputs
         }
@@ -167,6 +176,27 @@ def _asked(
         said[name] = ask(data)[first]
     said["turned"] = said["turned"][::-1]
     return said, stores
+
+
+def _told(model: Asked, data: xr.Dataset) -> xr.DataArray:
+    """Return what a function says of weather, each value at its site and day."""
+    said = model(data.copy(deep=True))  # which it may change
+    sizes, labels = dict(data.sizes), getattr(said, "indexes", {})
+    if (
+        isinstance(said, xr.DataArray)
+        and dict(said.sizes) == sizes
+        and all(data.indexes[dim].isin(labels[dim]).all() for dim in sizes if dim in labels)
+    ):
+        return said.sel({dim: data.indexes[dim] for dim in sizes if dim in labels})
+    raise LayoutError(
+        "a function that is probed answers for each site and day",
+        variable=getattr(model, "__name__", type(model).__name__),
+        found=f"{type(said).__name__} {dict(getattr(said, 'sizes', {})) or ''}".strip(),
+        expected=f"DataArray {sizes}, with the labels of what it is given, NaN where nothing is "
+        "known",
+        fix="return xr.DataArray(<values by site and day>, dims=('site', 'time'), "
+        "coords=ds.coords)",
+    )
 
 
 def _others(weather: Weather, units: bool) -> Iterator[tuple[str, xr.Dataset]]:

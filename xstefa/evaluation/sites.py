@@ -159,7 +159,7 @@ def labeled(
     first = targets[0]
     sizes = [dataset.sizes[dim] for dim in dims]
     array = xr.DataArray(
-        values.reshape(*sizes, len(targets), -1),
+        values.reshape(*sizes, *values.shape[1:]),
         dims=(*dims, "target", DEPTH),
         coords={"target": [target.name for target in targets]},
         attrs={"units": first.units},

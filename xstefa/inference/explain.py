@@ -228,6 +228,7 @@ def explain(
     bounds = _check_lags(lags)
     chosen = answering(dataset, target, model=model, rename=rename)
     chosen.require("target")
+    chosen.require("days")
     if target not in chosen.spec.outputs:
         raise ModelError(
             variable=chosen.name,

@@ -214,7 +214,8 @@ def _answered(*values: Floats, job: SiteJob) -> Floats:
             part[...] = np.where(complete[..., None], given[variable.name], np.float32(np.nan))
             known += complete
         parts.append(part)
-    static = np.concatenate(parts, axis=-1).reshape(known.size, -1)
+    static = np.concatenate(parts, axis=-1)
+    static = static.reshape(known.size, static.shape[-1])  # there may be no site
     look_at_sites(job, key, static, job.unseen)
     if not key.extrapolate:
         static = bounded(static, spec.schema, spec.ranges)
