@@ -69,7 +69,8 @@ def hydrograph(
         axis = figure.axes[-1]
         axis.set_yscale("log")
         shown = [pred] if obs is None else [pred, in_units_of(pred, obs)]
-        axis.set_ylim(log_floor(*(_shown(each, period) for each in shown)))
+        least = log_floor(*(_shown(each, period) for each in shown))
+        axis.set_ylim(least, 3 * axis.get_ylim()[1])  # with room for the legend
         axis.yaxis.set_major_formatter("{x:g}")
     return figure
 

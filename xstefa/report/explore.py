@@ -245,7 +245,7 @@ def _colours(shown: Shown) -> tuple[str, xr.DataArray]:
         name = "nse" if flows(shown.predicted) else "correlation"
         values = score(shown.predicted, shown.observed, scores=name, dim=time)[name]
         return str(values.attrs["long_name"]), values
-    return f"mean {label(shown.predicted)}", shown.predicted.mean(time)
+    return f"Mean predicted ({units(shown.predicted)})", shown.predicted.mean(time)
 
 
 def _page(view: _View) -> str:
