@@ -10,6 +10,7 @@ PAGES = (
     "finetune",
     "similar_basins",
     "uncertainty",
+    "flood",
     "water_balance",
     "cluster",
 )
