@@ -4,8 +4,9 @@
 
 DATA has ``world/alphaearth_points.nc``: 866 points in Amazon forests with the 64 numbers of
 AlphaEarth, four spectral indices, and whether forest was cleared in that year. Blocks of space are
-held out. The embedding is of the year of the clearing, which it partly sees: this shows that the
-engine learns from a vector, not that forest loss can be foretold, and nothing of water.
+held out. The embedding is of the year of the clearing, which it sees (a quick run: AUC 1.000, for a
+logistic regression, too): this shows that the engine learns from a vector, not that forest loss can
+be foretold, and nothing of water.
 """
 
 from __future__ import annotations
