@@ -42,4 +42,5 @@ written = xr.open_zarr(store, decode_coords="all", consolidated=False)["soil_moi
 figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
 change = written.sel(time="2012-08-15") - written.sel(time="2012-05-15")
 change.attrs = {"long_name": "change of soil moisture", "units": "m3 m-3"}
-_ = change.plot(ax=axis, cmap="BrBG")
+change.plot(ax=axis, cmap="BrBG")
+_ = axis.set_title("From May to August 2012")

@@ -31,7 +31,8 @@ for i in range(4):
 scores = z.values @ np.linalg.svd(z.values, full_matrices=False)[2][:2].T
 figure, axis = plt.subplots(figsize=(6, 4.5), layout="constrained")
 dots = axis.scatter(*scores.T, c=ds["aridity"], cmap="BrBG_r", norm="log", edgecolor="0.3", s=60)
-figure.colorbar(dots, label="aridity: potential evapotranspiration over precipitation")
+bar = figure.colorbar(dots, ticks=[0.3, 0.5, 1, 2], format="{x:g}", label="aridity, PET / P")
+bar.minorticks_off()
 axis.set(
     xlabel="first principal component", ylabel="second", title="Basins as the encoder sees them"
 )

@@ -34,6 +34,7 @@ def plot_learning(model: Model) -> Figure:
         If it carries no curve.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     curve = model.spec.provenance.get("learning_curve")
     if curve is None:
@@ -63,8 +64,9 @@ def plot_learning(model: Model) -> Figure:
         axis.set_ylabel("loss")
         if losses.min() > 0:
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         axis.set_title(model.name)
         axis.legend()
     return figure
