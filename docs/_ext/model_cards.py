@@ -14,7 +14,9 @@ MARK = "<!-- model-cards -->"
 
 def insert_cards(app: Sphinx, docname: str, source: list[str]) -> None:
     if MARK in source[0]:
-        cards = (xstefa.load_model(name).card for name in xstefa.list_models())
+        models = map(xstefa.load_model, xstefa.list_models())
+        # Those beside the weights: what was found later is in them, too.
+        cards = (model.path.with_suffix(".md").read_text(encoding="utf-8") for model in models)
         text = "\n\n".join(demote(card) for card in cards)
         source[0] = source[0].replace(MARK, text or "This version ships no weights.")
 

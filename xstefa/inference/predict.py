@@ -229,6 +229,7 @@ def predict(
     }
     if (of_sites := model_of_sites(dataset, names, model=model, rename=rename)) is not None:
         refuse_daily(period=period, history=history, state=state, observed=observed)
+        refuse_daily(quantiles=quantiles, interval=interval)
         limits: dict[str, Any] = {"coverage": coverage, "min_coverage": min_coverage}
         whole = predict_sites(dataset, names, of_sites, **limits, **how)
         return whole[target] if isinstance(target, str) and target in whole else whole

@@ -271,14 +271,14 @@ def only_one(target: Any) -> Any:
 
 
 def refuse_daily(**given: object) -> None:
-    """Refuse options that are about days, which a static target does not have."""
+    """Refuse options about days or distributions, which a static target does not have."""
     for option, value in given.items():
         if value is not None:
             raise OptionError(
-                "a static target has one value a site, and no days",
+                "a static target has one value a site: no days, and no distribution",
                 variable=option,
                 found=f"{option}=",
-                expected="options that are not about days",
+                expected="options that are not about days or quantiles",
                 fix=f"leave {option} out",
             )
 
