@@ -12,6 +12,7 @@ import xarray as xr
 import xstefa
 from xstefa.errors import LayoutError, MissingTokenError, OptionError
 from xstefa.evaluation.climatology import anomaly, percentile
+from xstefa.plotting.maps import soil_moisture_maps
 from xstefa.plotting.place import Sheet
 from xstefa.plotting.shown import thinned
 
@@ -234,3 +235,41 @@ def test_meridians_and_parallels_say_which_they_are() -> None:
     # The site is at the middle, between meridians of 5 and 10 degrees.
     five, ten = axis.get_xticks()[:2]
     assert five < place.x[0] < ten
+
+
+def test_one_of_several_sites_is_named_in_a_way_that_works(basins, predicted) -> None:
+    with pytest.raises(OptionError, match="this shows one site") as caught:
+        basins.stefa.plot.hydrograph(predicted)
+    basins.stefa.plot.hydrograph(predicted, **eval(f"dict({caught.value.fix})"))
+    none = basins.isel(basin=[])
+    with pytest.raises(OptionError, match="Fix: check the selection"):
+        none.stefa.plot.hydrograph(predicted.isel(basin=[]))
+
+
+def test_a_region_across_the_date_line_is_one_region(grid: xr.Dataset) -> None:
+    region = grid.isel(lat=slice(8, 13), lon=slice(20, 26), time=slice(400, 401)).load()
+    values = region.precipitation if "precipitation" in region else region[next(iter(region))]
+    values = values.transpose("time", "lat", "lon").isel(time=0, drop=True)
+    values = values.assign_coords(lon=values.lon - float(values.lon[0]) + 178.5)
+    values.lon.attrs["standard_name"] = "longitude"
+    wrapped = values.assign_coords(
+        lon=((values.lon + 180) % 360 - 180).assign_attrs(values.lon.attrs)
+    )
+    points = [each.stack(site=("lat", "lon")).reset_index("site") for each in (values, wrapped)]
+    lon, lat = np.meshgrid(wrapped.lon, wrapped.lat)
+    curved = wrapped.drop_vars(["lat", "lon"]).rename(lat="y", lon="x")
+    curved = curved.assign_coords(
+        lat=(("y", "x"), lat, values.lat.attrs), lon=(("y", "x"), lon, values.lon.attrs)
+    )
+    for one, other in ((values, wrapped), points, (values, curved)):
+        expected, found = Sheet.of(one), Sheet.of(other)
+        np.testing.assert_allclose(found.x, expected.x, atol=1)
+        np.testing.assert_allclose(found.y, expected.y, atol=1)
+
+
+def test_there_is_something_to_map(grid: xr.Dataset) -> None:
+    some = grid.isel(lat=slice(3), lon=slice(3), time=slice(3)).load()
+    values = xr.zeros_like(some[next(iter(some))]).assign_attrs(MADE)
+    for data, day in ((values, []), (values.isel(lat=[]), str(values.time.values[0])[:10])):
+        with pytest.raises(LayoutError, match="at least one day of one place"):
+            soil_moisture_maps(data, dates=day if isinstance(day, list) else [day])

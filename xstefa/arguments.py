@@ -159,6 +159,10 @@ def words(annotation: Any) -> str:
         return " or ".join(map(words, parts))
     if get_origin(annotation) is Literal:
         return " or ".join(map(repr, parts))
+    if annotation is ...:
+        return "..."
+    if any(get_origin(part) is Annotated for part in parts):
+        return f"{get_origin(annotation).__name__}[{', '.join(map(words, parts))}]"
     if parts or not isinstance(annotation, type):
         return re.sub(r"\b\w+\.(?=\w)", "", str(annotation))  # without modules
     if inspect.isabstract(annotation):

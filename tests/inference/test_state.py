@@ -224,6 +224,19 @@ def test_a_state_of_another_model_place_or_day_is_refused(weather, model, make_m
         after.stefa.predict(model, state=state.drop_vars("time"))
 
 
+def test_a_state_is_used_as_a_whole(weather, model):
+    state = weather.isel(time=slice(100)).stefa.spin_up(model)
+    after = weather.isel(time=slice(100, None))
+    name = next(n for n in state.data_vars if n.startswith("head"))
+    axis = next(d for d in state[name].dims if d.startswith("state_"))
+    short = state.assign({name: state[name].isel({axis: slice(1)}).rename({axis: "state_less"})})
+    many = state.assign(record_days=state.record_days.expand_dims(lat=state.lat))
+    wrong = {"nothing of that name": state.drop_vars(name), "'state_less': 1": short, "'lat'": many}
+    for found, changed in wrong.items():
+        with pytest.raises(LayoutError, match=f"a state is used as a whole.*{found}"):
+            after.stefa.predict(model, state=changed)
+
+
 def test_models_that_read_windows_have_none(weather, tiny_model, make_model):
     segments = make_model(
         causal=True, windows=SegmentPolicy(length=60, spin_up=20, span=110), name="cut"

@@ -7,13 +7,14 @@ import warnings
 from pathlib import Path
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
 
 import xstefa
-from xstefa.errors import StoreError
+from xstefa.errors import OptionError, StoreError
 from xstefa.inference import graph
 from xstefa.inference import store as module
 
@@ -363,6 +364,17 @@ def test_pieces_lie_in_shards_of_a_block_each(plan, tmp_path, undisturbed):
     assert files(path) != whole
     xstefa.to_zarr(plan(), path, pieces=pieces, resume=True)
     assert files(path) == whole
+
+
+def test_pieces_of_nothing(tmp_path):
+    none = xr.DataArray(da.zeros((0, 9), chunks=(1, 3)), dims=("site", "time"), name="none")
+    xstefa.to_zarr(none, tmp_path / "none.zarr", pieces={"time": 3})
+    with xr.open_zarr(tmp_path / "none.zarr") as stored:
+        assert stored.none.shape == (0, 9)
+    with pytest.raises(
+        OptionError, match=r"Expected Mapping\[str, a whole number above 0\] or None"
+    ):
+        xstefa.to_zarr(none, tmp_path / "some.zarr", pieces={"time": 0})
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,18 @@ def test_a_class_is_a_probability(sites):
         sites.assign(slid=sites.slope).stefa.finetune(SLIDE, **FAST)
 
 
+def test_says_why_labels_are_none(sites):
+    words = sites.assign(slid=("site", np.where(sites.slid == 1, "yes", "no")))
+    with pytest.raises(TrainingError, match="'slid' has <U3 along") as caught:
+        words.stefa.finetune(SLIDE, **FAST)
+    assert caught.value.fix == "ds['slid'] = (ds['slid'] == <class>).astype('f4')"
+    exec(caught.value.fix.replace("<class>", "'yes'"), {"ds": words})
+    assert words.stefa.finetune(SLIDE, **FAST).spec.outputs == ("landslide",)
+    with pytest.raises(TrainingError, match="aliases, of which it has none") as caught:
+        sites.stefa.finetune(replace(SLIDE, aliases=()), **FAST)
+    assert "aliases=(Alias(" in caught.value.fix
+
+
 @pytest.mark.parametrize("kind", ["bool", "int8"])
 def test_labels_may_be_flags(sites, kind):
     flags = sites.slid.astype(kind).assign_attrs(flag_values=[0, 1], flag_meanings="stable slid")

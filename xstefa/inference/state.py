@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -253,7 +253,7 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
     require_state(model)
     expected, dataset, layout = parts(model.spec), binding.dataset, binding.layout
     made_by = state.attrs.get("model_hash")
-    if made_by != model.content_hash or not {*expected, LENGTH} <= {*state.variables}:
+    if made_by != model.content_hash:
         name = state.attrs.get("model_name")
         raise ModelError(
             "a state belongs to the model that made it",
@@ -262,6 +262,7 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
             expected=f"one of {model.name!r} ({model.content_hash[:12]})",
             fix=f"state = history.stefa.spin_up(model={model.name!r})",
         )
+    _check_whole(state, {**expected, LENGTH: ()}, model)
     check_sites(state, site_dims(state), binding, what="state")
     if TIME not in state.coords or state[TIME].ndim:
         raise CalendarError(
@@ -284,6 +285,26 @@ def going_on(state: xr.Dataset, model: Model, binding: Binding) -> Past:
         )
     tell_lost(str(state.attrs.get(TOKENS, "")).split(), binding, what="state")
     return Past(values=_joined(state, [*expected]), days=int(state[LENGTH]))
+
+
+def _check_whole(state: xr.Dataset, shapes: Mapping[str, tuple[int, ...]], model: Model) -> None:
+    """Refuse a state of which a part is missing, or was changed in shape."""
+    for name, shape in shapes.items():
+        found = "nothing of that name"
+        if name in state.variables:
+            sizes = state[name].sizes
+            own = tuple(n for dim, n in sizes.items() if str(dim).startswith("state_"))
+            if own == shape and (name != LENGTH or not sizes):
+                continue
+            found = f"{dict(sizes)}"
+        raise LayoutError(
+            "a state is used as a whole",
+            variable=f"state[{name!r}]",
+            found=found,
+            expected=f"{shape} at each site" if shape else "one number",
+            fix="select sites of a state and nothing else, or make it anew: "
+            f"state = history.stefa.spin_up(model={model.name!r})",
+        )
 
 
 def tokens_of(binding: Binding, model: Model) -> list[str]:

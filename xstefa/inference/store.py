@@ -286,7 +286,7 @@ def _regular(dataset: xr.Dataset, pieces: Mapping[str, int]) -> xr.Dataset:
             blocks = {str(dim): sizes for dim, sizes in changed.chunksizes.items()}
             whole_pieces = {dim: _filled(dim, sizes, pieces) for dim, sizes in blocks.items()}
             changed.encoding["chunks"] = tuple(length for _, length in whole_pieces.values())
-            if not pieces.keys().isdisjoint(blocks):
+            if variable.size and not pieces.keys().isdisjoint(blocks):
                 changed.encoding["shards"] = tuple(shard for shard, _ in whole_pieces.values())
         regular[name] = changed
     regular.encoding = {}

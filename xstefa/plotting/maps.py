@@ -91,7 +91,15 @@ def soil_moisture_maps(
     if dates is None:
         steps = np.linspace(0, da.sizes[time] - 1, min(6, da.sizes[time])).round().astype(int)
     else:
-        steps = np.array([_step(da, time, date) for date in dates])
+        steps = np.array([_step(da, time, date) for date in dates], dtype=int)
+    if not (len(steps) and da.size):
+        raise LayoutError(
+            "A map shows at least one day of one place.",
+            variable=str(da.name),
+            found=f"{len(steps)} days of an array of sizes {dict(da.sizes)}",
+            expected="at least one of each",
+            fix="check the days, and the selection that made the dataset",
+        )
     # One computation: days that come out of one block of a lazy prediction are predicted once.
     shown = COMPARED[as_](da, steps).compute()
     panels = {day(shown[time][panel]): shown.isel({time: panel}) for panel in range(len(steps))}

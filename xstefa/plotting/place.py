@@ -94,15 +94,15 @@ class Sheet:
     @classmethod
     def _geographic(cls, lon: xr.DataArray, lat: xr.DataArray) -> Sheet:
         if lon.ndim < 2 and lon.dims == lat.dims:
-            x, y = lon.values.astype(float), lat.values.astype(float)
+            x, y = _near(lon.values.astype(float)), lat.values.astype(float)
             dims = tuple(str(dim) for dim in lon.dims)
         elif lon.ndim == 1 and lat.ndim == 1:
-            x, y = np.meshgrid(edges(lon.values), edges(lat.values))
+            x, y = np.meshgrid(edges(_counted_on(lon.values, 0)), edges(lat.values))
             dims = (str(lat.dims[0]), str(lon.dims[0]))
         else:
             dims = tuple(str(dim) for dim in lat.dims)
-            lon = lon.transpose(*dims)
-            x, y = (edges(edges(c.values, axis=0), axis=1) for c in (lon, lat))
+            across = _counted_on(_counted_on(lon.transpose(*dims).values, 0), 1)
+            x, y = (edges(edges(c, axis=0), axis=1) for c in (across, lat.values))
         crs, middle = _map_crs(x, y), float((x.min() + x.max()) / 2)
         x, y = _to(crs, x, y)
         return cls(dims=dims, x=x, y=y, crs=crs, middle=middle)
@@ -161,6 +161,17 @@ class Sheet:
         lon, lat = _transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
         known = np.isfinite(lon) & np.isfinite(lat)
         return lon[known], lat[known]
+
+
+def _counted_on(lon: Floats, axis: int) -> Floats:
+    """Return longitudes of neighbouring cells that go on across the date line."""
+    return np.unwrap(lon, period=360, axis=axis) if np.isfinite(lon).all() else lon
+
+
+def _near(lon: Floats) -> Floats:
+    """Return longitudes of a region on both sides of the date line as those of one region."""
+    found = lon % 360
+    return found if lon.size and np.ptp(found) < 180 < np.ptp(lon) else lon
 
 
 def _map_crs(lon: Floats, lat: Floats) -> CRS:

@@ -191,9 +191,9 @@ def _only(dataset: xr.Dataset, dims: tuple[str, ...]) -> dict[str, int]:
             variable="site",
             found=f"a dataset with sizes {sizes}",
             expected="the name of a site, or its latitude and longitude",
-            fix=f"site={dataset[dims[0]].values[0]!s:.20}"
-            if len(dims) == 1
-            else "site=(40.5, -98.5)",
+            fix=f"site={_first(dataset, dims)!r}"
+            if all(sizes.values())
+            else "check the selection that made the dataset",
         )
     return dict.fromkeys(dims, 0)
 

@@ -269,14 +269,23 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
         If the dataset has none.
     """
     array = binding.observed(target)
-    if array is None:
-        raise TrainingError(
-            variable=target,
-            found="no variable of the dataset that observes it",
-            expected=f"one of {', '.join(binding.schema.target(target).aliases_text)}",
-            fix="add the observations, under one of these names or with their standard_name",
-        )
-    return array
+    if array is not None:
+        return array
+    wanted, found = binding.schema.target(target), "no variable of the dataset that observes it"
+    fix = "add the observations, under one of these names or with their standard_name"
+    if not wanted.aliases_text:
+        fix = "Target(..., aliases=(Alias(name='<your variable>', source='<where it is from>'),))"
+    for name in (alias.name for alias in wanted.aliases if alias.name in binding.dataset):
+        variable = binding.dataset[name]
+        found = f"{found}: {name!r} has {variable.dtype} along {variable.dims}"
+        if wanted.kind == "class" and variable.dtype.kind in "OUST":
+            fix = f"ds[{name!r}] = (ds[{name!r}] == <class>).astype('f4')"
+    raise TrainingError(
+        variable=target,
+        found=found,
+        expected=f"one of {', '.join(wanted.aliases_text) or 'its aliases, of which it has none'}",
+        fix=fix,
+    )
 
 
 def fit_scaler(schema: Schema, records: Sequence[Record]) -> Scaler:
