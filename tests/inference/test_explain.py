@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import xstefa
 from xstefa.binding import bind
 from xstefa.cli import main
-from xstefa.errors import CalendarError, MissingTokenError, ModelError, OptionError
+from xstefa.errors import MissingTokenError, ModelError, OptionError
 from xstefa.windows import SegmentPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore::xstefa.inference.run.SpinUpWarning")
@@ -208,7 +208,7 @@ def test_a_site_without_an_answer_has_no_contributions(causal, stations) -> None
     [
         (OptionError, "no days of the dataset", {"day": "1999-01-01"}),
         (OptionError, "30 days", {"day": "2000-06"}),
-        (CalendarError, "too short", {"day": "2000-01-06"}),
+        (OptionError, "spin-up. Fix: day=.2000-01-", {"day": "2000-01-06"}),
         (MissingTokenError, "did you mean 'site_a'", {"site": "site_aa"}),
         (OptionError, "lags", {"lags": (3, 3)}),
         (ModelError, "soil_moisture", {"target": "streamflow"}),

@@ -252,6 +252,7 @@ def explain(
         batch_size=batch_size,
         extrapolate=extrapolate,
     )
+    _check_spun_up(run)
     schema, known = chosen.spec.schema, run.binding.sources
     groups = _groups(schema, known, attributes)
     players = Players(forcings=len(schema.forcings), lags=bounds, attributes=tuple(groups.values()))
@@ -273,6 +274,29 @@ def explain(
     if unit.standard_name:
         result.prediction.attrs["standard_name"] = unit.standard_name
     return result.assign_attrs(run.attrs(f"{target} explained"))
+
+
+def _check_spun_up(run: Run) -> None:
+    """Refuse a day before which too little of the record lies, if another has enough.
+
+    Raises
+    ------
+    OptionError
+    """
+    layout = run.binding.layout
+    ready = np.flatnonzero(run.key.model.spec.windows.answerable(layout.days))
+    asked = run.answered.start
+    if asked in ready or not ready.size:
+        return
+    index = run.binding.dataset[layout.time].to_index()
+    near = ready[min(np.searchsorted(ready, asked), ready.size - 1)]
+    raise OptionError(
+        "too little of what the model looks back on is known before this day",
+        variable="day",
+        found=f"{str(index[asked])[:10]} of a record from {str(index[0])[:10]} on",
+        expected="a day with an answer, after the model's spin-up",
+        fix=f"day={str(index[near])[:10]!r}, or a dataset that begins earlier",
+    )
 
 
 def _labelled(
