@@ -32,6 +32,7 @@ def texture(sites):
 
 def test_scores_are_those_of_the_formulas(sites, texture):
     found = sites.stefa.evaluate("texture", model=texture)
+    xr.testing.assert_identical(found.training.site.variable, sites.site.variable)
     predicted = sites.stefa.predict("clay", model=texture)
     error = predicted - sites.clay / 100
     clay = found.sel(target="clay")

@@ -106,8 +106,9 @@ def evaluate_sites(
     predicted = joined(predict_sites(dataset, asked, model, rename=rename, **how))
     places = Sites.of(dataset, layout, name=sites)
     found = score_sites(predicted, observed.sel(target=asked), wanted, scores)
-    found["training"] = site_roles(model.spec.provenance, places)
-    return found.assign_attrs(
+    found["training"] = roles = site_roles(model.spec.provenance, places)
+    of_sites = {n: c for n, c in predicted.coords.items() if {*c.dims} <= {*roles.dims}}
+    return found.assign_coords(of_sites).assign_attrs(
         title=f"{', '.join(asked)} of {model.name} against observations",
         model_name=model.name,
         model_hash=model.content_hash,
