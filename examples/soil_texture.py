@@ -1,6 +1,6 @@
 """Sand, silt and clay from the attributes of a site: against trees, and neighbours on the map.
 
-    python examples/soil_texture.py test DATA OUT       # folds, baselines, intervals: report.json
+    python examples/soil_texture.py test DATA OUT       # folds, baselines, intervals: soil-texture.json
     python examples/soil_texture.py release DATA OUT    # the model that ships, and its card
 
 DATA is a folder with ``camels_us.nc``, ``caravan_attributes.nc`` and ``soil_profiles.nc``. Folds
@@ -241,7 +241,7 @@ def test(data: Path, out: Path) -> None:
                 **result,
             }
             out.mkdir(parents=True, exist_ok=True)
-            (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+            (out / "soil-texture.json").write_text(json.dumps(report, indent=1) + "\n")
             for line, each in result["scores"].items():
                 click.echo(f"{line:24} R2 {each['r2']}  CRPS {each['crps']}")
             click.echo(result["r2_above_boosted_trees_95"])
@@ -255,7 +255,7 @@ CARD = Path(__file__).with_name("soil_texture_card.md")
 @click.argument("out", type=click.Path(path_type=Path))
 def release(data: Path, out: Path) -> None:
     """Train on all sites of both, write the card from the report of `test`, and save."""
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "soil-texture.json").read_text())
     task, known = read(data, "camels_us", "caravan_attributes")
     folds = [part.fold(None) for part in known]
     model = train_sites(task, known, folds, support="any", name="soil-texture")
