@@ -1,7 +1,7 @@
 """Sand, silt and clay from the attributes of a site: against trees, and neighbours on the map.
 
-    python examples/soil_texture.py test DATA OUT       # folds, baselines, intervals: soil-texture.json
-    python examples/soil_texture.py release DATA OUT    # the model that ships, and its card
+    python examples/soil_texture.py test DATA OUT     # folds, baselines: soil-texture.json
+    python examples/soil_texture.py release DATA OUT  # the model that ships, and its card
 
 DATA is a folder with ``camels_us.nc``, ``caravan_attributes.nc`` and ``soil_profiles.nc``. Folds
 are blocks of space of 5 degrees, 50 km from any training site, and random sites. Baselines read the
