@@ -85,7 +85,7 @@ def test_a_prediction_that_is_given_is_drawn(basins, predicted) -> None:
 
 def test_which_site_is_asked_for(basins, predicted) -> None:
     plot = basins.stefa.plot
-    with pytest.raises(OptionError, match="site=01054200"):
+    with pytest.raises(OptionError, match="site='01054200'"):
         plot.hydrograph(predicted)
     with pytest.raises(MissingTokenError, match="01054200"):
         plot.hydrograph(predicted, site="0105420")
