@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import rankdata
 
 from xstefa.binding.binding import DEPTH
 from xstefa.binding.sites import plan_sites
@@ -70,6 +69,8 @@ def reliability(pred: xr.DataArray, obs: xr.DataArray, *, dim: str) -> xr.DataAr
 
 
 def _auc(pred: np.ndarray, obs: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
     known = np.isfinite(pred) & np.isfinite(obs)
     ranks, label = rankdata(pred[known]), obs[known] == 1
     pairs = label.sum() * (~label).sum()

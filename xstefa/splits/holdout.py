@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from xstefa.errors import OptionError, TrainingError
 from xstefa.splits.sites import Mask, Sites, as_code
@@ -581,6 +580,8 @@ def _order(ids: NDArray[np.str_], salt: str) -> NDArray[np.int64]:
 
 def _within(latitude: Floats, longitude: Floats, out: Mask, distance: float) -> Mask:
     """Mark sites within a distance [km] of any of those in `out`, these included."""
+    from scipy.spatial import cKDTree
+
     up, along = np.radians(latitude), np.radians(longitude)
     flat = np.cos(up)
     points = np.stack([flat * np.cos(along), flat * np.sin(along), np.sin(up)], axis=1)
