@@ -31,6 +31,7 @@ from xstefa.plotting.namespace import Plots
 from xstefa.prepare.aggregate import aggregate
 from xstefa.prepare.attach import attach
 from xstefa.prepare.daily import daily
+from xstefa.prepare.ragged import from_ragged
 from xstefa.report.explore import explore
 from xstefa.report.report import report
 from xstefa.schema import Schema, Targets, Tokens, load_schema
@@ -119,6 +120,7 @@ class StefaAccessor:
         return table if gain is None else with_gains(table, load_model(gain))
 
     daily = _method(daily)
+    from_ragged = _method(from_ragged)
     attach = _method(attach)
     aggregate = _method(aggregate)
     predict = _method(predict)

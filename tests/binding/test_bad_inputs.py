@@ -476,7 +476,7 @@ BAD = {
         ),
         LayoutError,
         "row_size",
-        "xr.concat(",
+        "from_ragged()",
     ),
     "an indexed ragged array": (
         lambda ds: xr.Dataset(
@@ -488,7 +488,7 @@ BAD = {
         ),
         LayoutError,
         "index",
-        "xr.concat(",
+        "from_ragged()",
     ),
 }
 

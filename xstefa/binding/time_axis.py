@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 
 import cftime
 import numpy as np
@@ -111,40 +112,57 @@ def _why_no_time(ds: xr.Dataset) -> LayoutError:
     )
 
 
-def _check_ragged(ds: xr.Dataset) -> None:
-    """Refuse series that follow one another on one dimension (CF 9.3), whatever it is called."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """The variable `name` of a ragged array (CF 9.3), which puts `samples` to their `sites`."""
+
+    name: str
+    samples: str
+    sites: str
+    contiguous: bool
+
+
+def ragged_links(ds: xr.Dataset) -> list[Link]:
+    """Return how series follow one another on one dimension, whatever it is called."""
+    links = []
     for name, variable in ds.variables.items():
-        for link in {"sample_dimension", "instance_dimension"} & variable.attrs.keys():
-            ends = (str(variable.attrs[link]), *map(str, variable.dims))
+        for key in {"sample_dimension", "instance_dimension"} & variable.attrs.keys():
+            ends = (str(variable.attrs[key]), *map(str, variable.dims))
             if len(ends) != 2:
                 continue
-            samples, sites = ends if link == "sample_dimension" else ends[::-1]
+            samples, sites = ends if key == "sample_dimension" else ends[::-1]
             if any(samples in v.dims and sites not in v.dims for v in ds.data_vars.values()):
-                raise _ragged(ds, str(name), samples, sites)
+                contiguous = key == "sample_dimension"
+                link = Link(name=str(name), samples=samples, sites=sites, contiguous=contiguous)
+                links.append(link)
+    return links
 
 
-def _ragged(ds: xr.Dataset, name: str, samples: str, sites: str) -> LayoutError:
-    contiguous = "sample_dimension" in ds[name].attrs
-    index = f"ds[{name!r}].values"
-    if contiguous:
-        index = f"np.repeat(np.arange(ds[{name!r}].size), ds[{name!r}].astype(int))"
-    dates = [str(key) for key, v in ds.variables.items() if v.dims == (samples,) and _is_time(v)]
-    count = f"ds.sizes[{sites!r}]" if sites in ds.dims else "index.max() + 1"
-    one = f"ds.isel({samples}=index == i{f', {sites}=i' if sites in ds.dims else ''})"
-    if samples not in dates:
-        one += f".swap_dims({samples}={(dates or ['time'])[0]!r})"
-    return LayoutError(
-        f"the series follow one another in the {'contiguous' if contiguous else 'indexed'} ragged "
-        "representation (CF 9.3)",
-        variable=name,
-        found=f"the values of all {sites!r} along {samples!r}",
-        expected="series over (site, time), one time axis for all sites",
-        fix=(
-            f"index = {index}; ds = xr.concat([{one} for i in range({count})], "
-            f"dim={sites!r}, join='outer', data_vars='all', coords='different', compat='equals')"
-            f".drop_vars({name!r})"
-        ),
+def dates_along(ds: xr.Dataset, dim: str) -> str | None:
+    """Name of the dates along a dimension: its own, else those that are called time, or first."""
+    found = [str(name) for name, v in ds.variables.items() if v.dims == (dim,) and _is_date(v)]
+    return next((name for name in (dim, "time") if name in found), next(iter(found), None))
+
+
+def _is_date(variable: xr.Variable) -> bool:
+    return variable.dtype.kind == "M" or (
+        variable.dtype.kind == "O"
+        and variable.size > 0
+        and isinstance(variable[0].values.item(), cftime.datetime)
     )
+
+
+def _check_ragged(ds: xr.Dataset) -> None:
+    """Refuse series that follow one another on one dimension."""
+    for link in ragged_links(ds):
+        kind = "contiguous" if link.contiguous else "indexed"
+        raise LayoutError(
+            f"the series follow one another in the {kind} ragged representation (CF 9.3)",
+            variable=link.name,
+            found=f"the values of all {link.sites!r} along {link.samples!r}",
+            expected="series over (site, time), one time axis for all sites",
+            fix="ds = ds.stefa.from_ragged()",
+        )
 
 
 def lead_dimension(ds: xr.Dataset, dims: Iterable[Hashable]) -> str | None:
