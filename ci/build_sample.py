@@ -2,7 +2,8 @@
 
     python ci/build_sample.py SOURCE [--out xstefa/datasets] [--only NAME ...]
 
-SOURCE holds ``camels_us.nc``, ``fluxnet_daily.nc`` and ``us_states.geojson``. The same sources and
+SOURCE holds ``camels_us.nc``, ``fluxnet_daily.nc``, ``us_states.geojson`` and
+``world/landslide_ecuador.nc``. The same sources and
 library versions give the same bytes: nothing here is random and no clock is read. Takes about half
 a minute.
 """
@@ -314,6 +315,36 @@ def conus_grid(source: Path, out: Path) -> None:
     write(ds, out / "conus_grid.nc", encoding)
 
 
+def landslides(source: Path, out: Path) -> None:
+    """Points with and without landslides, and every second pixel of the terrain around them."""
+    full = xr.open_dataset(source / "world/landslide_ecuador.nc", decode_coords="all")
+    origin = {k: full.attrs[k] for k in ("Conventions", "source", "license", "references")}
+    points = full.drop_dims(["y", "x"]).drop_vars("crs")
+    for axis in "xy":
+        points[f"point_{axis}"].attrs["long_name"] = f"{axis} of UTM 17 S"
+    points.attrs = origin | {
+        "title": "Landslide initiation points, Reserva Biologica San Francisco, southern Ecuador",
+        "featureType": "point",
+        "comment": full.attrs["comment"],
+        "history": "subset by ci/build_sample.py of xstefa",
+    }
+    write(points, out / "landslides.nc", {})
+    grids = [name for name in full.data_vars if str(name).startswith("grid_")]
+    terrain = full[grids].rename({name: str(name).removeprefix("grid_") for name in grids})
+    terrain = terrain.drop_vars(["lat", "lon"], errors="ignore")
+    terrain = terrain.isel(y=slice(None, None, 2), x=slice(None, None, 2)).load()
+    for name, variable in terrain.data_vars.items():
+        keep = 14 if name == "elev" else 9
+        terrain[name] = variable.copy(data=bit_round(variable.values.astype("f4"), keep=keep))
+    terrain.attrs = origin | {
+        "title": "Terrain of the landslide initiation points, Reserva Biologica San Francisco",
+        "comment": "Derived at 10 m; every second pixel of either axis, none of them averaged. "
+        "Values rounded to 15 (elevation) and 10 significant bits.",
+        "history": "subset by ci/build_sample.py of xstefa",
+    }
+    write(terrain, out / "landslide_terrain.nc", {})
+
+
 def simplify(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
     """Douglas-Peucker: drop points nearer than `tolerance` to the line that is left."""
     keep = np.zeros(len(line), dtype=bool)
@@ -395,6 +426,7 @@ BUILDERS: dict[str, Callable[[Path, Path], None]] = {
     "camels_us": camels_us,
     "fluxnet": fluxnet,
     "conus_grid": conus_grid,
+    "landslides": landslides,
     "us_outline": us_outline,
     "world_outline": world_outline,
 }

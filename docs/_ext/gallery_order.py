@@ -12,6 +12,10 @@ PAGES = (
     "uncertainty",
     "flood",
     "water_balance",
+    "soil_texture",
+    "landslides",
+    "own_target",
+    "published",
     "cluster",
 )
 

@@ -21,7 +21,7 @@ SHARED = REPOSITORY.parent / "shared"
 def test_sample_carries_licence_attribution_and_units(name: str) -> None:
     ds = open_sample(name)
     assert ds.attrs["Conventions"].startswith("CF-")
-    assert "CC-BY-4.0" in ds.attrs["license"]
+    assert ds.attrs["license"].startswith(("CC-BY-4.0", "CC0-1.0"))
     assert "doi" in ds.attrs["references"]
     for variable in ds.data_vars.values():
         assert "long_name" in variable.attrs
@@ -82,6 +82,17 @@ def test_grid_has_every_value_on_land_and_none_elsewhere() -> None:
     # Lake Michigan, the Gulf, and Kansas.
     at = [land.sel(lat=y, lon=x).item() for y, x in [(43.5, -87.5), (26.5, -90.5), (38.5, -98.5)]]
     assert at == [False, False, True]
+
+
+def test_landslides_and_their_terrain_have_the_same_attributes():
+    points, terrain = open_sample("landslides"), open_sample("landslide_terrain")
+    assert points["landslide"].values.sum() == 175
+    for name, variable in terrain.data_vars.items():
+        assert variable.dims == ("y", "x")
+        assert variable.attrs["units"] == points[name].attrs["units"]
+        assert variable.notnull().mean() > 0.99
+    near = terrain["elev"].sel(x=points["point_x"], y=points["point_y"], method="nearest")
+    assert float(abs(near - points["elev"]).max()) < 30
 
 
 def test_opening_reads_nothing_and_chunks_follow_the_file() -> None:

@@ -160,7 +160,8 @@ def test_a_target_of_ones_own(basins, foundation):
     ds = basins.rename(qobs="stage")
     ds.stage.attrs = {"units": "cm"}
     model = ds.stefa.finetune(level, model=foundation, steps=2, batch_size=4)
-    assert model.target == level
+    assert replace(model.target, aliases=level.aliases) == level
+    assert [alias.name for alias in model.target.aliases] == ["stage", "level"]
     assert model.spec.architecture.heads[0].link == "identity"
     assert ds.stefa.predict(model).attrs["units"] == "m"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS
@@ -25,7 +27,7 @@ from xstefa.splits.holdout import (
 )
 from xstefa.splits.leakage import LeakageWarning
 from xstefa.splits.sites import Sites
-from xstefa.training.finetune import finetune
+from xstefa.training.finetune import HeadRecipe, finetune
 
 FAST = {"head": HEAD, "steps": 1, "batch_size": 4}
 REGIONS = (("0",), ("1",), ("2",), ("3",))
@@ -79,6 +81,27 @@ def test_a_target_that_is_read_as_a_token(basins, foundation, by):
         del basins.tas.attrs["standard_name"]
     with pytest.raises(TrainingError, match=r"'tas'.*provides the token 'temperature_mean'"):
         basins.stefa.finetune(warmth, model=foundation, **FAST)
+
+
+def test_a_target_with_the_name_of_a_token(basins, foundation):
+    """Its observations are found by its name, and are that token's values, too."""
+    wet = Target(
+        name="precipitation",
+        units="mm d-1",
+        long_name="rain",
+        cell_methods="time: mean",
+        valid_range=(0, 2000),
+    )
+    basins = basins.rename(pr="precipitation")
+    del basins.precipitation.attrs["standard_name"]
+    with pytest.raises(TrainingError, match=r"the token 'precipitation'.*hidden=\('precipita"):
+        basins.stefa.finetune(wet, model=foundation, **FAST)
+    dry = {"model": foundation, "recipe": HeadRecipe(needs=(("temperature_mean",),)), **FAST}
+    model = basins.stefa.finetune(replace(wet, hidden=("precipitation",)), **dry)
+    assert "precipitation" not in model.spec.tokens
+    expected = basins.stefa.predict(model)
+    changed = basins.assign(precipitation=0 * basins.precipitation)
+    xr.testing.assert_equal(changed.stefa.predict(model), expected)
 
 
 def test_names_to_hold_out_that_no_dataset_has(basins, foundation):

@@ -93,6 +93,19 @@ def test_a_rename_cannot_give_it_away(sites):
         given.stefa.finetune("texture", rename={"sand_frac": "forest_fraction"}, **FAST)
 
 
+def test_a_target_with_the_name_of_a_token(sites):
+    """Its observations are found by its name, and are that token's values, too."""
+    height = Target(
+        name="elevation", static=True, units="m", long_name="height", valid_range=(-500, 9000)
+    )
+    with pytest.raises(TrainingError, match=r"the token 'elevation'.*hidden=\('elevation',\)"):
+        sites.stefa.finetune(height, **FAST)
+    model = sites.stefa.finetune(replace(height, hidden=("elevation",)), **FAST)
+    assert "elevation" not in model.spec.tokens
+    changed = sites.assign(elevation=0 * sites.elevation)
+    xr.testing.assert_equal(changed.stefa.predict(model), sites.stefa.predict(model))
+
+
 def test_one_part_is_predicted_like_all(sites, texture):
     whole = sites.stefa.predict("texture", model=texture)
     assert isinstance(whole, xr.Dataset)
@@ -179,9 +192,10 @@ def test_says_why_labels_are_none(sites):
     assert caught.value.fix == "ds['slid'] = (ds['slid'] == <class>).astype('f4')"
     exec(caught.value.fix.replace("<class>", "'yes'"), {"ds": words})
     assert words.stefa.finetune(SLIDE, **FAST).spec.outputs == ("landslide",)
-    with pytest.raises(TrainingError, match="aliases, of which it has none") as caught:
-        sites.stefa.finetune(replace(SLIDE, aliases=()), **FAST)
-    assert "aliases=(Alias(" in caught.value.fix
+    plain = replace(SLIDE, aliases=())
+    with pytest.raises(TrainingError, match="Expected one of landslide"):
+        sites.stefa.finetune(plain, **FAST)
+    assert sites.rename(slid="landslide").stefa.finetune(plain, **FAST)
 
 
 @pytest.mark.parametrize("kind", ["bool", "int8"])

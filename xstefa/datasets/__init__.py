@@ -15,7 +15,7 @@ import xarray as xr
 
 from xstefa.arguments import checked
 
-Sample: TypeAlias = Literal["camels_us", "fluxnet", "conus_grid"]
+Sample: TypeAlias = Literal["camels_us", "fluxnet", "conus_grid", "landslides", "landslide_terrain"]
 
 SAMPLES: Mapping[Sample, str] = MappingProxyType(
     {
@@ -23,6 +23,9 @@ SAMPLES: Mapping[Sample, str] = MappingProxyType(
         "fluxnet": "8 FLUXNET2015 towers, 2008 to 2013, (station, time)",
         "conus_grid": "1 degree grid of the conterminous US, 2011 to 2013, (time, lat, lon), "
         "interpolated from CAMELS-US basins",
+        "landslides": "350 points in a valley of Ecuador, where landslides began and where none "
+        "did, (point)",
+        "landslide_terrain": "terrain of that valley, a pixel each 20 m, (y, x)",
     }
 )
 """Names `open_sample` knows, with what each is."""
@@ -40,7 +43,7 @@ def open_sample(name: Sample, *, chunks: Mapping[str, int] | int | str | None = 
 
     Parameters
     ----------
-    name : {"camels_us", "fluxnet", "conus_grid"}
+    name : {"camels_us", "fluxnet", "conus_grid", "landslides", "landslide_terrain"}
         Which one; `SAMPLES` says what each holds.
     chunks : mapping, int, "auto" or None
         As in `xarray.open_dataset`: None reads variables when they are used, ``{}`` gives dask
@@ -50,8 +53,8 @@ def open_sample(name: Sample, *, chunks: Mapping[str, int] | int | str | None = 
     -------
     xarray.Dataset
         Daily forcing, static attributes and observations under the names, units and attributes
-        of their sources, coordinate reference system included. `held_out` (not on the grid) marks
-        the sites that the weights shipped with xstefa never saw.
+        of their sources, coordinate reference system included. `held_out` (of basins and towers)
+        marks the sites that the weights shipped with xstefa never saw.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from xstefa.errors import SchemaError, did_you_mean
-from xstefa.schema.schema import parsed
+from xstefa.schema.schema import found_by_name, parsed
 from xstefa.schema.variables import Target, Variable
 from xstefa.typed import build
 
@@ -47,6 +47,8 @@ def load_tokens(tokens: Tokens) -> tuple[Variable, ...]:
 def load_targets(targets: Targets) -> list[str | Target]:
     """Return targets, in place of each TOML file those that it describes.
 
+    What is described here is found by its own name, too, beside its aliases.
+
     Parameters
     ----------
     targets : str, Path, Target, or sequence of these
@@ -62,9 +64,9 @@ def load_targets(targets: Targets) -> list[str | Target]:
     found: list[str | Target] = []
     for each in several:
         if isinstance(each, Path) or (isinstance(each, str) and each.endswith(".toml")):
-            found += _entries(Path(each), "target", Target, {})
+            found += map(found_by_name, _entries(Path(each), "target", Target, {}))
         else:
-            found.append(each)
+            found.append(found_by_name(each) if isinstance(each, Target) else each)
     return found
 
 

@@ -11,11 +11,13 @@ from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xstefa.errors import SchemaError, did_you_mean
 from xstefa.schema.variables import Alias, Kind, Needs, Target, Variable
 from xstefa.typed import LATER, build, plain
+
+Described = TypeVar("Described", Variable, Target)
 
 __all__ = ["Schema", "load_schema"]
 
@@ -215,7 +217,7 @@ class Schema:
         SchemaError
             If another token has such a name, or one is no site attribute.
         """
-        named = map(_by_its_name, tokens)
+        named = map(found_by_name, tokens)
         new = tuple(token for token in named if token not in self.extras)
         return replace(self, extras=(*self.extras, *new))
 
@@ -364,11 +366,12 @@ def _numbers(schema: Schema) -> list[tuple[str, ...]]:
     return [(v.name, v.kind, v.units, v.transform) for v in tokens]
 
 
-def _by_its_name(token: Variable) -> Variable:
-    if any(alias.name == token.name for alias in token.aliases):
-        return token
-    alias = Alias(name=token.name, source="its own name")
-    return replace(token, aliases=(*token.aliases, alias))
+def found_by_name(described: Described) -> Described:
+    """Return a token or target of a user's, with its own name among the names it is found by."""
+    if any(alias.name == described.name for alias in described.aliases):
+        return described
+    alias = Alias(name=described.name, source="its own name")
+    return replace(described, aliases=(*described.aliases, alias))
 
 
 def _known_today(target: Target, installed: Target) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,11 @@ class LeakageWarning(XstefaWarning):
 
 
 def refuse_leaks(
-    binding: Binding, *, target: str | None = None, rename: Mapping[str, str] | None = None
+    binding: Binding,
+    *,
+    target: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    hidden: Collection[str] = (),
 ) -> None:
     """Refuse predictors that are computed from a target, or are one.
 
@@ -46,6 +50,8 @@ def refuse_leaks(
         The one that is learned.
     rename : mapping of str to str, optional
         Dataset variable to token.
+    hidden : collection of str
+        Tokens that the model will not read.
 
     Raises
     ------
@@ -75,18 +81,16 @@ def refuse_leaks(
         return
     facts = describe(dataset, time=binding.layout.time).values()
     observing = {match.variable.name for match in match_target(facts, schema.target(target))}
-    hidden = {target, *schema.target(target).hidden}
     for token, source in binding.sources.items():
         both = observing.intersection(source.variables)
-        # A token of the target's own name is read hidden: the variant "direct".
         if both and token not in hidden:
             raise TrainingError(
                 f"a model of {target} must not read what is an observation of it",
                 variable=", ".join(sorted(both)),
                 found=f"it provides the token {token!r}",
                 expected="predictors that are known where the target is not",
-                fix="give the observations a name and standard_name that no token has, and the "
-                "target the same",
+                fix=f"hide the token from the model: Target(..., hidden=({token!r},)), or in TOML "
+                f"hidden = [{token!r}]",
             )
 
 

@@ -166,6 +166,7 @@ class TrainingData(KnownSites):
         needs: Needs | None = None,
         memory: int | None = None,
         added: Collection[str] = (),
+        hidden: Collection[str] = (),
     ) -> TrainingData:
         """Match a dataset and read it into memory, or, if it is too large, onto the disk.
 
@@ -181,9 +182,11 @@ class TrainingData(KnownSites):
             Bytes that a chunked dataset may take; by default any number.
         added : collection of str
             Tokens that were asked for: what is in doubt of them is refused.
+        hidden : collection of str
+            Tokens that the model will not read.
         """
         binding = plan(dataset, schema, rename=rename, needs=needs)
-        refuse_leaks(binding, target=target, rename=rename)
+        refuse_leaks(binding, target=target, rename=rename, hidden=hidden)
         raise_problems([binding.troubled[name] for name in added if name in binding.troubled])
         binding.require()
         binding.check_ranges()
@@ -320,6 +323,7 @@ def read_all(
     needs: Needs | None = None,
     memory: str | int | None = None,
     added: Collection[str] = (),
+    hidden: Collection[str] = (),
 ) -> list[TrainingData]:
     """Read one or several datasets, see `TrainingData.read`.
 
@@ -335,6 +339,8 @@ def read_all(
         are written to disk.
     added : collection of str
         Tokens that were asked for.
+    hidden : collection of str
+        Tokens that the model will not read.
 
     Raises
     ------
@@ -354,6 +360,7 @@ def read_all(
             needs=needs,
             memory=None if memory is None else _bytes(memory),
             added=added,
+            hidden=hidden,
         )
         for name, dataset in named.items()
     ]

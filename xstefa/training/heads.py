@@ -155,9 +155,17 @@ class HeadTask:
             needs=self.needs,
             memory=memory,
             added=self.added,
+            hidden=self.hidden,
         )
         require_added(self.added, [part.binding for part in found])
         return found
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Tokens that the model does not read: they tell the target, or are it."""
+        kind = deaf_kind(self.how.head or self.foundation.spec.architecture.heads)
+        own = (self.target.name,) if kind == "direct" else ()  # the network hides it
+        return (*self.target.hidden, *own)
 
     def spec(
         self,
@@ -201,7 +209,11 @@ class HeadTask:
         if encoder != "none":
             self.foundation.require("encoder")
         needs = self.recipe.needs
-        tokens = tuple(token.name for token in schema.tokens if token.columns[0] in ranges)
+        tokens = tuple(
+            token.name
+            for token in schema.tokens
+            if token.columns[0] in ranges and token.name not in self.target.hidden
+        )
         if unseen := [name for name in self.added if name not in tokens]:
             raise TrainingError(
                 "nothing to learn a token from",

@@ -273,8 +273,6 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
         return array
     wanted, found = binding.schema.target(target), "no variable of the dataset that observes it"
     fix = "add the observations, under one of these names or with their standard_name"
-    if not wanted.aliases_text:
-        fix = "Target(..., aliases=(Alias(name='<your variable>', source='<where it is from>'),))"
     for name in (alias.name for alias in wanted.aliases if alias.name in binding.dataset):
         variable = binding.dataset[name]
         found = f"{found}: {name!r} has {variable.dtype} along {variable.dims}"
@@ -283,7 +281,7 @@ def observations(binding: Binding, target: str) -> xr.DataArray:
     raise TrainingError(
         variable=target,
         found=found,
-        expected=f"one of {', '.join(wanted.aliases_text) or 'its aliases, of which it has none'}",
+        expected=f"one of {', '.join(wanted.aliases_text) or target}",
         fix=fix,
     )
 

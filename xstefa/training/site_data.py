@@ -77,8 +77,9 @@ class SiteData(KnownSites):
             If a predictor leaks the target, there are no observations, or these cannot be.
         """
         binding = plan_sites(dataset, schema, rename=rename)
+        hidden = {token for target in targets for token in target.hidden}
         for target in targets:
-            refuse_leaks(binding, target=target.name, rename=rename)
+            refuse_leaks(binding, target=target.name, rename=rename, hidden=hidden)
         raise_problems([binding.troubled[name] for name in added if name in binding.troubled])
         binding.require()
         raise_problems(
