@@ -12,7 +12,14 @@ import xarray as xr
 from xarray.indexes import PandasIndex
 
 from xstefa.arguments import checked
-from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, stacked_levels
+from xstefa.binding.geometry import (
+    find_coordinate,
+    grid_crs,
+    grid_of_cells,
+    horizontal_dims,
+    stacked_levels,
+)
+from xstefa.binding.places import is_geometry
 from xstefa.binding.plain import check_names, plain
 from xstefa.errors import OptionError, StoreError, XstefaError
 
@@ -57,8 +64,11 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
         obj = obj.to_dataset(promote_attrs=False)
     obj = plain(obj)
     check_names(obj)
-    # Files have no indexes, and what has one of another kind could not be changed below.
+    # Files have no indexes, and what has one of another kind could not be changed below; what the
+    # index of cells knows is in attributes of a file.
+    grids = {name: grid for name in obj.xindexes if (grid := grid_of_cells(obj, str(name)))}
     obj = obj.drop_indexes([n for n, i in obj.xindexes.items() if not isinstance(i, PandasIndex)])
+    obj = obj.assign_coords({name: obj[name].assign_attrs(grid) for name, grid in grids.items()})
     for name in obj.coords:
         if levels := stacked_levels(obj, name):
             raise OptionError(
@@ -68,6 +78,15 @@ def as_cf(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
                 expected="one coordinate for each dimension",
                 fix=f"unstack it, .unstack({str(name)!r}), or keep its sites in a row: "
                 f".reset_index({str(name)!r})",
+            )
+        if is_geometry(obj.variables[name]):
+            raise OptionError(
+                "files have no geometries",
+                variable=str(name),
+                found="shapes",
+                expected="numbers, text or dates",
+                fix=f"obj = obj.drop_vars({str(name)!r}), or for CF's form of them xvec's "
+                "obj.xvec.encode_cf()",
             )
     # What CF calls an ancillary variable is no coordinate in a file, though xarray carries it so.
     ancillary = {

@@ -90,6 +90,22 @@ def test_rows_nearer_to_the_pole_weigh_less():
     np.testing.assert_allclose(result["elevation"], sines @ [1, 2, 3], rtol=1e-6)
 
 
+def test_outlines_are_kept_where_they_are_asked_for():
+    ds, shapes = weather(), basins(triangle=TRIANGLE, ridge=RIDGE)
+    result = aggregate(ds, shapes, geometry=True)
+    assert result["geometry"].dims == ("basin",)
+    assert list(result["geometry"].values) == list(shapes.geometry)
+    assert result["geometry"].attrs["crs"] == shapes.crs
+    xr.testing.assert_identical(result.drop_vars("geometry"), aggregate(ds, shapes))
+
+
+def test_outlines_have_the_index_of_xvec():
+    pytest.importorskip("xvec")
+    result = aggregate(weather(), basins(triangle=TRIANGLE, ridge=RIDGE), geometry=True)
+    assert result.xindexes["geometry"].crs == 4326
+    assert result.sel(geometry=RIDGE)["basin"].item() == "ridge"
+
+
 def test_missing_cells_do_not_count():
     ds = weather()
     ds["pr"][:, :, 0] = np.nan

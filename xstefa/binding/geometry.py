@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,12 @@ from pyproj.exceptions import CRSError
 from xarray.indexes import PandasMultiIndex
 
 Axis: TypeAlias = Literal["X", "Y"]
+
+# What xdggs writes about the grid of cells, beside `grid_name`.
+_GRID = {
+    "grid_name", "level", "indexing_scheme", "ellipsoid",
+    "nside", "order", "resolution", "depth", "nest",
+}  # fmt: skip
 
 # Which of cf_xarray's criteria make a horizontal axis, and which names where no attribute tells.
 _KINDS: dict[Axis, tuple[str, str]] = {"X": ("X", "longitude"), "Y": ("Y", "latitude")}
@@ -64,10 +70,10 @@ def support(ds: xr.Dataset, site_dims: tuple[str, ...]) -> Literal["grid", "poin
     if "featureType" in ds.attrs:
         return "point"
     count = sum(horizontal_axes(ds, dim) for dim in site_dims)
-    count += sum(
-        variable.ndim == 0 and name in ds.coords and variable.attrs.get("axis") in ("X", "Y")
-        for name, variable in ds.variables.items()
-    )
+    for name, variable in ds.variables.items():
+        if variable.ndim == 0 and name in ds.coords:
+            count += variable.attrs.get("axis") in ("X", "Y")
+            count += 2 * (grid_of_cells(ds, str(name)) is not None)
     return "grid" if count >= 2 else "point"
 
 
@@ -77,6 +83,8 @@ def horizontal_axes(ds: xr.Dataset, dim: str) -> int:
         return sum(axis_of(level, _attrs(ds, level)) is not None for level in levels)
     if axis_of(dim, _attrs(ds, dim)) is not None:
         return 1
+    if any(v.dims == (dim,) and grid_of_cells(ds, str(n)) for n, v in ds.variables.items()):
+        return 2
     # Curvilinear grids: the dimension is one of the two of a 2-D latitude.
     return int(
         any(
@@ -85,6 +93,14 @@ def horizontal_axes(ds: xr.Dataset, dim: str) -> int:
             if variable.attrs.get("standard_name") == "latitude" or name in ("lat", "latitude")
         )
     )
+
+
+def grid_of_cells(ds: xr.Dataset, name: str) -> dict[str, Any] | None:
+    """Return the discrete global grid that a variable has the cells of, in words of xdggs."""
+    # Decoded by xdggs, attributes are in the index.
+    info = getattr(ds.xindexes.get(name), "grid_info", None)
+    attrs = ds.variables[name].attrs if info is None else info.to_dict()
+    return {k: v for k, v in attrs.items() if k in _GRID} if "grid_name" in attrs else None
 
 
 def stacked_levels(obj: xr.Dataset | xr.DataArray, dim: Hashable) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from xstefa.binding.explain import check_rename, misfits, missing, quantities_al
 from xstefa.binding.facts import Facts, describe
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims, latitude_of
 from xstefa.binding.layout import Layout, make_layout, merged_maps
+from xstefa.binding.places import find_places
 from xstefa.binding.plain import in_memory, plain, values_of
 from xstefa.binding.rules import Match, Rules, best, is_named
 from xstefa.binding.sources import Coordinate, Derived, Direct, Source, TokenSource
@@ -188,21 +189,31 @@ def usable_of(facts: Mapping[str, Facts], rules: Rules) -> list[Facts]:
     ]
 
 
-def _coordinates(ds: xr.Dataset, anchor: Facts | None, time: str | None) -> dict[str, Coordinate]:
-    """Recipes of what formulas take from coordinates.
+def _coordinates(
+    ds: xr.Dataset, anchor: Facts | None, time: str | None
+) -> dict[str, Coordinate | XstefaError]:
+    """Recipes of what formulas take from coordinates, or what keeps it from them.
 
     Latitude is the dataset's own, else that of its map projection, whose coordinate reference
-    system is text (WKT), which hashes and travels without surprises.
+    system is text (WKT), which hashes and travels without surprises, or that of cells and shapes.
     """
     if anchor is None or time is None:
         return {}
-    found = {DAY_OF_YEAR: Coordinate(realise=partial(day_of_year, time=time))}
+    found: dict[str, Coordinate | XstefaError] = {
+        DAY_OF_YEAR: Coordinate(realise=partial(day_of_year, time=time))
+    }
     if (name := find_coordinate(ds, "latitude", anchor.dims)) is not None:
         read = partial(_float32, name=name)
         found[LATITUDE] = Coordinate(realise=read, inputs=(name,))
     elif (axes := horizontal_dims(ds, anchor.dims)) and (crs := grid_crs(ds, ds[anchor.name])):
         read = partial(latitude_of, crs=crs.to_wkt(), y=axes[0], x=axes[1])
         found[LATITUDE] = Coordinate(realise=read, inputs=axes)
+    else:
+        try:
+            if (places := find_places(ds, anchor.dims)) is not None:
+                found[LATITUDE] = Coordinate(realise=places.latitude, inputs=(places.name,))
+        except XstefaError as error:
+            found[LATITUDE] = error
     return found
 
 
@@ -243,7 +254,7 @@ class Resolver:
     dims : tuple of str
         Dimensions of the forcings.
     coordinates : mapping of str to Coordinate
-        What formulas take from them.
+        What formulas take from them, or why they cannot.
     """
 
     ds: xr.Dataset
@@ -253,7 +264,7 @@ class Resolver:
     facts: list[Facts]
     vectors: list[Facts]
     dims: tuple[str, ...]
-    coordinates: Mapping[str, Coordinate]
+    coordinates: Mapping[str, Coordinate | XstefaError]
     errors: dict[str, XstefaError] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     _done: dict[str, TokenSource | None] = field(default_factory=dict)
@@ -331,7 +342,9 @@ class Resolver:
             parts: list[Source] = []
             for name in derivation.parts:
                 known = self.token(schema[name]) if name in schema else self.coordinates.get(name)
-                if known is None:
+                if isinstance(known, XstefaError) and not of_tokens:
+                    raise known
+                if known is None or isinstance(known, XstefaError):
                     broken = broken or (name if name in self.notes else None)
                     break
                 parts.append(known)

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims
+from xstefa.binding.places import with_places
 from xstefa.datasets import US_OUTLINE, WORLD_OUTLINE
 from xstefa.errors import LayoutError
 from xstefa.plotting.look import FAINT, INK, LAND
@@ -62,7 +63,7 @@ class Sheet:
     @classmethod
     def of(cls, panel: xr.DataArray) -> Sheet:
         """Find the places of a map without time."""
-        ds, dims = panel.coords.to_dataset(), tuple(map(str, panel.dims))
+        ds, dims = with_places(panel.coords.to_dataset()), tuple(map(str, panel.dims))
         lon, lat = (find_coordinate(ds, kind, dims) for kind in ("longitude", "latitude"))
         if lon is not None and lat is not None:
             place = cls._geographic(ds[lon], ds[lat])

@@ -40,6 +40,7 @@ def aggregate(
     *,
     by: str | None = None,
     outside: Literal["raise", "drop"] = "raise",
+    geometry: bool = False,
 ) -> xr.Dataset:
     """Average a map over basins, each cell weighted by its area inside the polygon.
 
@@ -54,6 +55,9 @@ def aggregate(
     outside : {"raise", "drop"}
         What to do about polygons that no cell of the map touches: refuse them, or drop them
         with a warning that names them.
+    geometry : bool
+        Keep the outlines, in their own reference system, as the coordinate ``geometry`` of the
+        basins; with the index of xvec if that is installed. Files cannot hold them as they are.
 
     Returns
     -------
@@ -93,6 +97,8 @@ def aggregate(
         errors="ignore",
     )
     result = result.assign_coords(_places(basins)).assign(_sizes(basins, shares))
+    if geometry:
+        result = _with_outlines(result, basins)
     result.attrs["featureType"] = "timeSeries"
     line = f"xstefa: area-weighted means over {len(basins)} polygons"
     line += f"; left out: {', '.join(left_out)}" if left_out else ""
@@ -215,6 +221,16 @@ def _places(basins: geopandas.GeoDataFrame) -> dict[str, xr.Variable]:
         }
         places[name] = xr.Variable(BASIN, values.to_numpy(), attrs)
     return places
+
+
+def _with_outlines(ds: xr.Dataset, basins: geopandas.GeoDataFrame) -> xr.Dataset:
+    shapes = basins.geometry.to_numpy()
+    ds = ds.assign_coords(geometry=(BASIN, shapes, {"crs": basins.crs}))
+    try:
+        from xvec import GeometryIndex
+    except ImportError:
+        return ds
+    return ds.set_xindex("geometry", GeometryIndex, crs=basins.crs)
 
 
 def _sizes(basins: geopandas.GeoDataFrame, shares: _Shares) -> dict[str, xr.Variable]:

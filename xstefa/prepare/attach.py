@@ -11,6 +11,7 @@ from pyproj import CRS, Transformer
 
 from xstefa.arguments import checked
 from xstefa.binding.geometry import find_coordinate, horizontal_dims
+from xstefa.binding.places import with_places
 from xstefa.binding.plain import noted
 from xstefa.errors import LayoutError, OptionError
 from xstefa.prepare.area_mean import area_mean
@@ -247,6 +248,7 @@ def _places(
     ds: xr.Dataset, over: Map | None, crs: CRS, resampling: Choice
 ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
     """Return the dimensions of the sites, cells or stations, and their x and y in another CRS."""
+    ds = with_places(ds)
     dims = tuple(map(str, ds.dims))
     names = [find_coordinate(ds, "latitude", dims), find_coordinate(ds, "longitude", dims)]
     if over is not None:

@@ -16,6 +16,7 @@ import xarray as xr
 from xstefa.arguments import checked
 from xstefa.binding import Layout
 from xstefa.binding.geometry import find_coordinate
+from xstefa.binding.places import with_places
 from xstefa.datasets import WORLD_OUTLINE
 from xstefa.errors import LayoutError, XstefaError
 from xstefa.evaluation.evaluate import score
@@ -166,6 +167,7 @@ class _View:
     def of(cls, dataset: xr.Dataset, shown: Shown, *, note: str) -> _View:
         layout = shown.binding.layout
         time, dims = layout.time, layout.site_dims
+        dataset = with_places(dataset)
         where = [find_coordinate(dataset, kind, dims) for kind in ("latitude", "longitude")]
         if None in where:
             raise LayoutError(

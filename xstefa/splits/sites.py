@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xstefa.binding import Layout
 from xstefa.binding.geometry import find_coordinate
+from xstefa.binding.places import with_places
 from xstefa.errors import LayoutError, MissingTokenError, OptionError, TrainingError, did_you_mean
 from xstefa.options import as_list
 from xstefa.windows import Days
@@ -124,13 +125,13 @@ class Sites:
         LayoutError
             If the dataset has none, or some are missing.
         """
-        found = []
+        found, dataset = [], with_places(self._dataset)
         for kind in ("latitude", "longitude"):
-            name = find_coordinate(self._dataset, kind, self.site_dims)
+            name = find_coordinate(dataset, kind, self.site_dims)
             sizes = dict(zip(self.site_dims, self.shape, strict=True))
             values = np.array(np.nan)
             if name is not None:
-                values = _stacked(self._dataset, name, sizes).astype(np.float64)
+                values = _stacked(dataset, name, sizes).astype(np.float64)
                 values = values if self._kept is None else values[self._kept]
             if not np.isfinite(values).all():
                 raise LayoutError(
@@ -236,6 +237,7 @@ def find_sites(
 
 def _nearest(dataset: xr.Dataset, place: tuple[float, float], layout: Layout) -> dict[str, int]:
     """Return where the site stands that is nearest to a latitude and longitude."""
+    dataset = with_places(dataset)
     found = [find_coordinate(dataset, kind, layout.dims) for kind in ("latitude", "longitude")]
     if None in found:
         raise OptionError(
