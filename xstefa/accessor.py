@@ -188,7 +188,9 @@ class StefaAccessor:
         holdout : Holdout, optional
             Sites or days that are left out, with one fold: `xstefa.splits.holdout`.
         validation : Holdout, optional
-            Training sites whose loss is watched instead of learned from.
+            Training sites whose loss is watched instead of learned from. Of static targets, which
+            learn from all: folds of them, without each of which a model is learned once more; from
+            its errors there follow the quantiles of ``predict(quantiles=...)``.
         patience : int, optional
             Stop early: after this many validations without a lower loss. There are 40 in a full
             run. The weights of the lowest are kept.

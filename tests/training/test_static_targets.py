@@ -294,19 +294,15 @@ def test_units_are_never_guessed(sites):
     xr.testing.assert_allclose(answers.drop_attrs(), sites.stefa.predict(expected).drop_attrs())
 
 
-@pytest.mark.parametrize("how", [{"quantiles": 0.5}, {"interval": 0.9}, {"period": "1990"}])
-def test_predictions_refuse_days_and_quantiles(sites, texture, how):
-    with pytest.raises(OptionError, match=next(iter(how))):
-        sites.stefa.predict(texture, **how)
-
-
 def test_refuses_what_is_about_days(sites):
     for how in (
         {"recipe": HeadRecipe(perturbation=0.5)},
-        {"validation": RandomSites(0.2)},
-        {"head": "lstm"},
+        {"patience": 3},
         {"checkpoint": "somewhere"},
     ):
+        with pytest.raises(OptionError, match="learned from all sites at once"):
+            sites.stefa.finetune("texture", **{"steps": 5, **how})
+    for how in ({"head": "lstm"}, {"steps": 5, "epochs": 1}):
         with pytest.raises(OptionError):
             sites.stefa.finetune("texture", **{"steps": 5, **how})
     with pytest.raises((OptionError, TrainingError)):

@@ -15,7 +15,7 @@ from xstefa.errors import warn
 from xstefa.evaluation.evaluate import score
 from xstefa.evaluation.site_folds import cross_validate_sites
 from xstefa.inference.predict import predict
-from xstefa.inference.sites import only_one, refuse_daily
+from xstefa.inference.sites import AT_ONCE, only_one, refuse_daily
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
 from xstefa.progress import progress
@@ -50,7 +50,7 @@ def cross_validate(
     """Train and test on every fold of a holdout; see `StefaAccessor.cross_validate`."""
     options, target = HeadOptions.of(how), load_targets(target)
     if (of_sites := SiteTask.of(target, model=model, how=options)) is not None:
-        refuse_daily(checkpoint=checkpoint)
+        refuse_daily(AT_ONCE, checkpoint=checkpoint)
         of: dict[str, Any] = {"scores": scores, "rename": rename, "sites": sites}
         return cross_validate_sites(of_sites, dataset, holdout=holdout, **of)
     task = HeadTask.of(only_one(target), model=model, how=options)

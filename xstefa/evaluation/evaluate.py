@@ -62,7 +62,8 @@ def evaluate(
         ``high_q_dur``, ``low_q_freq``, ``low_q_dur``. Of a model that was calibrated also of
         `xstefa.evaluation.probabilistic.PROBABILISTIC`: ``crps``, ``coverage``, ``sharpness``,
         ``pit``, of its quantiles at 0.05, 0.15, ..., 0.95. Of static targets others, over sites:
-        ``r2``, ``rmse``, ``mae`` and ``bias``, of a class ``auc``, ``brier`` and ``reliability``.
+        ``r2``, ``rmse``, ``mae`` and ``bias``, also those of quantiles of a model that knows them;
+        of a class ``auc``, ``brier`` and ``reliability``.
     rename : mapping of str to str, optional
         Dataset variable to token.
     sites : str, optional

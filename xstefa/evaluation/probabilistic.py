@@ -1,8 +1,8 @@
 """Scores of predictive quantiles against observations, one number a site.
 
 Each takes an `xarray.DataArray` of quantiles, which have the dimension ``quantile`` of
-`StefaAccessor.predict`, and an observed one, and reduces time. Days on which either is missing do
-not count; dask arrays stay lazy.
+`StefaAccessor.predict`, and an observed one, and reduces time, of static targets sites. What is
+missing in either does not count; dask arrays stay lazy.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def crps(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr
 
 
 def coverage(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    """Share of the days observed within the interval of 90 %, its attribute ``nominal``."""
+    """Share of the observations within the interval of 90 %, its attribute ``nominal``."""
     pred, obs, dim = _paired(pred, obs, dim)
     lower, upper = _ends(pred)
     known = obs.isel(quantile=0, drop=True).notnull()
     inside = ((obs >= lower) & (obs <= upper)).any("quantile")
-    name = f"share of days observed within the {100 * INTERVAL:.0f} % interval"
+    name = f"share of observations within the {100 * INTERVAL:.0f} % interval"
     found = _scored(inside.where(known).mean(dim), name)
     return found.assign_attrs(nominal=INTERVAL)
 
@@ -71,7 +71,7 @@ def sharpness(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) 
 
 
 def pit(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.DataArray:
-    """Share of the days observed below each quantile: that of its level, if levels hold.
+    """Share of the observations below each quantile: that of its level, if levels hold.
 
     It is the distribution of the probability integral transform, at the levels. An observation
     equal to a quantile counts half.
@@ -79,7 +79,7 @@ def pit(pred: xr.DataArray, obs: xr.DataArray, *, dim: str | None = None) -> xr.
     pred, obs, dim = _paired(pred, obs, dim)
     below = (obs < pred) + 0.5 * (obs == pred)
     found = below.where(obs.notnull()).mean(dim).transpose("quantile", ...)
-    return _scored(found, "share of days observed below the quantile")
+    return _scored(found, "share of observations below the quantile")
 
 
 PROBABILISTIC: Mapping[str, Callable[..., xr.DataArray]] = {

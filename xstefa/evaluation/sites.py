@@ -12,6 +12,7 @@ from xstefa.binding.binding import DEPTH
 from xstefa.binding.sites import plan_sites
 from xstefa.errors import LayoutError, OptionError
 from xstefa.evaluation.metrics import mae, metric, nse, rmse
+from xstefa.evaluation.probabilistic import LEVELS, PROBABILISTIC
 from xstefa.inference.sites import predict_sites
 from xstefa.model.checkpoint import Model
 from xstefa.options import as_list
@@ -104,9 +105,14 @@ def evaluate_sites(
     parts, layout = schema.parts_of(wanted[0]), binding.layout
     observed = labeled(observed_parts(binding, parts), parts, binding.dataset, layout.site_dims)
     asked = [target.name for target in wanted]
-    predicted = joined(predict_sites(dataset, asked, model, rename=rename, **how))
+    how |= {"rename": rename}
+    predicted = joined(predict_sites(dataset, asked, model, **how))
+    quantiles = None
+    if of_quantiles(named(wanted, scores)):
+        quantiles = joined(predict_sites(dataset, asked, model, levels=LEVELS, **how))
     places = Sites.of(dataset, layout, name=sites)
-    found = score_sites(predicted, observed.sel(target=asked), wanted, scores)
+    observed = observed.sel(target=asked)
+    found = score_sites(predicted, observed, wanted, scores, quantiles=quantiles)
     found["training"] = roles = site_roles(model.spec.provenance, places)
     of_sites = {n: c for n, c in predicted.coords.items() if {*c.dims} <= {*roles.dims}}
     return found.assign_coords(of_sites).assign_attrs(
@@ -116,23 +122,43 @@ def evaluate_sites(
     )
 
 
-def score_sites(
-    predicted: xr.DataArray,
-    observed: xr.DataArray,
-    targets: Sequence[Target],
-    scores: str | Iterable[str] | None,
-) -> xr.Dataset:
-    """Score predictions of sites, shape (target, site dimensions, perhaps depth)."""
-    known = CLASSES if targets[0].kind == "class" else NUMBERS
-    names = as_list(known if scores is None else scores)
+def named(targets: Sequence[Target], scores: str | Iterable[str] | None) -> list[str]:
+    """Return the names of scores; by default all of what is predicted, but those of quantiles.
+
+    Raises
+    ------
+    OptionError
+        If there is no such score.
+    """
+    usual = CLASSES if targets[0].kind == "class" else NUMBERS
+    known = usual if usual is CLASSES else {**NUMBERS, **PROBABILISTIC}
+    names = as_list(usual if scores is None else scores)
     if unknown := [name for name in names if name not in known]:
         raise OptionError(
             "scores of a static target are taken over sites",
             variable="scores",
             found=", ".join(map(repr, unknown)),
             expected=", ".join(known),
-            fix="leave scores out for all of them",
+            fix="leave scores out",
         )
+    return names
+
+
+def of_quantiles(names: Iterable[str]) -> list[str]:
+    """Return those scores that are of quantiles."""
+    return [name for name in names if name in PROBABILISTIC]
+
+
+def score_sites(
+    predicted: xr.DataArray,
+    observed: xr.DataArray,
+    targets: Sequence[Target],
+    scores: str | Iterable[str] | None,
+    *,
+    quantiles: xr.DataArray | None = None,
+) -> xr.Dataset:
+    """Score predictions of sites, shape (target, site dimensions, perhaps depth), and quantiles."""
+    names = named(targets, scores)
     dims = [dim for dim in observed.dims if dim not in ("target", DEPTH)]
     if not observed.size:
         raise LayoutError(
@@ -142,13 +168,22 @@ def score_sites(
             expected="at least one site",
             fix="check the selection that made the dataset",
         )
-    pair = [
-        array.drop_vars([name for name in array.coords if name not in ("target", DEPTH)])
+    kept = ("target", DEPTH, "quantile")
+    *pair, spread = (
+        array.drop_vars([name for name in array.coords if name not in kept])
         .expand_dims([] if dims else ["site"])
         .stack({PLACE: dims or ["site"]}, create_index=False)
-        for array in (predicted, observed)
-    ]
-    found = xr.Dataset({name: known[name](*pair, dim=PLACE) for name in names})
+        for array in (predicted, observed, predicted if quantiles is None else quantiles)
+    )
+    usual = {**NUMBERS, **CLASSES}
+    found = xr.Dataset(
+        {
+            name: usual[name](*pair, dim=PLACE)
+            if name in usual
+            else PROBABILISTIC[name](spread, pair[1], dim=PLACE)
+            for name in names
+        }
+    )
     counted = (pair[0].notnull() & pair[1].notnull()).sum(PLACE)
     counted.attrs = {"long_name": "sites with prediction and observation", "units": "1"}
     return found.assign(sites=counted)

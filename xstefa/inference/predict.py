@@ -22,6 +22,7 @@ from xstefa.inference.forecast import alone, continued, framed, names_of
 from xstefa.inference.observed import FADING, move_towards
 from xstefa.inference.run import Period, SpinUpWarning, each_block, prepare
 from xstefa.inference.sites import (
+    QUANTILE,
     model_of_sites,
     predict_sites,
     refuse_daily,
@@ -46,7 +47,6 @@ COVERAGE = {
     "long_name": "share of the model's daily forcings known in the windows behind each value",
     "units": "1",
 }
-QUANTILE = {"long_name": "probability of a lower observation", "units": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,8 @@ def predict(
         Levels between 0 and 1: what an observation stays below with these probabilities, at a
         site that the model was not trained on. The result then has a first dimension
         ``quantile``, as that of `xarray.DataArray.quantile`; by default it is the mean of the
-        heads. Of the first target of a model that was calibrated: see `calibrate`.
+        heads. Of the first target of a model that was calibrated, see `calibrate`; or of all
+        static targets of one that learned with `validation`, see `finetune`.
     interval : float, optional
         Probability of an observation between ``lower`` and ``upper``, which are returned: with
         0.9 the quantiles of 0.05 and 0.95.
@@ -227,11 +228,13 @@ def predict(
         "batch_size": batch_size,
         "extrapolate": extrapolate,
     }
+    levels = _check_levels(quantiles, interval)
     if (of_sites := model_of_sites(dataset, names, model=model, rename=rename)) is not None:
         refuse_daily(period=period, history=history, state=state, observed=observed)
-        refuse_daily(quantiles=quantiles, interval=interval)
         limits: dict[str, Any] = {"coverage": coverage, "min_coverage": min_coverage}
-        whole = predict_sites(dataset, names, of_sites, **limits, **how)
+        whole = predict_sites(dataset, names, of_sites, levels=levels, **limits, **how)
+        if interval is not None:
+            return _bounds(_one(whole), interval)
         return whole[target] if isinstance(target, str) and target in whole else whole
     if observed is not None:
         given = {"quantiles": quantiles, "interval": interval, "period": period, "state": state}
@@ -255,7 +258,8 @@ def predict(
             fix=did_you_mean(others[0], chosen.spec.outputs)
             or f"predict {chosen.spec.target!r} with it, or leave model= out",
         )
-    levels = _check_levels(quantiles, interval, names, chosen)
+    if levels is not None:
+        _require_distribution(names, chosen)
     distribution = chosen.spec.distribution
     answer = Members(every=names != [chosen.spec.target], distribution=distribution)
     if history is not None:
@@ -417,10 +421,7 @@ def _coverage(block: Floats) -> Floats:
 
 
 def _check_levels(
-    quantiles: float | Iterable[float] | None,
-    interval: float | None,
-    names: Sequence[str],
-    model: Model,
+    quantiles: float | Iterable[float] | None, interval: float | None
 ) -> tuple[float, ...] | None:
     """Return the levels that are asked for; None for the mean."""
     if quantiles is None and interval is None:
@@ -440,6 +441,11 @@ def _check_levels(
             "between two of them",
             fix="quantiles=[0.05, 0.5, 0.95]" if interval is None else "interval=0.9",
         )
+    return levels
+
+
+def _require_distribution(names: Sequence[str], model: Model) -> None:
+    """Refuse quantiles of other targets than that of a model, and of one that knows none."""
     if names != [model.spec.target]:
         raise OptionError(
             "what may be observed is known of the target that a model was trained on",
@@ -456,7 +462,20 @@ def _check_levels(
             expected="one that was, at sites with observations that training did not see",
             fix=f"model = ds.stefa.calibrate(model={model.name!r}), of a dataset with such sites",
         )
-    return levels
+
+
+def _one(found: xr.Dataset) -> xr.DataArray:
+    """Return the one target of which there is an interval."""
+    names = [str(name) for name in found]
+    if len(names) > 1:
+        raise OptionError(
+            "an interval has two bounds, of one target at a time",
+            variable="target",
+            found=", ".join(names),
+            expected="one target, or quantiles=",
+            fix=f"predict({names[0]!r}, interval=...), and so on",
+        )
+    return found[names[0]]
 
 
 def _bounds(quantiles: xr.DataArray, interval: float) -> xr.Dataset:

@@ -19,6 +19,7 @@ from xstefa.inference.engine import Answer, EngineKey, get_engine
 from xstefa.inference.extrapolation import look_at_sites, outside_training
 from xstefa.inference.run import model_attributes
 from xstefa.model.checkpoint import Model
+from xstefa.model.distribution import WIDTH, Distribution
 from xstefa.model.ranges import bounded
 from xstefa.model.registry import ModelLike, load_model, model_for
 from xstefa.options import as_list, resolve_options
@@ -34,12 +35,22 @@ if TYPE_CHECKING:
 ROWS = 256
 """Sites of a call of the network: always as many, so that no answer depends on the chunks."""
 
+QUANTILE = {"long_name": "probability of a lower observation", "units": "1"}
+
 COVERAGE = {"long_name": "share of the model's attributes that are known", "units": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteValues(Answer):
-    """The static targets of a model, each at each depth: the mean of the heads."""
+    """The static targets of a model, each at each depth: the mean of the heads.
+
+    Attributes
+    ----------
+    distributions : tuple of Distribution
+        Those of the model, if what may be observed is asked for: it comes last.
+    """
+
+    distributions: tuple[Distribution, ...] = ()
 
     @property
     def daily(self) -> bool:
@@ -47,13 +58,19 @@ class SiteValues(Answer):
         return False
 
     def width(self, spec: ModelSpec) -> int:
-        """Return the number of targets times that of depths."""
+        """Return the number of targets times that of depths; and that of the distributions."""
         size = spec.architecture.heads[0]
-        return size.outputs * size.levels
+        return size.outputs * size.levels + WIDTH * len(self.distributions)
 
     def run(self, network: StefaLand, forcing: Tensor, static: Tensor) -> Tensor:
-        """Return the values of sites, shape (B, width)."""
-        return network.sites(static).mean(-1).flatten(1)
+        """Return the values of sites, and what may be observed there, shape (B, width)."""
+        import torch
+
+        members = network.sites(static).flatten(1, 2)
+        parts, nothing = [members.mean(-1)], static.new_empty((len(static), 1, 0))
+        for each, distribution in zip(members.split(1, dim=1), self.distributions, strict=False):
+            parts.append(distribution.locate(each, nothing, static)[:, 0])
+        return torch.cat(parts, dim=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,10 +241,17 @@ def _answered(*values: Floats, job: SiteJob) -> Floats:
     readable = sum(variable.name in spec.tokens for variable in spec.schema.attributes)
     found[:, -1] = known.ravel() / readable
     sites = np.flatnonzero(known)
-    for begin in range(0, len(sites), ROWS):
-        rows = sites[begin : begin + ROWS]
-        found[rows, :width] = get_engine(key).answer_sites(job.answer, static[rows], rows=ROWS)
+    found[sites, :width] = answer_sites(key, job.answer, static[sites])
     return found.reshape(*shape, width + 1)
+
+
+def answer_sites(key: EngineKey, answer: Answer, static: Floats) -> Floats:
+    """Ask a model at sites whose attributes (site, S) it may read, shape (site, width)."""
+    found = np.empty((len(static), answer.width(key.model.spec)), dtype=np.float32)
+    for begin in range(0, len(static), ROWS):
+        rows = slice(begin, begin + ROWS)
+        found[rows] = get_engine(key).answer_sites(answer, static[rows], rows=ROWS)
+    return found
 
 
 def model_of_sites(
@@ -270,15 +294,20 @@ def only_one(target: Any) -> Any:
     )
 
 
-def refuse_daily(**given: object) -> None:
-    """Refuse options about days or distributions, which a static target does not have."""
+AT_ONCE = "a static target is learned from all sites at once, in minutes"
+
+
+def refuse_daily(
+    why: str = "a static target has one value a site, and no days", **given: object
+) -> None:
+    """Refuse options that mean nothing to a static target."""
     for option, value in given.items():
         if value is not None:
             raise OptionError(
-                "a static target has one value a site: no days, and no distribution",
+                why,
                 variable=option,
                 found=f"{option}=",
-                expected="options that are not about days or quantiles",
+                expected="nothing for it: only daily targets have it",
                 fix=f"leave {option} out",
             )
 
@@ -288,6 +317,7 @@ def predict_sites(
     names: Sequence[str],
     model: Model,
     *,
+    levels: tuple[float, ...] | None = None,
     coverage: bool = False,
     min_coverage: float = 0.0,
     **how: Any,
@@ -298,6 +328,8 @@ def predict_sites(
     ----------
     names : sequence of str
         Targets, or the name of a composition, which stands for its parts.
+    levels : tuple of float, optional
+        Quantiles of what may be observed, in place of the mean.
     coverage, min_coverage
         As for `StefaAccessor.predict`, of attributes.
     **how
@@ -306,7 +338,8 @@ def predict_sites(
     Returns
     -------
     Dataset
-        A variable for each target, on the sites, and `DEPTH` if they have depths.
+        A variable for each target, on the sites, and `DEPTH` if they have depths; the first
+        dimension is ``quantile`` if these are asked for.
     """
     schema, outputs = model.schema, model.spec.outputs
     wanted = schema.expanded(names)
@@ -317,20 +350,80 @@ def predict_sites(
             expected=f"a model of {', '.join(others)}",
             fix=did_you_mean(others[0], outputs) or "leave model= out",
         )
+    known = () if levels is None else distributions_of(model)
     run = SiteRun.of(dataset, model, **how)
-    block = run.compute(SiteValues(), "value")
+    block = run.compute(SiteValues(distributions=known), "value")
     shares = block.isel(value=-1, drop=True)
-    values = split(block.isel(value=slice(0, -1)), schema, outputs)
+    mean = block.isel(value=slice(0, SiteValues().width(model.spec)))
+    values = split(mean if levels is None else _quantiles(block, known, levels), schema, outputs)
     found = xr.Dataset()
     for name in wanted:
         each = values[name]
         if min_coverage:
             each = each.where(shares >= np.float32(min_coverage))
         attrs = target_attributes(schema.target(name))
+        if levels is not None:
+            sites = known[outputs.index(name) * len(known) // len(outputs)].sites
+            attrs["comment"] = f"predictive quantiles, learned at {sites} sites"
         if coverage:
             attrs["ancillary_variables"] = "coverage"
         found[name] = run.label(each, done=f"{name} predicted", name=name, **attrs)
     return found.assign_coords(coverage=shares.assign_attrs(COVERAGE)) if coverage else found
+
+
+def distributions_of(model: Model) -> tuple[Distribution, ...]:
+    """Return what may be observed around the answers of a model.
+
+    Raises
+    ------
+    OptionError
+        If they are probabilities.
+    ModelError
+        If it was not learned.
+    """
+    assert model.target is not None
+    if model.target.kind == "class":
+        raise OptionError(
+            "what may be observed of a class is 0 or 1, and the probability says how often",
+            variable="quantiles",
+            found=f"quantiles of {model.target.name!r}, a class",
+            expected="the probability alone",
+            fix="leave quantiles= and interval= out",
+        )
+    if not model.spec.distributions:
+        raise ModelError(
+            "what may be observed around its answers is not known",
+            variable=model.name,
+            found="a model that learned without folds",
+            expected="one that knows its errors at sites that it did not learn from",
+            fix="model = ds.stefa.finetune(<target>, validation=BlocksOfSpace())",
+        )
+    return model.spec.distributions
+
+
+def _quantiles(
+    block: xr.DataArray, known: Sequence[Distribution], levels: tuple[float, ...]
+) -> xr.DataArray:
+    """Return quantiles of what an answer has located: one value for each distribution."""
+    first = block.sizes["value"] - 1 - WIDTH * len(known)
+
+    def taken(values: Floats) -> Floats:
+        parts = np.split(values[..., first:-1], len(known), axis=-1)
+        found = [each.quantiles(part, levels) for each, part in zip(known, parts, strict=True)]
+        return np.moveaxis(np.stack(found, axis=-1), 0, -2)
+
+    found = xr.apply_ufunc(
+        taken,
+        block,
+        input_core_dims=[["value"]],
+        output_core_dims=[["quantile", "value"]],
+        exclude_dims={"value"},
+        dask="parallelized",
+        output_dtypes=[np.float32],
+        dask_gufunc_kwargs={"output_sizes": {"quantile": len(levels), "value": len(known)}},
+    )
+    found = found.assign_coords(quantile=("quantile", list(levels), QUANTILE))
+    return found.transpose("quantile", ...)
 
 
 def split(block: xr.DataArray, schema: Schema, outputs: Sequence[str]) -> dict[str, xr.DataArray]:

@@ -26,7 +26,7 @@ from xstefa.model.ranges import Ranges
 from xstefa.model.scaler import Scaler
 from xstefa.options import get_options
 from xstefa.schema import Needs, Schema, Target
-from xstefa.typed import Name, Rule, build, plain
+from xstefa.typed import LATER, Name, Rule, build, plain
 from xstefa.windows import WindowPolicy
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ _LACKING = {
 
 _ANEW = "copy the file anew, or train the model again"
 
+_NEW = ("distribution", "neighbourhood", "distributions")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -92,6 +94,8 @@ class ModelSpec:
         that is answered for. By default each of `tokens` that the schema requires.
     distribution : Distribution, optional
         What may be observed around the answers of `target`: see `StefaAccessor.calibrate`.
+    distributions : tuple of Distribution
+        Of static targets: around those of each of `outputs`, at each depth; none if not learned.
     neighbourhood : Neighbourhood, optional
         Its training sites, by which `StefaAccessor.trust` tells how far to trust another.
     """
@@ -110,6 +114,7 @@ class ModelSpec:
     needs: Needs = ()
     distribution: Distribution | None = None
     neighbourhood: Neighbourhood | None = None
+    distributions: tuple[Distribution, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.needs:
@@ -144,6 +149,8 @@ class ModelSpec:
                 or names[measure.column : measure.column + 1] == (measure.name,)
                 for measure in self.distribution.measures
             ),
+            "distributions": len(self.distributions)
+            in (0, *(size.outputs * size.levels for size in architecture.heads if self.static)),
         }
         for part, holds in rules.items():
             if not holds:
@@ -209,7 +216,7 @@ class ModelSpec:
             )
         for name in (f.name for f in fields(cls)):
             # Files of before there were these have none.
-            if name not in content and name not in ("distribution", "neighbourhood"):
+            if name not in content and name not in _NEW:
                 raise ModelError(variable=name, found="nothing", expected="this field", fix=_ANEW)
         return build(cls, content, error=ModelError, fix=_ANEW)
 

@@ -38,6 +38,7 @@ from xstefa.model.distribution import (
 from xstefa.model.neighbourhood import HeldOut
 from xstefa.model.registry import ModelLike
 from xstefa.model.scaler import Moments
+from xstefa.schema import Target
 from xstefa.splits.leakage import SEEN, LeakageWarning, roles
 from xstefa.splits.sites import Sites
 from xstefa.training.data import Datasets
@@ -560,17 +561,19 @@ def _with_gaps(binding: Binding) -> xr.Dataset:
     )
 
 
-def _scale_of(model: Model, parts: Sequence[_Part]) -> Scale:
-    """Choose where errors are alike, by what values the target can have."""
-    assert model.target is not None
-    low, high = model.target.valid_range
+def scale_for(target: Target, mean: float) -> Scale:
+    """Choose where errors are alike, by what values a target can have and its mean."""
+    low, high = target.valid_range
     if (low, high) == (0, 1):
         return Scale(kind="logit", offset=0.001)
-    if low != 0:
-        return Scale()
+    return Scale(kind="log", offset=max(SMALL * mean, 1e-6)) if low == 0 else Scale()
+
+
+def _scale_of(model: Model, parts: Sequence[_Part]) -> Scale:
+    assert model.target is not None
     sites = [values for part in parts for values in part.observed if np.isfinite(values).any()]
     means = [float(np.nanmean(values)) for values in sites]
-    return Scale(kind="log", offset=max(SMALL * sum(means) / max(len(means), 1), 1e-6))
+    return scale_for(model.target, sum(means) / max(len(means), 1))
 
 
 def _columns(spec: ModelSpec) -> tuple[tuple[str, int | None], ...]:

@@ -94,6 +94,7 @@ def ensemble(models: Sequence[Model], *, name: str) -> Model:
         needs=_least(specs),
         ranges=_narrowest(specs),
         distribution=None,  # of other answers than theirs
+        distributions=(),
         neighbourhood=_unscored(first),
     )
     return create_model(spec, joint)
@@ -131,6 +132,7 @@ def stretched(model: Model, *, gain: float, power: float) -> Model:
         spec,
         architecture=replace(spec.architecture, heads=heads),
         distribution=None,
+        distributions=(),
         neighbourhood=_unscored(spec),
         provenance={**spec.provenance, "stretched": {"gain": gain, "power": power}},
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from xstefa.arguments import checked
 from xstefa.errors import ModelError, OptionError, TrainingError
-from xstefa.inference.sites import only_one, refuse_daily
+from xstefa.inference.sites import AT_ONCE, only_one, refuse_daily
 from xstefa.model.architecture import STATIC, HeadSize
 from xstefa.model.arithmetic import require_bfloat16
 from xstefa.model.checkpoint import Model, ModelSpec
@@ -34,7 +34,8 @@ from xstefa.training.heads import HeadTask, HeadTraining
 from xstefa.training.options import HeadOptions, HeadRecipe
 from xstefa.training.records import Record
 from xstefa.training.runs import versions
-from xstefa.training.sites import SiteTask, train_sites
+from xstefa.training.site_errors import train_validated
+from xstefa.training.sites import SiteTask
 from xstefa.windows import Days, Floats
 
 __all__ = ["HeadRecipe", "HeadTask", "finetune", "train_heads"]
@@ -71,10 +72,11 @@ def finetune(
     options, target = HeadOptions.of(how), load_targets(target)
     of_sites = SiteTask.of(target, model=model, how=options)
     if of_sites is not None:
-        refuse_daily(shares=shares, checkpoint=checkpoint)
+        refuse_daily(AT_ONCE, shares=shares, checkpoint=checkpoint)
         known = of_sites.read(datasets, rename=rename, sites=sites)
         folds = fold_all(known, holdout)
-        return train_sites(of_sites, known, folds, holdout=holdout, support=support, name=name)
+        to = {"holdout": holdout, "support": support, "name": name}
+        return train_validated(of_sites, known, folds, **to)
     task = HeadTask.of(only_one(target), model=model, how=options)
     data = task.read(datasets, rename=rename, sites=sites, memory=memory)
     return train_heads(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from xstefa.errors import OptionError, TrainingError
+from xstefa.inference.sites import AT_ONCE
 from xstefa.model.architecture import STATIC, HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
 from xstefa.model.heads.kernel import CENTRES, KernelHead
@@ -119,15 +120,15 @@ class SiteTask:
         unset = HeadOptions()
         wrong += [
             name
-            for name in ("validation", "patience", "devices")
+            for name in ("patience", "devices")
             if getattr(self.how, name) != getattr(unset, name)
         ]
         if wrong:
             raise OptionError(
-                "a static target is learned from all sites at once, in minutes",
+                AT_ONCE,
                 variable=wrong[0],
                 found=f"{wrong[0]}=",
-                expected="head, encoder, holdout, schedule and recipe.token_dropout",
+                expected="head, encoder, holdout, validation, schedule and recipe.token_dropout",
                 fix="leave it out",
             )
 
@@ -345,6 +346,7 @@ def _spec(
         card="",
         needs=(),
         distribution=None,
+        distributions=(),
         neighbourhood=None,
     )
 
