@@ -152,7 +152,7 @@ def test_weights_of_another_architecture_are_refused(saved, tmp_path):
             model.network()
 
 
-LATER = ("distribution", "neighbourhood")
+LATER = ("distribution", "neighbourhood", "distributions")
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(ModelSpec) if f.name not in LATER])
