@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from tqdm import tqdm
 
 from xstefa.cli import main
 from xstefa.errors import OptionError
@@ -107,6 +110,37 @@ def test_a_page_about_a_region_has_all_sites_and_says_what_it_left_out(
     assert "Pictures of 2 of them" in text
     assert "Streamflow at 4 sites" in text
     assert text.count("The highest day") == 2
+
+
+def test_sites_with_numbers_for_names_have_pages_of_their_own(
+    basins: xr.Dataset, predicted: xr.DataArray, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("xstefa.report.region.TOGETHER", 3)
+    numbers = {"basin": [7, 8, 9, 10]}
+    few = basins.drop_vars("gauge_name").assign_coords(numbers)
+    path = few.stefa.report(tmp_path / "a.html", predicted.assign_coords(numbers), details=4)
+    text = path.read_text(encoding="utf-8")
+    for number in numbers["basin"]:
+        assert f">Basin {number}</h2>" in text
+    # each with its own observations
+    for i, peak in enumerate(basins.streamflow.max("time").values):
+        body = text[text.index(f'<div id="site-{i}">') :]
+        assert f"when {peak:.3g} mm" in body[: body.index("</svg>", body.index("when "))]
+
+
+def test_progress_names_what_is_done(basins, predicted, tmp_path: Path, monkeypatch) -> None:
+    text = io.StringIO()
+    screen = partial(tqdm, file=text, mininterval=0, ncols=80)
+    monkeypatch.setattr(
+        "xstefa.report.report.progress", lambda desc, **about: screen(desc=desc, **about)
+    )
+    nowhere = predicted.where(predicted.basin != predicted.basin[1])
+    basins.stefa.report(tmp_path / "a.html", nowhere, details=4)
+    said = text.getvalue().split("\r")
+    phases = dict.fromkeys(re.findall(r"report, (\w+)", text.getvalue()))
+    assert [*phases] == ["scores", "trust", "pictures", "tokens"]
+    assert "report, pictures" in next(line for line in said if "5/8" in line)
+    assert "8/8" in said[-1]
 
 
 def test_details_are_from_the_best_to_the_worst() -> None:

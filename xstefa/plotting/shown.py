@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import xarray as xr
 from dask.base import compute, is_dask_collection
 
-from xstefa.binding import Binding, plan
+from xstefa.binding import Binding, Layout, plan
 from xstefa.errors import LayoutError, OptionError
 from xstefa.inference.predict import answering, predict
 from xstefa.model.checkpoint import Model
@@ -23,6 +23,9 @@ SAID = {SEEN: "the model learned from this site", HELD_OUT: "site held out of tr
 
 CELLS = 600
 """Cells of a map along one axis that are drawn, at most: more are no wider than a dot."""
+
+
+ARRAYS = ("predicted", "observed", "precipitation", "quantiles")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,11 +125,18 @@ class Shown:
         known = {target.name for target in whole.schema.targets}
         observed = binding.observed(name) if name in known else None
         rain = binding.forcing.get("precipitation")
+        names = _names(dataset, layout, at)
+
+        def beside(array: xr.DataArray | None) -> xr.DataArray | None:
+            if array is None:
+                return None
+            return array.reindex({time: predicted[time]}).assign_coords(names)
+
         return cls(
-            predicted=predicted.assign_coords(_names(part)),
-            observed=None if observed is None else observed.reindex({time: predicted[time]}),
-            precipitation=None if rain is None else rain.reindex({time: predicted[time]}),
-            quantiles=quantiles,
+            predicted=predicted.assign_coords(names),
+            observed=beside(observed),
+            precipitation=beside(rain),
+            quantiles=beside(quantiles),
             binding=binding,
             model=chosen,
             role=role,
@@ -134,12 +144,27 @@ class Shown:
 
     def compute(self) -> Shown:
         """Read and predict, all in one pass."""
-        parts = {
-            name: array
-            for name in ("predicted", "observed", "precipitation", "quantiles")
+        parts = {name: array for name in ARRAYS if (array := getattr(self, name)) is not None}
+        return replace(self, **dict(zip(parts, compute(*parts.values()), strict=True)))
+
+    def at(self, place: Mapping[str, int], *, rename: Mapping[str, str] | None) -> Shown:
+        """Return one of several sites, which were computed.
+
+        Parameters
+        ----------
+        place : mapping of str to int
+            Where it stands, by dimension.
+        rename : mapping of str to str, optional
+            As for `of`.
+        """
+        part = self.binding.dataset.isel(place)
+        names = _names(self.binding.dataset, self.binding.layout, place)
+        arrays = {
+            name: array.isel(place, missing_dims="ignore").assign_coords(names)
+            for name in ARRAYS
             if (array := getattr(self, name)) is not None
         }
-        return replace(self, **dict(zip(parts, compute(*parts.values()), strict=True)))
+        return replace(self, binding=plan(part, self.binding.schema, rename=rename), **arrays)
 
     @property
     def signature(self) -> str:
@@ -225,10 +250,17 @@ def _of_these_sites(
     return predicted
 
 
-def _names(part: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return what a site is called, if that is a variable and no coordinate."""
-    return {
+def _names(dataset: xr.Dataset, layout: Layout, at: Mapping[str, int]) -> dict[str, xr.DataArray]:
+    """Return what a site is called, where that is no coordinate, or a number."""
+    part = dataset.isel(at)
+    found = {
         str(name): variable.compute()
         for name, variable in part.data_vars.items()
         if not variable.ndim and variable.dtype.kind in "UOT" and "name" in str(name)
     }
+    roles = [coord.attrs.get("cf_role") for coord in part.coords.values()]
+    if len(at) == len(layout.site_dims) == 1 and "timeseries_id" not in roles:
+        ((dim, i),) = at.items()
+        identifier = Sites.of(dataset, layout).ids[i]
+        found[dim] = xr.DataArray(str(identifier), attrs={"cf_role": "timeseries_id"})
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -11,7 +12,6 @@ import xarray as xr
 from xstefa.plotting.labels import number, units
 from xstefa.plotting.scores import ROLES_OF_SITES, plot_map, plot_skill
 from xstefa.plotting.shown import Shown
-from xstefa.progress import progress
 from xstefa.report.markup import picture, table
 from xstefa.report.site import scores_of
 from xstefa.splits.sites import Sites
@@ -34,28 +34,43 @@ IN_TABLE = {
 
 
 def score_sites(
-    dataset: xr.Dataset, target: str | xr.DataArray, dim: str, **how: Any
+    dataset: xr.Dataset, target: str | xr.DataArray, dim: str, bar: Any, **how: Any
 ) -> xr.Dataset:
-    """Predict and score all sites, some at a time, and say how far it is.
+    """Predict and score all sites, some at a time, which are counted on a bar.
 
     Returns
     -------
     Dataset
         The scores of each site, where there are observations, and ``mean``, what is predicted.
     """
-    size, found = dataset.sizes[dim], []
-    with progress("report", total=size, unit="sites") as bar:
-        for first in range(0, size, TOGETHER):
-            steps = {dim: slice(first, first + TOGETHER)}
-            part = dataset.isel(steps)
-            asked = target.isel(steps) if isinstance(target, xr.DataArray) else target
-            shown = Shown.of(part, asked, one=False, **how).compute()
-            mean = shown.predicted.mean(shown.binding.layout.time, keep_attrs=True)
-            mean.attrs["long_name"] = f"mean of what is predicted ({units(mean)})"
-            found.append(scores_of(shown).assign(mean=mean))
-            bar.update(part.sizes[dim])
+    found = []
+    for shown in _predicted(dataset, target, dim, range(dataset.sizes[dim]), **how):
+        mean = shown.predicted.mean(shown.binding.layout.time, keep_attrs=True)
+        mean.attrs["long_name"] = f"mean of what is predicted ({units(mean)})"
+        found.append(scores_of(shown).assign(mean=mean))
+        bar.update(mean.size)
     scored = xr.concat(found, dim, combine_attrs="override")
     return scored.assign_attrs(shown.predicted.attrs, target=str(shown.predicted.name))
+
+
+def some_sites(
+    dataset: xr.Dataset, target: str | xr.DataArray, dim: str, places: Sequence[int], **how: Any
+) -> Iterator[Shown]:
+    """Predict some sites together, and yield one after the other."""
+    for shown in _predicted(dataset, target, dim, places, **how):
+        for i in range(shown.predicted.sizes[dim]):
+            yield shown.at({dim: i}, rename=how["rename"])
+
+
+def _predicted(
+    dataset: xr.Dataset, target: str | xr.DataArray, dim: str, places: Sequence[int], **how: Any
+) -> Iterator[Shown]:
+    """Predict sites, so many at a time that memory does not grow with them."""
+    for first in range(0, len(places), TOGETHER):
+        some = places[first : first + TOGETHER]
+        at = {dim: slice(some.start, some.stop) if isinstance(some, range) else some}
+        asked = target.isel(at) if isinstance(target, xr.DataArray) else target
+        yield Shown.of(dataset.isel(at), asked, one=False, **how).compute()
 
 
 def ranking(scored: xr.Dataset) -> str | None:

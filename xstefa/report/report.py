@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from importlib import resources
@@ -25,8 +26,9 @@ from xstefa.model.registry import ModelLike, load_model
 from xstefa.plotting.labels import sentence_case
 from xstefa.plotting.shown import Shown, made_by
 from xstefa.plotting.sites import site_name
+from xstefa.progress import progress
 from xstefa.report.markup import table
-from xstefa.report.region import chosen_for_details, region_body, score_sites
+from xstefa.report.region import chosen_for_details, region_body, score_sites, some_sites
 from xstefa.report.site import site_body, trust_of
 from xstefa.schema import load_schema
 from xstefa.splits.leakage import site_roles
@@ -121,27 +123,37 @@ def report(
     asked: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size}
     how: dict[str, Any] = {"model": chosen, "interval": interval, "rename": rename}
     how |= {} if isinstance(target, xr.DataArray) else asked
-    with warnings.catch_warnings(record=True) as raised:
+    one = site is not None or all(dataset.sizes[dim] == 1 for dim in dims)
+    if not one and len(dims) > 1:
+        raise OptionError(
+            "a page is about one site, or sites along one dimension",
+            variable="site",
+            found=f"dimensions {', '.join(dims)}",
+            expected="latitude and longitude of one site",
+            fix="site=(40.5, -98.5)",
+        )
+    count = 1 if one else dataset.sizes[dims[0]]
+    steps = count + min(details, count) + (probe and chosen is not None) + 1
+    with (
+        warnings.catch_warnings(record=True) as raised,
+        progress("report", total=steps, unit="steps") as bar,
+    ):
         warnings.simplefilter("always")
-        if site is not None or all(dataset.sizes[dim] == 1 for dim in dims):
-            why = explain is not False
-            title, sections, made = _of_one(dataset, target, site, why, **how)
-        elif len(dims) == 1:
-            why = bool(explain)
-            title, sections, made = _of_all(dataset, target, whole, details, why, **how)
+        if one:
+            title, sections, made = _of_one(dataset, target, site, explain is not False, bar, **how)
         else:
-            raise OptionError(
-                "a page is about one site, or sites along one dimension",
-                variable="site",
-                found=f"dimensions {', '.join(dims)}",
-                expected="latitude and longitude of one site",
-                fix="site=(40.5, -98.5)",
-            )
+            given = details, bool(explain), bar
+            title, sections, made = _of_all(dataset, target, whole, *given, **how)
         if probe and chosen:
-            sections["Probes"] = _probes(dataset, chosen, rename=rename, **asked)
-    sections["Tokens"] = whole.look(chosen.spec.ranges if chosen else None)._repr_html_()
-    sections["Caveats"] = _caveats(chosen, raised)
-    sections["Provenance"] = _provenance(dataset, whole, made)
+            bar.set_description_str("report, probes")
+            sections.append(("Probes", _probes(dataset, chosen, rename=rename, **asked)))
+            bar.update()
+        bar.set_description_str("report, tokens")
+        table_of_tokens = whole.look(chosen.spec.ranges if chosen else None)
+        sections.append(("Tokens", table_of_tokens._repr_html_()))
+        bar.update()
+    sections.append(("Caveats", _caveats(chosen, raised)))
+    sections.append(("Provenance", _provenance(dataset, whole, made)))
     place = Path(path)
     place.write_text(_page(title, made_by(made), sections), encoding="utf-8")
     return place
@@ -152,13 +164,19 @@ def _of_one(
     target: str | xr.DataArray,
     site: SiteLike | None,
     why: bool,
+    bar: Any,
     **how: Any,
-) -> tuple[str, dict[str, str], Mapping[Any, Any]]:
+) -> tuple[str, list[tuple[str, str]], Mapping[Any, Any]]:
     """Return title and parts of a page about one site, and the attributes of the prediction."""
+    bar.set_description_str("report, prediction")
     shown = Shown.of(dataset, target, site=site, **how).compute()
-    body = site_body(shown, name="site", level=3, explain=why, **how)
+    bar.update()
+    bar.set_description_str("report, pictures")
+    trusted = trust_of(shown.binding.dataset, how["model"], how["rename"])
+    body = site_body(shown, trusted, name="site", level=3, explain=why, **how)
+    bar.update()
     title = f"{sentence_case(str(shown.predicted.name))}: {site_name(shown.predicted)}"
-    return title, {"The site": body}, shown.predicted.attrs
+    return title, [("The site", body)], shown.predicted.attrs
 
 
 def _of_all(
@@ -167,22 +185,29 @@ def _of_all(
     whole: Binding,
     details: int,
     why: bool,
+    bar: Any,
     **how: Any,
-) -> tuple[str, dict[str, str], Mapping[Any, Any]]:
+) -> tuple[str, list[tuple[str, str]], Mapping[Any, Any]]:
     """Return title and parts of a page about several sites, and attributes of a prediction."""
     (dim,) = whole.layout.site_dims
     sites = Sites.of(dataset, whole.layout)
-    scored = score_sites(dataset, target, dim, **how)
+    bar.set_description_str("report, scores")
+    scored = score_sites(dataset, target, dim, bar, **how)
     provenance = how["model"].spec.provenance if how["model"] else {}
     scored["training"] = site_roles(provenance, sites)
-    links = {str(sites.ids[i]): f"site-{i}" for i in chosen_for_details(scored, details)}
+    chosen = chosen_for_details(scored, details)
+    bar.total -= min(details, len(sites)) - len(chosen)
+    links = {str(sites.ids[i]): f"site-{i}" for i in chosen}
+    bar.set_description_str("report, trust")
     trusted = trust_of(dataset, how["model"], how["rename"])
-    sections = {"All sites": region_body(scored, trusted, sites, links)}
-    for site, name in links.items():
-        shown = Shown.of(dataset, target, site=site, **how).compute()
-        sections[site_name(shown.predicted)] = site_body(
-            shown, name=name, level=3, explain=why, **how
-        )
+    sections = [("All sites", region_body(scored, trusted, sites, links))]
+    bar.set_description_str("report, pictures")
+    for i, shown in zip(chosen, some_sites(dataset, target, dim, chosen, **how), strict=True):
+        shown = replace(shown, role=int(scored["training"][i]))
+        here = None if trusted is None else trusted.isel({dim: i})
+        body = site_body(shown, here, name=f"site-{i}", level=3, explain=why, **how)
+        sections.append((site_name(shown.predicted), body))
+        bar.update()
     name = sentence_case(str(scored.attrs["target"]))
     title = f"{name} at {len(sites)} sites"
     return title, sections, scored["mean"].attrs
@@ -225,11 +250,11 @@ def _provenance(dataset: xr.Dataset, binding: Binding, made: Mapping[Any, Any]) 
     return table(("", "what it is"), rows, caption="Provenance")
 
 
-def _page(title: str, lead: str, sections: Mapping[str, str]) -> str:
+def _page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
     """Put a page together."""
     files = resources.files(__package__)
     contents, body = [], []
-    for number, (heading, text) in enumerate(sections.items()):
+    for number, (heading, text) in enumerate(sections):
         name = f"part-{number}"
         contents.append(f'<li><a href="#{name}">{escape(heading)}</a></li>')
         body.append(

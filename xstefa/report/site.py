@@ -57,6 +57,7 @@ def trust_of(
 
 def site_body(
     shown: Shown,
+    trusted: xr.Dataset | None,
     *,
     name: str,
     level: int,
@@ -71,6 +72,8 @@ def site_body(
     Parameters
     ----------
     shown : Shown
+    trusted : Dataset, optional
+        What `trust` says of it.
     name : str
         Of its own on the page.
     level : int
@@ -89,9 +92,7 @@ def site_body(
 
     if shown.role in SAID:
         parts.append(f'<p class="tags"><span class="tag">{escape(SAID[shown.role])}</span></p>')
-    tables = _scores_table(scores_of(shown)) + _trust_table(
-        trust_of(shown.binding.dataset, model, rename)
-    )
+    tables = _scores_table(scores_of(shown)) + _trust_table(trusted)
     parts.append(
         f'<div class="pair"><div>{_where(pred, time, name)}</div><div>{tables}</div></div>'
     )
