@@ -130,7 +130,7 @@ def test_sites_with_numbers_for_names_have_pages_of_their_own(
 
 def test_progress_names_what_is_done(basins, predicted, tmp_path: Path, monkeypatch) -> None:
     text = io.StringIO()
-    screen = partial(tqdm, file=text, mininterval=0, ncols=80)
+    screen = partial(tqdm, file=text, mininterval=0, miniters=1, ncols=80)
     monkeypatch.setattr(
         "xstefa.report.report.progress", lambda desc, **about: screen(desc=desc, **about)
     )

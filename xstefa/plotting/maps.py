@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -21,7 +21,8 @@ from xstefa.plotting.look import (
     SOIL_MOISTURE_COLOURS,
     style,
 )
-from xstefa.plotting.place import Outline, Sheet, draw_ground
+from xstefa.plotting.place import Outline
+from xstefa.plotting.projected import sheet_of
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
@@ -49,6 +50,7 @@ def soil_moisture_maps(
     limits: tuple[float, float] | None = None,
     cmap: str | Colormap | None = None,
     title: str | None = None,
+    projection: Any = None,
 ) -> Figure:
     """Draw a sequence of maps with one colour scale.
 
@@ -75,6 +77,8 @@ def soil_moisture_maps(
         By default from dry sand to deep blue, in even steps of lightness.
     title : str, optional
         Heading; by default the array's long name.
+    projection : cartopy.crs.Projection, optional
+        Draw on axes of cartopy's in this projection.
 
     Returns
     -------
@@ -128,6 +132,7 @@ def soil_moisture_maps(
         cmap=cmap or colours,
         outline=outline,
         columns=columns,
+        projection=projection,
     )
 
 
@@ -141,6 +146,7 @@ def draw_maps(
     outline: Outline = "auto",
     columns: int = 1,
     crossed: xr.DataArray | None = None,
+    projection: Any = None,
 ) -> Figure:
     """Draw maps in one place, by title, with one colour scale; see `soil_moisture_maps`."""
     import matplotlib.pyplot as plt
@@ -148,7 +154,7 @@ def draw_maps(
     from matplotlib.ticker import MaxNLocator
 
     norm = Normalize(*limits) if isinstance(limits, tuple) else limits
-    place = Sheet.of(next(iter(panels.values())))
+    place = sheet_of(next(iter(panels.values())), projection)
     stacked = np.stack([panel.transpose(*place.dims) for panel in panels.values()])
     extent = left, right, bottom, top = place.extent(np.isfinite(stacked).any(axis=0))
     n_columns = min(columns, len(panels))
@@ -163,13 +169,14 @@ def draw_maps(
             figsize=(width, n_rows * (panel_height + 0.3) + 1.3 + 0.3 * heading.count("\n")),
             layout="constrained",
             squeeze=False,
+            subplot_kw=place.kind,
         )
         for axis in axes.flat:
             axis.set_axis_off()
         for (title, panel), axis in zip(panels.items(), axes.flat, strict=False):
             axis.set_axis_on()
             image = place.draw(axis, panel, cmap, norm)
-            draw_ground(axis, place, extent, outline)
+            place.ground(axis, extent, outline)
             if crossed is not None:
                 place.cross(axis, crossed)
             axis.set_title(title, color=INK)
@@ -192,11 +199,11 @@ def plot_place(site: xr.DataArray) -> Figure:
     """Draw where a site is: an array without dimensions, with latitude and longitude."""
     import matplotlib.pyplot as plt
 
-    sheet = Sheet.of(site)
+    sheet = sheet_of(site)
     with style():
         figure, axis = plt.subplots(figsize=(4.2, 4), layout="constrained")
         axis.plot(sheet.x, sheet.y, marker="o", color=PREDICTED, mec=INK, ms=9, zorder=5)
-        draw_ground(axis, sheet, sheet.extent(np.array(True)))
+        sheet.ground(axis, sheet.extent(np.array(True)))
     return figure
 
 

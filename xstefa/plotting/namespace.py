@@ -183,6 +183,7 @@ class Plots:
         columns: int = 3,
         limits: tuple[float, float] | None = None,
         title: str | None = None,
+        projection: Any = None,
         rename: Mapping[str, str] | None = None,
         **how: Any,
     ) -> Figure:
@@ -199,7 +200,7 @@ class Plots:
             above the mean of these days. See `xstefa.evaluation.climatology`.
         model, rename
             As for `predict`.
-        outline, columns, limits, title
+        outline, columns, limits, title, projection
             As for `xstefa.plotting.soil_moisture_maps`.
 
         Returns
@@ -226,6 +227,7 @@ class Plots:
             columns=columns,
             limits=limits,
             title=title,
+            projection=projection,
         )
         return sign(figure, " · ".join(filter(None, [note.text, shown.signature])))
 
@@ -236,6 +238,7 @@ class Plots:
         *,
         score: str = "nse",
         model: ModelLike | None = None,
+        projection: Any = None,
         rename: Mapping[str, str] | None = None,
         **how: Any,
     ) -> Figure:
@@ -249,6 +252,8 @@ class Plots:
             As for `evaluate`.
         model, rename
             As for `evaluate`, as are other keywords.
+        projection
+            As for `xstefa.plotting.soil_moisture_maps`.
 
         Returns
         -------
@@ -261,7 +266,7 @@ class Plots:
         else:
             how |= {"model": model, "rename": rename}
             scored = evaluate(self._dataset, target, scores=[score], **how).compute()
-        return sign(plot_skill(scored, score), made_by(scored.attrs))
+        return sign(plot_skill(scored, score, projection=projection), made_by(scored.attrs))
 
     @checked
     def trust(
@@ -270,6 +275,7 @@ class Plots:
         *,
         variable: str | None = None,
         outline: Outline = "auto",
+        projection: Any = None,
         rename: Mapping[str, str] | None = None,
     ) -> Figure:
         """Draw how far to trust a model at each site, without observations there.
@@ -280,7 +286,7 @@ class Plots:
         variable : str, optional
             Of what `trust` returns; by default the score to expect, of a model that was not
             calibrated the distance to the nearest training site.
-        outline
+        outline, projection
             As for `xstefa.plotting.soil_moisture_maps`.
         rename
             As for `trust`.
@@ -297,7 +303,8 @@ class Plots:
             raise OptionError(
                 variable="variable", found=repr(name), expected=" or ".join(map(str, found))
             )
-        figure = plot_map(found[name], outline=outline, crossed=found["outside"])
+        how: dict[str, Any] = {"outline": outline, "projection": projection}
+        figure = plot_map(found[name], crossed=found["outside"], **how)
         return sign(figure, " · ".join(filter(None, [note.text, made_by(found.attrs)])))
 
 

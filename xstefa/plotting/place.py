@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import xarray as xr
@@ -108,6 +108,16 @@ class Sheet:
         x, y = _to(crs, x, y)
         return cls(dims=dims, x=x, y=y, crs=crs, middle=middle)
 
+    @property
+    def kind(self) -> dict[str, Any]:
+        """What makes the axes."""
+        return {}
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """In which coordinates things are drawn, if not in those of the axes."""
+        return {}
+
     def draw(
         self,
         axis: Axes,
@@ -120,23 +130,26 @@ class Sheet:
         """Draw cells or points, return what a colour bar needs."""
         values = np.ma.masked_invalid(panel.transpose(*self.dims).values)
         if len(self.dims) < 2:
+            size = np.clip(5000 / max(values.size, 1), 12, 46)  # so that many can be told apart
             return axis.scatter(
-                self.x, self.y, s=46, c=values, cmap=cmap, norm=norm, edgecolor=INK, linewidth=0.5,
-                zorder=3, marker=marker,
+                self.x, self.y, s=size, c=values, cmap=cmap, norm=norm, edgecolor=INK, lw=0.5,
+                zorder=3, marker=marker, **self.how,
             )  # fmt: skip
         # As one picture in vector files: there, thousands of cells show hairlines between them.
         return axis.pcolormesh(
-            self.x, self.y, values, cmap=cmap, norm=norm, rasterized=True, zorder=2
+            self.x, self.y, values, cmap=cmap, norm=norm, rasterized=True, zorder=2, **self.how
         )
 
     def cross(self, axis: Axes, marked: xr.DataArray) -> None:
         """Cross out sites, hatch cells."""
         out = marked.transpose(*self.dims).values
         if len(self.dims) < 2:
-            axis.scatter(self.x[out], self.y[out], marker="x", s=46, color=INK, lw=1, zorder=5)
+            look: dict[str, Any] = {"marker": "x", "s": 46, "color": INK, "lw": 1, "zorder": 5}
+            axis.scatter(self.x[out], self.y[out], **look, **self.how)
         elif out.any():
             cells = np.ma.masked_where(~out, np.ones(out.shape))
-            axis.pcolor(self.x, self.y, cells, hatch="////", alpha=0, edgecolor=INK, lw=0, zorder=3)
+            look = {"hatch": "////", "alpha": 0, "edgecolor": INK, "lw": 0, "zorder": 3}
+            axis.pcolor(self.x, self.y, cells, **look, **self.how)
 
     def extent(self, drawn: NDArray[np.bool_]) -> Extent:
         """Left, right, bottom, top around what has values, with a margin."""
@@ -149,17 +162,41 @@ class Sheet:
                     inside[rows, cols] |= drawn
         if not inside.any():
             inside = np.ones_like(inside)
+        inside &= np.isfinite(self.x) & np.isfinite(self.y)
         x, y = self.x[inside], self.y[inside]
         margin = share * max(np.ptp(x), np.ptp(y))
         if len(self.dims) < 2:  # what is around a site, or a few, tells where it is
             margin = max(margin, AROUND - max(np.ptp(x), np.ptp(y)) / 2)
         return x.min() - margin, x.max() + margin, y.min() - margin, y.max() + margin
 
+    def ground(self, axis: Axes, extent: Extent, outline: Outline = "auto") -> None:
+        """Draw grey land below the values; coasts, borders and a graticule above them.
+
+        Where the map has no coordinate reference system, its own coordinates are on its axes.
+        """
+        axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+        for spine in axis.spines.values():
+            spine.set(visible=True, linewidth=0.6)
+        axis.tick_params(length=0, labelsize=8)
+        if self.crs is None:
+            return
+        lon, lat = self.degrees(extent)
+        west, east, south, north = US
+        in_us = (np.abs(self.middle % 360 - 264) < 30) and south < np.median(lat) < north
+        if outline == "auto":
+            small = np.ptp(lon) < 75 and west - 8 < np.median((lon + 180) % 360 - 180) < east
+            outline = US_OUTLINE if in_us and small else WORLD_OUTLINE
+            if outline == US_OUTLINE:
+                _draw_lines(axis, self, extent, WORLD_OUTLINE, lines=False)
+        if outline is not None:
+            _draw_lines(axis, self, extent, Path(outline))
+        _draw_graticule(axis, self, extent, lon, lat)
+
     def degrees(self, extent: Extent) -> tuple[Floats, Floats]:
         """Longitudes and latitudes of points all over a part of the paper."""
         assert self.crs is not None
         x, y = np.meshgrid(np.linspace(*extent[:2], 25), np.linspace(*extent[2:], 25))
-        lon, lat = _transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
+        lon, lat = to_degrees(self.crs, x.ravel(), y.ravel())
         known = np.isfinite(lon) & np.isfinite(lat)
         return lon[known], lat[known]
 
@@ -194,35 +231,16 @@ def _to(crs: CRS, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
     return _transform("EPSG:4326", crs, lon, np.clip(lat, -90, 90))
 
 
+def to_degrees(crs: CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Coordinates of the paper as longitude and latitude."""
+    return _transform(crs, "EPSG:4326", x, y)
+
+
 def _transform(one: CRS | str, other: CRS | str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     from pyproj import Transformer
 
     x, y = Transformer.from_crs(one, other, always_xy=True).transform(x, y)
     return np.asarray(x), np.asarray(y)
-
-
-def draw_ground(axis: Axes, place: Sheet, extent: Extent, outline: Outline = "auto") -> None:
-    """Draw grey land below the values; coasts, borders and a graticule above them.
-
-    Where the map has no coordinate reference system, its own coordinates are on its axes.
-    """
-    axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
-    for spine in axis.spines.values():
-        spine.set(visible=True, linewidth=0.6)
-    axis.tick_params(length=0, labelsize=8)
-    if place.crs is None:
-        return
-    lon, lat = place.degrees(extent)
-    west, east, south, north = US
-    in_us = (np.abs(place.middle % 360 - 264) < 30) and south < np.median(lat) < north
-    if outline == "auto":
-        small = np.ptp(lon) < 75 and west - 8 < np.median((lon + 180) % 360 - 180) < east
-        outline = US_OUTLINE if in_us and small else WORLD_OUTLINE
-        if outline == US_OUTLINE:
-            _draw_lines(axis, place, extent, WORLD_OUTLINE, lines=False)
-    if outline is not None:
-        _draw_lines(axis, place, extent, Path(outline))
-    _draw_graticule(axis, place, extent, lon, lat)
 
 
 def _draw_lines(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,8 @@ from xstefa.errors import LayoutError, OptionError
 from xstefa.plotting.labels import number
 from xstefa.plotting.look import INK, LAND, PREDICTED, style
 from xstefa.plotting.maps import draw_maps
-from xstefa.plotting.place import Outline, Sheet, draw_ground
+from xstefa.plotting.place import Outline
+from xstefa.plotting.projected import sheet_of
 from xstefa.splits.leakage import HELD_OUT, SEEN, UNKNOWN
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def plot_reliability(scored: xr.Dataset) -> Figure:
     return figure
 
 
-def plot_skill(scored: xr.Dataset, score: str = "nse") -> Figure:
+def plot_skill(scored: xr.Dataset, score: str = "nse", *, projection: Any = None) -> Figure:
     """Draw a score at all sites: where, and how many sites are below each value.
 
     Parameters
@@ -224,6 +225,8 @@ def plot_skill(scored: xr.Dataset, score: str = "nse") -> Figure:
     scored : Dataset
         What ``evaluate`` returns.
     score : str
+    projection
+        As for `soil_moisture_maps`.
 
     Returns
     -------
@@ -244,7 +247,7 @@ def plot_skill(scored: xr.Dataset, score: str = "nse") -> Figure:
     known = values.values[np.isfinite(values.values)]
     if not known.size:
         raise LayoutError(variable=score, found="no site with a value", expected="at least one")
-    norm, place = Normalize(*np.percentile(known, [5, 95])), Sheet.of(values)
+    norm, place = Normalize(*np.percentile(known, [5, 95])), sheet_of(values, projection)
     groups = {"all sites": values}
     if "training" in scored and len(place.dims) < 2:
         role = scored["training"]
@@ -252,22 +255,22 @@ def plot_skill(scored: xr.Dataset, score: str = "nse") -> Figure:
         groups = {text: each for text, each in groups.items() if each.notnull().any()}
     markers = dict(ROLES_OF_SITES.values())
     with style():
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(12, 4.6), width_ratios=[1.7, 1], layout="constrained"
-        )
+        figure = plt.figure(figsize=(12, 4.6), layout="constrained")
+        cells = figure.add_gridspec(1, 2, width_ratios=[1.7, 1])
+        left, right = figure.add_subplot(cells[0], **place.kind), figure.add_subplot(cells[1])
         for text, each in groups.items():
             image = place.draw(left, each, None, norm, marker=markers.get(text, "o"))
             found = np.sort(each.values[np.isfinite(each.values)])
             line = f"{found.size} {text}, median {number(float(np.median(found)))}"
             right.ecdf(found, label=line, linewidth=1.6)
             left.plot([], [], markers.get(text, "o"), mfc="none", mec=INK, ms=6, label=text)
-        draw_ground(left, place, place.extent(np.isfinite(values.values)))
+        place.ground(left, place.extent(np.isfinite(values.values)))
         if len(groups) > 1:
             left.legend(loc="lower left", fontsize=9)
         figure.colorbar(image, ax=left, shrink=0.75, extend="both", label=_label(values))
         right.axhline(0.5, color=LAND, linewidth=1, zorder=0)
         right.set(xlim=_limits(known), ylim=(0, 1), xlabel=_label(values), ylabel="share of sites")
-        right.legend(loc="upper left")
+        right.legend(loc="best")
     return figure
 
 
@@ -278,6 +281,7 @@ def plot_map(
     outline: Outline = "auto",
     title: str | None = None,
     crossed: xr.DataArray | None = None,
+    projection: Any = None,
 ) -> Figure:
     """Draw a score at its sites.
 
@@ -295,6 +299,8 @@ def plot_map(
         By default of coverage, which says its mean over the sites.
     crossed : DataArray, optional
         Sites to cross out.
+    projection
+        As for `soil_moisture_maps`.
 
     Returns
     -------
@@ -320,6 +326,7 @@ def plot_map(
         cmap="RdBu" if np.isclose(high - middle, middle - low) else None,
         outline=outline,
         crossed=crossed,
+        projection=projection,
     )
 
 
