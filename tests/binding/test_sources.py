@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
-from xstefa.errors import BindingErrors, UnitsError
+from xstefa.errors import BindingErrors, LayoutError, RangeError, UnitsError
 
 DAYS = 5
 
@@ -437,10 +437,10 @@ def test_fluxnet_2015(schema):
 
 def test_caravan_names_in_other_units_are_told_by_what_stands_beside_them(schema):
     """ERA5-Land on Earth Engine has the same names in metres and kelvin, with units."""
-    names = {"total_precipitation_sum": (0.002, {}), "temperature_2m": (288.0, {"units": "K"})}
+    names = {"total_precipitation_sum": (0.002, {}), "t2m": (288.0, {"units": "K"})}
     with pytest.raises(UnitsError, match="total_precipitation_sum"):
         bind(basins(names), schema)
-    names["total_precipitation_sum"] = (0.002, {"units": "m"})
+    names = {"total_precipitation_sum": (0.002, {"units": "m"}), "temperature_2m": (288.0, {})}
     check(
         basins(names),
         schema,
@@ -985,3 +985,209 @@ def test_nldas_2_of_grib_files(schema):
             "wind_speed": (("UGRD_10_FORA", "VGRD_10_FORA"), 5.0),
         },
     )
+
+
+def test_era5_land_of_earth_engine_without_units_as_xee_opens_it(schema):
+    """The units are those of ECMWF/ERA5_LAND/DAILY_AGGR in the catalogue; Caravan has others."""
+    ds = grid(
+        {
+            "total_precipitation_sum": (0.002, {}),
+            "temperature_2m": (288.0, {}),
+            "temperature_2m_max": (293.0, {}),
+            "temperature_2m_min": (283.0, {}),
+            "dewpoint_temperature_2m": (280.0, {}),
+            "surface_solar_radiation_downwards_sum": (1.728e7, {}),
+            "surface_thermal_radiation_downwards_sum": (2.592e7, {}),
+            "u_component_of_wind_10m": (3.0, {}),
+            "v_component_of_wind_10m": (4.0, {}),
+            "surface_pressure": (98000.0, {}),
+        }
+    )
+    expected = {
+        "precipitation": (("total_precipitation_sum",), 2.0),
+        "temperature_max": (("temperature_2m_max",), 19.85),
+        "temperature_mean": (("temperature_2m",), 14.85),
+        "shortwave_down": (("surface_solar_radiation_downwards_sum",), 200.0),
+        "longwave_down": (("surface_thermal_radiation_downwards_sum",), 300.0),
+        "wind_speed": (("u_component_of_wind_10m", "v_component_of_wind_10m"), 5.0),
+        "surface_pressure": (("surface_pressure",), 980.0),
+    }
+    assert not check(ds, schema, expected).doubts
+    # Without the name that only Earth Engine has, or beside Caravan's as well, the units are open.
+    caravan = ds.assign(temperature_2m_mean=ds["temperature_2m"])
+    for unclear in (ds.drop_vars("temperature_2m"), caravan):
+        found = {problem.variable for problem in plan(unclear, schema).problems}
+        assert found >= {"total_precipitation_sum", "temperature_2m_max", "temperature_2m_min"}
+
+
+def test_era5_of_earth_engine(schema):
+    ds = grid(
+        {
+            "total_precipitation": (0.002, {}),
+            "mean_2m_air_temperature": (288.0, {}),
+            "maximum_2m_air_temperature": (293.0, {}),
+            "minimum_2m_air_temperature": (283.0, {}),
+            "dewpoint_2m_temperature": (280.0, {}),
+            "surface_pressure": (98000.0, {}),
+        }
+    )
+    expected = {
+        "precipitation": (("total_precipitation",), 2.0),
+        "temperature_min": (("minimum_2m_air_temperature",), 9.85),
+        "relative_humidity": (("dewpoint_2m_temperature", "mean_2m_air_temperature"), None),
+        "surface_pressure": (("surface_pressure",), 980.0),
+    }
+    assert not check(ds, schema, expected).doubts
+
+
+AQUAFETCH = {
+    "pcp_mm": 2.0,
+    "airtemp_C_max": 20.0,
+    "airtemp_C_min": 10.0,
+    "airtemp_C_mean": 15.0,
+    "pet_mm": 3.0,
+    "rh_%": 70.0,
+    "swdownrad_wm2": 200.0,
+    "lwdownrad_wm2": 300.0,
+    "windspeed_mps": 5.0,
+    "q_mm_obs": 1.5,
+}
+
+
+def test_aquafetch(schema):
+    statics = {
+        "area_km2": (100.0, {}), "slope_mkm-1": (50.0, {}), "elev_catch_m": (300.0, {}),
+        "pop_density_km2": (20.0, {}),
+    }  # fmt: skip
+    ds = basins({name: (value, {}) for name, value in AQUAFETCH.items()}, statics)
+    ds = ds.drop_vars("lat").assign_coords(lat=("basin", [40.0, 41]), long=("basin", [8.0, 9]))
+    expected = {
+        "precipitation": (("pcp_mm",), 2.0),
+        "temperature_max": (("airtemp_C_max",), 20.0),
+        "temperature_mean": (("airtemp_C_mean",), 15.0),
+        "relative_humidity": (("rh_%",), 70.0),
+        "potential_evapotranspiration": (("pet_mm",), 3.0),
+        "shortwave_down": (("swdownrad_wm2",), 200.0),
+        "longwave_down": (("lwdownrad_wm2",), 300.0),
+        "wind_speed": (("windspeed_mps",), 5.0),
+        "catchment_area": (("area_km2",), 100.0),
+        "slope": (("slope_mkm-1",), 0.05),
+        "elevation": (("elev_catch_m",), 300.0),
+    }
+    binding = check(ds, schema, expected)
+    assert not binding.doubts
+    np.testing.assert_allclose(binding.observed("streamflow"), 1.5)
+    per_second = ds.drop_vars("q_mm_obs").assign(q_cms_obs=(("basin", "time"), np.ones((2, DAYS))))
+    np.testing.assert_allclose(bind(per_second, schema).observed("streamflow"), 0.864, rtol=1e-6)
+    angle = ds.rename({"slope_mkm-1": "slope_degrees"}) * 0.1
+    assert bind(angle, schema).table["slope"].rule.startswith("derived")
+
+
+def test_aquafetch_has_stations_as_variables(schema, follow):
+    """`fetch(as_dataframe=False)`: stations are variables, quantities lie along a dimension."""
+    table = np.broadcast_to(list(AQUAFETCH.values()), (DAYS, len(AQUAFETCH)))
+    ds = xr.Dataset(
+        {gauge: (("time", "dynamic_features"), table) for gauge in ("01013500", "01022500")},
+        {"time": pd.date_range("2001-01-01", periods=DAYS), "dynamic_features": list(AQUAFETCH)},
+    )
+    (problem,) = plan(ds, schema).problems
+    assert problem.variable == "dynamic_features"
+    found = follow(problem, ds)
+    assert bind(found, schema).forcing["precipitation"].dims == ("site", "time")
+    assert found["site"].values.tolist() == ["01013500", "01022500"]
+
+
+def test_hydrodataset(schema):
+    """Its standard names, with the spellings of units that its readers write."""
+    ds = basins(
+        {
+            "precipitation": (2.0, {"units": "mm/day"}),
+            "temperature_max": (20.0, {"units": "°C"}),
+            "temperature_min": (10.0, {"units": "°C"}),
+            "temperature_mean": (15.0, {"units": "°C"}),
+            "potential_evapotranspiration": (3.0, {"units": "mm/day"}),
+            "solar_radiation": (200.0, {"units": "W/m^2"}),
+            "surface_pressure": (98000.0, {"units": "Pa"}),
+            "streamflow": (1.157407, {"units": "m^3/s"}),
+        },
+        {"area": (100.0, {"units": "km^2"}), "p_mean": (3.0, {"units": "mm/day"})},
+    )
+    expected = {
+        "precipitation": (("precipitation",), 2.0),
+        "temperature_max": (("temperature_max",), 20.0),
+        "potential_evapotranspiration": (("potential_evapotranspiration",), 3.0),
+        "surface_pressure": (("surface_pressure",), 980.0),
+        "catchment_area": (("area",), 100.0),
+    }
+    binding = check(ds, schema, expected)
+    np.testing.assert_allclose(binding.observed("streamflow"), 1.0, rtol=1e-5)
+    # Net in some of its data sets, a mean over daylight in others; CAMELS-GB's humidity is in g/kg.
+    assert binding.table.unused["solar_radiation"] == "no token"
+    assert not binding.doubts
+    humid = ds.assign(relative_humidity=ds["precipitation"].assign_attrs(units="g/kg") * 4)
+    humid["relative_humidity"].attrs["units"] = "g/kg"
+    with pytest.raises(RangeError, match="do not fit relative_humidity in g/kg"):
+        bind(humid, schema).check_ranges()
+
+
+@pytest.fixture
+def wrf():
+    """A day and an hour of hourly `wrfout`, as xarray opens it."""
+    hours = np.arange(25, dtype=np.float32)[:, None, None]
+    times = pd.date_range("2005-08-28", periods=25, freq="h")
+    dims, shape = ("Time", "south_north", "west_east"), (25, 2, 3)
+    values = {
+        "T2": (288 + 5 * np.sin(hours / 24 * 2 * np.pi), "K"), "Q2": (0.008, "kg kg-1"),
+        "PSFC": (98000, "Pa"), "U10": (3, "m s-1"), "V10": (4, "m s-1"), "GLW": (300, "W m-2"),
+        "SWDOWN": (np.maximum(0, 500 * np.sin(hours / 24 * 2 * np.pi)), "W m-2"),
+        "RAINC": (hours * 0.1, "mm"), "RAINNC": (hours * 0.3, "mm"), "HGT": (150, "m"),
+    }  # fmt: skip
+
+    def field(value, units):
+        return dims, np.broadcast_to(np.float32(value), shape).copy(), {"units": units}
+
+    places = {
+        "XLAT": ([[40.0], [40.3]], "degree_north"),
+        "XLONG": ([-90, -89.7, -89], "degree_east"),
+    }
+    return xr.Dataset(
+        {name: field(*each) for name, each in values.items()}
+        | {"Times": ("Time", np.array(times.strftime("%Y-%m-%d_%H:%M:%S"), dtype="S19"))},
+        {name: field(*each) for name, each in places.items()} | {"XTIME": ("Time", times)},
+    )
+
+
+def test_wrf_adds_up_its_rain_from_the_start_and_is_not_guessed(wrf, schema, follow):
+    with pytest.raises(LayoutError) as caught:
+        wrf.stefa.daily()
+    ds = follow(caught.value, wrf)
+    (_, problem) = plan(ds, schema).problems
+    assert "RAINC and RAINNC: part of the rain since a run of WRF began" in problem.found
+    recipe = problem.found.split("began: ")[1]
+    names = {"ds": ds}
+    exec(recipe, names)
+    days = names["ds"]
+    binding = bind(days, schema)
+    np.testing.assert_allclose(binding.forcing["precipitation"], 24 * 0.4, rtol=1e-5)
+    np.testing.assert_allclose(binding.forcing["wind_speed"], 5.0)
+    np.testing.assert_allclose(binding.forcing["surface_pressure"], 980.0, rtol=1e-5)
+    np.testing.assert_allclose(binding.forcing["temperature_max"], 19.85, rtol=1e-4)
+    np.testing.assert_allclose(binding.forcing["shortwave_down"], 158, rtol=0.01)
+    assert binding.layout.support == "grid"
+    # Latitude is repeated at each time, and needed for evapotranspiration.
+    assert days["XLAT"].dims == ("south_north", "west_east")
+    assert "potential_evapotranspiration" in binding.forcing
+    assert "mixing ratio" in plan(ds, schema).table.unused["Q2"]
+
+
+def test_wrf_whose_dates_are_text(wrf, follow):
+    ds = wrf.drop_vars("XTIME")
+    with pytest.raises(LayoutError, match="as WRF writes it") as caught:
+        ds.stefa.daily()
+    assert follow(caught.value, ds).stefa.daily()["T2"].sizes["Time"] == 1
+
+
+def test_a_nest_of_wrf_that_moves_keeps_no_place(wrf):
+    ds = wrf.swap_dims(Time="XTIME")
+    ds["XLAT"] = ds["XLAT"] + xr.DataArray(np.arange(25.0), dims="XTIME")
+    assert "XLAT" not in ds.stefa.daily().coords

@@ -62,8 +62,11 @@ def test_every_alias_says_where_it_comes_from_and_converts():
             if alias.signed:
                 assert alias.units is not None
                 assert {*alias.source.split(", ")} <= SCHEMA.sources.keys()
-            if alias.units is not None:
-                conversion(alias.units, variable.units, variable=alias.name)
+            # Discharge becomes a depth over the area of each catchment.
+            if alias.units is not None and alias.units != "m3 s-1":
+                conversion(
+                    alias.units, variable.units, variable=alias.name, time_method=alias.method
+                )
 
 
 def test_the_more_particular_of_two_aliases_comes_first():

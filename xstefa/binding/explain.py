@@ -101,11 +101,21 @@ def missing(
         )
     standard = dict.fromkeys(name.name for v in wanted for name in v.standard_names)
     free = [name for name, reason in unused.items() if reason == "no token"]
+    # Look-alikes of which the schema says how they become what is wanted.
+    ways_of_others = {
+        other.long_name: [name for name, reason in unused.items() if reason == other.long_name]
+        for other in rules.schema.others
+        if any(f"ds[{name!r}] =" in other.long_name for name in names)
+    }
+    known = "".join(
+        f"; {' and '.join(each)}: {way}" for way, each in ways_of_others.items() if each
+    )
     formulas = [" and ".join(part for part in way if part != DAY_OF_YEAR) for way in ways]
     return MissingTokenError(
         f"the model needs {needs} and no variable matches it",
         variable=" or ".join(names),
-        found=f"no match among {', '.join(free[:12])}" if free else "no unmatched variable",
+        found=(f"no match among {', '.join(free[:12])}" if free else "no unmatched variable")
+        + known,
         expected=f"standard_name {' or '.join(standard)}, or a name that xstefa knows"
         + (f"; or, to compute it, {', or '.join(formulas)}" if formulas else ""),
         fix=f"rename={{'<your variable>': {names[0]!r}}}"

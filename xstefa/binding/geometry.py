@@ -35,8 +35,8 @@ _NAMES: dict[Axis, set[str]] = {
 
 # Names of the coordinates of sites where no attribute tells, as in the tables of CAMELS.
 _PLACES = {
-    "latitude": ("lat", "latitude", "gauge_lat", "lat_centroid", "nav_lat"),
-    "longitude": ("lon", "longitude", "gauge_lon", "long_centroid", "nav_lon"),
+    "latitude": ("lat", "latitude", "gauge_lat", "lat_centroid", "nav_lat", "xlat"),
+    "longitude": ("lon", "longitude", "long", "gauge_lon", "long_centroid", "nav_lon", "xlong"),
 }
 
 
@@ -128,6 +128,20 @@ def find_coordinate(
         if variable.dtype.kind in "fiu" and set(map(str, variable.dims)) <= set(dims):
             return str(name)
     return None
+
+
+def with_fixed_places(ds: xr.Dataset, time: str) -> xr.Dataset:
+    """Return `ds` with latitude and longitude that files repeat at each time, as WRF's, but once.
+
+    Those that change, of a nest that moves, stay: three times are looked at.
+    """
+    for kind in ("latitude", "longitude"):
+        name = find_coordinate(ds, kind, tuple(map(str, ds.dims)))
+        if name is not None and time in ds[name].dims and ds[name].ndim > 1:
+            place = ds[name].isel({time: [0, ds.sizes[time] // 2, -1]})
+            if bool((place == place.isel({time: 0})).all()):
+                ds = ds.assign_coords({name: ds[name].isel({time: 0}, drop=True).variable})
+    return ds
 
 
 def is_geographic(ds: xr.Dataset, *, y: str, x: str, by_crs: bool = False) -> bool:

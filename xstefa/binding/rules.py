@@ -251,6 +251,7 @@ def match_target(facts: Iterable[Facts], target: Target) -> list[Match]:
                     rank=Rank.ALIAS,
                     rule=f"alias ({alias.source})",
                     units=alias.units,
+                    method=alias.method,
                 )
                 for alias in target.aliases
                 if alias.name == variable.called

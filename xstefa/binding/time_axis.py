@@ -94,6 +94,16 @@ def _why_no_time(ds: xr.Dataset) -> LayoutError:
                     "join='outer')"
                 ),
             )
+    if "Times" in ds.variables and ds["Times"].ndim == 1 and ds["Times"].dtype.kind in "SUO":
+        (dim,) = map(str, ds["Times"].dims)
+        return LayoutError(
+            "the dates are text, as WRF writes it",
+            variable="Times",
+            found=f"text along {dim!r}",
+            expected="datetime64 or cftime values",
+            fix=f"ds = ds.assign_coords({dim}=pd.to_datetime(ds['Times'].astype(str).values, "
+            "format='%Y-%m-%d_%H:%M:%S'))",
+        )
     for dim in map(str, ds.dims):
         if dim in ds.coords and ds[dim].dtype.kind in "UO" and _reads_as_dates(ds[dim]):
             return LayoutError(

@@ -23,6 +23,7 @@ from xstefa.arguments import checked
 from xstefa.binding.explain import check_rename
 from xstefa.binding.facts import Facts, check_methods, describe
 from xstefa.binding.forecasts import Forecast
+from xstefa.binding.geometry import with_fixed_places
 from xstefa.binding.packing import decoded
 from xstefa.binding.plain import in_memory, noted
 from xstefa.binding.rules import Match, Rules, match_target
@@ -119,6 +120,7 @@ def daily(
     if step >= _DAY:
         check_days(ds[time])
         return ds
+    ds = with_fixed_places(ds, time)
     rules, left_out = _rules(ds, schema, renamed, time=time, step=step)
     if not rules:
         raise MissingTokenError(
