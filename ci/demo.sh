@@ -3,5 +3,5 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 
-xstefa_venv ""
+xstefa_venv "plot,raster"
 exec xstefa demo "$@" </dev/null

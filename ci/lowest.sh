@@ -14,11 +14,13 @@ import re, sys, tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 torch = sys.argv[1] or re.search(r"^torch==(.*)$", open("ci/constraints.txt").read(), re.M)[1]
-for line in [*project["dependencies"], *project["optional-dependencies"]["vector"]]:
+extras = ("cluster", "plot", "raster", "vector")
+added = (line for extra in extras for line in project["optional-dependencies"][extra])
+for line in [*project["dependencies"], *added]:
     name, lowest = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups()
     print(f"{name}=={torch if name == 'torch' else lowest}")
 PYTHON
 .venv-lowest/bin/python -m pip install -q --disable-pip-version-check --no-input \
     --prefer-binary --only-binary rasterio,h5py,netcdf4,pyproj,pandas,numpy,matplotlib \
-    -c .venv-lowest/constraints.txt -e ".[vector]" </dev/null
+    -c .venv-lowest/constraints.txt -e ".[cluster,plot,raster,vector]" </dev/null
 MPLBACKEND=Agg .venv-lowest/bin/python ci/smoke.py

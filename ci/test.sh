@@ -3,7 +3,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 
-xstefa_venv "bmi,docs,explore,test,vector"
+xstefa_venv "complete,docs,test"
 
 # One thread a process: pytest-xdist already fills the cores.
 export OMP_NUM_THREADS=1

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 import xstefa
+from xstefa.errors import MissingExtraError
+from xstefa.inference.command import cluster
+from xstefa.plotting import contributions
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,10 +36,33 @@ def test_the_conda_recipe_asks_for_what_the_project_asks_for():
     other = {"cf-xarray": "cf_xarray", "dask": "dask-core", "matplotlib": "matplotlib-base"}
     other["torch"] = "pytorch"
     wanted = set()
-    for line in project["dependencies"]:
+    extras = project["optional-dependencies"]
+    # Of a package of conda there is one kind: it draws, reads rasters and runs on clusters.
+    for line in [*project["dependencies"], *extras["cluster"], *extras["plot"], *extras["raster"]]:
         name, lowest = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups()
         wanted.add(f"{other.get(name, name)} >={lowest}")
     recipe = (ROOT / "ci/conda/recipe.yaml").read_text()
     run = recipe.split("  run:\n")[1].split("\n\n")[0]
     assert {line.strip(" -") for line in run.splitlines()} == wanted | {"python >=3.11"}
     assert f'version: "{xstefa.__version__}"' in recipe
+
+
+def grid():
+    return xstefa.open_sample("conus_grid").isel(time=slice(0, 3), lat=slice(8, 10))
+
+
+USES = {
+    "matplotlib": ("plot", lambda: contributions(xr.Dataset())),
+    "rioxarray": ("raster", lambda: grid().stefa.attach(grid().elev_mean)),
+    "distributed": ("cluster", lambda: cluster("tcp://127.0.0.1:1")),
+}
+
+
+@pytest.mark.parametrize("package", USES)
+def test_what_is_not_installed_is_named_with_its_extra(package, monkeypatch):
+    extra, use = USES[package]
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=f"the extra '{extra}': {package}") as raised:
+        use()
+    assert raised.value.fix.startswith(f"pip install {package}")
+    assert isinstance(raised.value, ImportError)

@@ -21,27 +21,19 @@ from xstefa.binding.geometry import find_coordinate
 from xstefa.errors import (
     BindingErrors,
     LayoutError,
-    MissingExtraError,
     MissingTokenError,
     OptionError,
     ReadError,
     did_you_mean,
+    need,
 )
 from xstefa.inference.command import open_lazily, open_state, save_state
 from xstefa.inference.state import ANSWERS, TIME, last_day, site_dims
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import load_model
 
-try:
-    from bmipy import Bmi
-except ImportError as error:
-    raise MissingExtraError(
-        "the Basic Model Interface needs a package that is not installed",
-        variable="xstefa.bmi",
-        found=f"no module {error.name!r}",
-        expected="the extra 'bmi': bmipy",
-        fix="pip install bmipy",
-    ) from error
+need("bmi", "bmipy", job="the Basic Model Interface", variable="xstefa.bmi")
+from bmipy import Bmi  # noqa: E402 - after the message that says what is missing
 
 NAMES = {
     "precipitation": "atmosphere_water_precipitation__leq_volume_flux",

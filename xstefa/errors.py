@@ -7,6 +7,7 @@ All derive from `XstefaError`; each also derives from the builtin that callers w
 from __future__ import annotations
 
 import difflib
+import importlib
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -126,6 +127,37 @@ class OptionError(XstefaError, ValueError):
 
 class MissingExtraError(XstefaError, ImportError):
     """A feature needs packages that are not installed: those of an extra of xstefa."""
+
+
+def need(extra: str, *packages: str, job: str, variable: str | None = None) -> None:
+    """Refuse a job whose packages, those of an extra of xstefa, are not installed.
+
+    Parameters
+    ----------
+    extra : str
+        Its name in pyproject.toml.
+    *packages : str
+        What is imported, named as the package index names it.
+    job : str
+        What they are for: "drawing", say.
+    variable : str, optional
+        What to name in the message; by default the extra.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    try:
+        for package in packages:
+            importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{job} needs what is not installed",
+            variable=variable or extra,
+            found=f"no module {error.name!r}",
+            expected=f"the extra {extra!r}: {' and '.join(packages)}",
+            fix=f"pip install {' '.join(packages)}",
+        ) from error
 
 
 class BindingErrors(XstefaError, ValueError):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from xstefa.binding.geometry import find_coordinate, grid_of_cells
-from xstefa.errors import LayoutError, MissingExtraError
+from xstefa.errors import LayoutError, need
 
 Centres: TypeAlias = Callable[[NDArray[Any]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Makes latitudes and longitudes [degree] of values of a coordinate."""
@@ -92,16 +92,10 @@ def is_geometry(variable: xr.Variable) -> bool:
 
 
 def _of_cells(grid: Mapping[str, Any], name: str) -> Centres:
-    try:
-        import xdggs
-    except ImportError as error:
-        raise MissingExtraError(
-            "latitude and longitude of cells take a package that is not installed",
-            variable=name,
-            found=f"cells of {grid['grid_name']!r}, no module {error.name!r}",
-            expected="the extra 'cells': xdggs; or latitude and longitude of each cell",
-            fix="pip install xdggs",
-        ) from error
+    job = f"finding the places of {grid['grid_name']} cells, which have no latitude and longitude,"
+    need("cells", "xdggs", job=job, variable=name)
+    import xdggs
+
     kinds = {"healpix": xdggs.HealpixInfo, "h3": xdggs.H3Info}
     try:
         info = kinds[grid["grid_name"]].from_dict(dict(grid))

@@ -14,7 +14,7 @@ from fsspec.core import url_to_fs
 
 from xstefa.arguments import checked
 from xstefa.cf import to_netcdf
-from xstefa.errors import OptionError, ReadError, StoreError
+from xstefa.errors import OptionError, ReadError, StoreError, need
 from xstefa.inference.journal import JOURNAL, open_part
 from xstefa.inference.store import to_zarr
 from xstefa.model.checkpoint import Model, model_path
@@ -201,6 +201,7 @@ def cluster(scheduler: str | None) -> AbstractContextManager[object]:
     """
     if scheduler is None:
         return nullcontext()
+    need("cluster", "distributed", job="a cluster", variable="scheduler")
     from distributed import Client
 
     try:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from xstefa.errors import LayoutError
 from xstefa.plotting.labels import day, label, number
-from xstefa.plotting.look import FAINT, INK, LAND, OBSERVED, RAIN, style
+from xstefa.plotting.look import FAINT, INK, LAND, OBSERVED, RAIN, pyplot, style
 from xstefa.plotting.sites import site_name
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def contributions(explained: xr.Dataset, *, title: str | None = None) -> Figure:
     LayoutError
         If it is of several sites.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.patches import Patch
 
     prediction = explained.prediction.compute()

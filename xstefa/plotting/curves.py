@@ -8,7 +8,7 @@ import numpy as np
 
 from xstefa.errors import ModelError
 from xstefa.model.checkpoint import Model
-from xstefa.plotting.look import FAINT, style
+from xstefa.plotting.look import FAINT, pyplot, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def plot_learning(model: Model) -> Figure:
     ModelError
         If it carries no curve.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.ticker import LogLocator
 
     curve = model.spec.provenance.get("learning_curve")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from xstefa.errors import need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,11 +46,15 @@ OBSERVED = "#1b1b1b"
 RAIN = "#5b8db8"
 
 
+def pyplot() -> Any:
+    """Return the module `matplotlib.pyplot`; MissingExtraError where there is none."""
+    need("plot", "matplotlib", job="drawing")
+    return importlib.import_module("matplotlib.pyplot")
+
+
 def style() -> AbstractContextManager[None]:
     """Look of all figures."""
-    import matplotlib.pyplot as plt
-
-    return plt.rc_context(
+    found: AbstractContextManager[None] = pyplot().rc_context(
         {
             "font.size": 11,
             "axes.edgecolor": FAINT,
@@ -66,6 +73,7 @@ def style() -> AbstractContextManager[None]:
             "figure.dpi": 150,
         }
     )
+    return found
 
 
 def sign(figure: Figure, text: str) -> Figure:

@@ -19,6 +19,7 @@ from xstefa.plotting.look import (
     PERCENTILE_COLOURS,
     PREDICTED,
     SOIL_MOISTURE_COLOURS,
+    pyplot,
     style,
 )
 from xstefa.plotting.place import Outline
@@ -149,7 +150,7 @@ def draw_maps(
     projection: Any = None,
 ) -> Figure:
     """Draw maps in one place, by title, with one colour scale; see `soil_moisture_maps`."""
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.colors import BoundaryNorm, Normalize
     from matplotlib.ticker import MaxNLocator
 
@@ -197,7 +198,7 @@ def draw_maps(
 
 def plot_place(site: xr.DataArray) -> Figure:
     """Draw where a site is: an array without dimensions, with latitude and longitude."""
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     sheet = sheet_of(site)
     with style():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xstefa.errors import LayoutError, OptionError
 from xstefa.plotting.labels import number
-from xstefa.plotting.look import INK, LAND, PREDICTED, style
+from xstefa.plotting.look import INK, LAND, PREDICTED, pyplot, style
 from xstefa.plotting.maps import draw_maps
 from xstefa.plotting.place import Outline
 from xstefa.plotting.projected import sheet_of
@@ -240,7 +240,7 @@ def plot_skill(scored: xr.Dataset, score: str = "nse", *, projection: Any = None
     LayoutError
         If there is no latitude or longitude, or no site with a value.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.colors import Normalize
 
     values = _scored(scored, score, along=()).compute()

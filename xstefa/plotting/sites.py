@@ -14,7 +14,7 @@ from xstefa.binding.units import conversion
 from xstefa.errors import LayoutError
 from xstefa.evaluation import metrics
 from xstefa.plotting.labels import label, number, sentence_case, units
-from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, style
+from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, pyplot, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ def _site_figure(
     fan: xr.DataArray | None,
 ) -> Figure:
     """Draw one site: precipitation (if given) above, prediction and observation below."""
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

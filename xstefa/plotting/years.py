@@ -10,7 +10,7 @@ import xarray as xr
 from xstefa.errors import LayoutError
 from xstefa.evaluation.metrics import check_labels
 from xstefa.plotting.labels import label, units
-from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, style
+from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, pyplot, style
 from xstefa.plotting.sites import flows, hang, in_units_of, log_floor, only_time, site_name
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def flow_duration(
     LayoutError
         If an array has other dimensions than time, or no day is known.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     series, days = _common(pred, obs)
     with style():
@@ -91,7 +91,7 @@ def regime(
     LayoutError
         If an array has other dimensions than time, or no day is known.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     series, days = _common(pred, obs)

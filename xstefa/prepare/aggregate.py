@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xstefa.arguments import checked
 from xstefa.binding.packing import decoded
 from xstefa.binding.plain import noted
-from xstefa.errors import LayoutError, MissingExtraError, OptionError, XstefaWarning, warn
+from xstefa.errors import LayoutError, OptionError, XstefaWarning, need, warn
 from xstefa.prepare.cells import REGULAR, Map, map_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def aggregate(
     LayoutError, OptionError
         If the dataset is no regular map, or a polygon lies outside of it.
     """
-    _need_extra()
+    need("vector", "exactextract", "geopandas", job="averaging over polygons", variable="aggregate")
     ds = decoded(ds)
     basins = _basins(polygons, by)
     fix = "for sites that are basins already, predict without aggregating"
@@ -105,20 +105,6 @@ def aggregate(
     line += f"; outside of the map: {_names(dropped)}" if len(dropped) else ""
     result.attrs["history"] = noted(ds, line)
     return result
-
-
-def _need_extra() -> None:
-    try:
-        import exactextract  # noqa: F401
-        import geopandas  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "averaging over polygons needs packages that are not installed",
-            variable="aggregate",
-            found=f"no module {error.name!r}",
-            expected="the extra 'vector': exactextract and geopandas",
-            fix="pip install exactextract geopandas",
-        ) from error
 
 
 # ---- polygons

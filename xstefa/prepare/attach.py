@@ -13,7 +13,7 @@ from xstefa.arguments import checked
 from xstefa.binding.geometry import find_coordinate, horizontal_dims
 from xstefa.binding.places import with_places
 from xstefa.binding.plain import noted
-from xstefa.errors import LayoutError, OptionError
+from xstefa.errors import LayoutError, OptionError, need
 from xstefa.prepare.area_mean import area_mean
 from xstefa.prepare.cells import WGS84, Cells, Map, axes_of, map_of
 
@@ -126,8 +126,8 @@ def _grid_mapping_reference(ds: xr.Dataset, axes: tuple[str, str] | None) -> dic
 
 def _layers(static: xr.Dataset | xr.DataArray, resampling: Choice) -> xr.Dataset:
     """Return the maps of `static`, (y, x) or (band, y, x), as floats; NaN without data."""
-    import rioxarray  # noqa: F401  (registers the .rio accessor)
-
+    # rioxarray registers the accessor .rio.
+    need("raster", "rioxarray", job="reading maps in their coordinate reference systems")
     if isinstance(static, xr.DataArray):
         if static.name is None:
             raise OptionError(

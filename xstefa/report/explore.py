@@ -18,7 +18,7 @@ from xstefa.binding import Layout
 from xstefa.binding.geometry import find_coordinate
 from xstefa.binding.places import with_places
 from xstefa.datasets import WORLD_OUTLINE
-from xstefa.errors import LayoutError, XstefaError
+from xstefa.errors import LayoutError, need
 from xstefa.evaluation.evaluate import score
 from xstefa.model.checkpoint import Model
 from xstefa.model.registry import ModelLike
@@ -103,22 +103,14 @@ def explore(
     Raises
     ------
     XstefaError
-        If Bokeh is not installed, or as for `predict`.
+        As for `predict`; `MissingExtraError` if Bokeh is not installed.
 
     Notes
     -----
     A page has up to 24 MB of series: of more days the last ones, and of a map with more than 60
     cells along an axis every second, third or so. The page says what was left out.
     """
-    try:
-        import bokeh  # noqa: F401
-    except ImportError as error:
-        raise XstefaError(
-            "a map to click on is made with Bokeh",
-            found="no package bokeh",
-            expected="the extra 'explore'",
-            fix="pip install 'bokeh>=3.4'",
-        ) from error
+    need("explore", "bokeh", job="a map to click on")
     dataset, fewer = thinned(dataset, most=CELLS, rename=rename)
     if isinstance(target, xr.DataArray):
         target = target.isel(fewer.steps, missing_dims="ignore")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from xstefa.plotting.look import FAINT, INK, LAND, OBSERVED, PREDICTED, RAIN
+from xstefa.plotting.look import FAINT, INK, LAND, OBSERVED, PREDICTED, RAIN, pyplot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def picture(figure: Figure, *, name: str, alt: str, caption: str = "", wide: boo
     wide : bool
         Whether it stays legible on a narrow screen by being moved, not made smaller.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     text, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
