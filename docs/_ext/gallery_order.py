@@ -12,6 +12,7 @@ PAGES = (
     "uncertainty",
     "flood",
     "water_balance",
+    "routing",
     "soil_texture",
     "landslides",
     "own_target",
