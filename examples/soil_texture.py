@@ -63,6 +63,18 @@ def neighbours(train: Array, target: Array, _: Array, here: Array, there: Array)
     return KNeighborsRegressor(10, weights="distance").fit(here, target).predict(there)
 
 
+def kriged(train: Array, target: Array, _: Array, here: Array, there: Array) -> Array:
+    """Kriging by place: exponential covariance and nugget, fitted to 600 training sites at most."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import Matern, WhiteKernel
+
+    some = np.random.default_rng(0).permutation(len(here))[:600]
+    how = {"normalize_y": True, "random_state": 0}
+    covariance = 1.0 * Matern(0.1, nu=0.5) + WhiteKernel(0.1)
+    fitted = GaussianProcessRegressor(covariance, **how).fit(here[some], target[some]).kernel_
+    return GaussianProcessRegressor(fitted, optimizer=None, **how).fit(here, target).predict(there)
+
+
 def mean(train: Array, target: Array, test: Array, here: Array, there: Array) -> Array:
     """Mean of the training sites."""
     return np.tile(target.mean(axis=0), (len(test), 1))
@@ -100,6 +112,7 @@ def baselines() -> dict[str, dict[str, Baseline]]:
     return {
         "mean": {"": mean},
         "neighbours on the map": {"10": neighbours},
+        "kriging by place": {"": kriged},
         "random forest": {f"{share}": forest(share) for share in (0.33, 0.6)},
         "boosted trees": {
             f"{leaves} leaves, {share} of the attributes, rate {rate}": boosted(

@@ -123,6 +123,24 @@ def test_finetune(file, basins, tmp_path):
     assert "'--steps': 'two'" in refused("finetune", file, "other", *how, "--steps", "two")
 
 
+def test_embed(file, basins, tmp_path):
+    succeed("embed", file, tmp_path / "days.zarr", "--level", "day")
+    found = xr.open_zarr(tmp_path / "days.zarr").embedding
+    np.testing.assert_array_equal(found, basins.stefa.embed(level="day"))
+
+
+def test_cross_validate(file, tmp_path):
+    how = ["--target", "streamflow", "--head", "lstm", "--steps", 2, "--score", "kge"]
+    with xstefa.set_options(cache_dir=tmp_path / "cache"):
+        said = succeed(
+            "cross-validate", file, tmp_path / "a.nc", *how, "--holdout", "RandomGroups(3)"
+        )
+    assert "median" in said
+    assert sorted(xr.open_dataset(tmp_path / "a.nc").fold.values.tolist()) == [0, 1, 2]
+    assert "'RandomGroups(5)'" in refused("cross-validate", file, *how, "--holdout", "Random(3)")
+    assert "Missing option '--holdout'" in refused("cross-validate", file, *how)
+
+
 def test_daily(basins, tmp_path):
     hours = basins[["prcp", "tmax"]].isel(time=slice(3)).resample(time="12h").ffill()
     hours["prcp"].attrs["cell_methods"] = "time: mean"

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -29,6 +30,9 @@ from xstefa.inference.command import (
     write,
 )
 from xstefa.inference.forecast import alone
+from xstefa.splits.holdout import Holdout
+from xstefa.splits.spelling import holdout_from
+from xstefa.training.options import HeadOptions
 
 # Options of glibc's mallopt(3). Of M_MMAP_THRESHOLD glibc before 2.35 takes no more than 32 MiB.
 M_TRIM_THRESHOLD = -1
@@ -124,12 +128,17 @@ def _verb(
     kind : {"result", "model", "state"}
         What the result is. Only results can be gone on with.
     """
-    method = getattr(StefaAccessor, name)
-    told, parameters = described(method), inspect.signature(method).parameters
+    method, more = getattr(StefaAccessor, name), _MORE.get(name)
+    told, parameters = described(method), {**inspect.signature(method).parameters}
+    known = hints(method)
+    if more is not None:  # keywords that it passes on
+        told |= {key: text for key, text in described(more).items() if key not in told}
+        parameters = {**inspect.signature(more).parameters, **parameters}
+        known = {key: kind for key, kind in hints(more).items() if key in _TRAINING} | known
     arguments = [place.strip("[]") for place in places]
     options = [
         _option(key, kind, help=told.get(key), required=parameters[key].default is inspect._empty)
-        for key, kind in hints(method).items()
+        for key, kind in known.items()
         if key not in arguments
     ]
     if "out" in arguments:
@@ -182,6 +191,9 @@ _STATE_OUT = click.Option(
 _SCHEDULER = click.Option(["--scheduler"], metavar="ADDRESS", help="Run on the dask cluster there.")
 
 
+_TRAINING = {item.name for item in fields(HeadOptions)}
+_MORE = {"cross_validate": StefaAccessor.finetune}
+
 _OPENED: Mapping[str, Callable[[str], xr.Dataset]] = {
     "static": open_lazily,
     "history": open_lazily,
@@ -212,6 +224,8 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
             kind = {"nargs": len(items), "type": items[0] if items[0] in kinds else str}
         elif origin is Literal:
             kind = {"type": click.Choice(items)}
+        elif part is Holdout:
+            kind = {"callback": _holdout, "metavar": "HOLDOUT"}
         elif part is xr.Dataset:
             kind = {"metavar": "FILE"}
         elif part is bool:
@@ -224,6 +238,10 @@ def _option(name: str, annotation: Any, **how: Any) -> click.Option | None:
 def _sayable(item: Any) -> type | None:
     """Return as what a terminal gives an item of a sequence, if it can."""
     return next((kind for kind in (str, int, float) if kind in (item, *get_args(item))), None)
+
+
+def _holdout(_: click.Context, __: click.Parameter, text: str | None) -> Holdout | None:
+    return None if text is None else holdout_from(text)
 
 
 def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -262,7 +280,8 @@ def _evaluate(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
 def _over_sites(scores: xr.Dataset) -> str:
     """Say the quartiles of scores over sites; of static targets the scores, which are one each."""
     if "days" not in scores:
-        frame = scores.drop_dims(scores.training.dims).to_dataframe()
+        of_sites = scores.training if "training" in scores else scores.fold
+        frame = scores.drop_dims(of_sites.dims).to_dataframe()
         return frame.to_string(float_format="{:.3f}".format)
     one = [
         name
@@ -273,6 +292,10 @@ def _over_sites(scores: xr.Dataset) -> str:
     table = frame.quantile([0.25, 0.5, 0.75]).T.set_axis(["25 %", "median", "75 %"], axis=1)
     table.insert(0, "sites", frame.count())
     return table.to_string(float_format="{:.3f}".format)
+
+
+def _embed(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
+    return stefa.embed(**how).to_dataset()
 
 
 def _explain(stefa: StefaAccessor, **how: Any) -> xr.Dataset:
@@ -313,7 +336,9 @@ _verb("tokens", show=repr)
 _verb("predict", "out", call=_predict)
 _verb("evaluate", "[out]", call=_evaluate, show=_over_sites)
 _verb("spin_up", "out", kind="state")
+_verb("embed", "out", call=_embed)
 _verb("finetune", "out", show=repr, kind="model")
+_verb("cross_validate", "[out]", show=_over_sites)
 _verb("calibrate", "out", show=repr, kind="model")
 _verb("trust", "out")
 _verb("ablate", "[out]", call=_ablate, show=_worth)

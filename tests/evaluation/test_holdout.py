@@ -20,6 +20,7 @@ from xstefa.splits.holdout import (
     PUR,
     TEST_SALT,
     AllTests,
+    BlocksOfSpace,
     FewSites,
     Fold,
     HashedSites,
@@ -33,6 +34,7 @@ from xstefa.splits.holdout import (
     held_out,
 )
 from xstefa.splits.sites import Sites, only_sites
+from xstefa.splits.spelling import holdout_from
 
 names = st.lists(
     st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8),
@@ -285,3 +287,28 @@ def test_tests_that_leave_no_site_to_learn_from_are_refused():
         AllTests(parts).folds(sites)
     # None to test may be: another dataset has them.
     assert not AllTests((NamedSites(("other",)),)).folds(sites)[0].test_sites.any()
+
+
+def test_holdouts_are_spelled_as_in_python():
+    blocks = BlocksOfSpace(degrees=10.0)
+    for text, expected in {
+        "PUB": PUB,
+        "RandomGroups(5)": RandomGroups(5),
+        " BlocksOfSpace( degrees = 10 ) ": blocks,
+        "BlocksOfSpace(10.0).fold(2)": blocks.fold(2),
+        "PUR & Period('1990-10-01', '1995-09-30')": PUR & Period("1990-10-01", "1995-09-30"),
+        "NamedSites(('a', 'b'))": NamedSites(("a", "b")),
+    }.items():
+        assert holdout_from(text) == expected
+        assert holdout_from(repr(expected)) == expected
+    for wrong in (
+        "",
+        "5",
+        "Random(5)",
+        "RandomGroups(many=5)",
+        "RandomGroups(",
+        "open('x')",
+        "a.b(1)",
+    ):
+        with pytest.raises(OptionError, match="no holdout is spelled so"):
+            holdout_from(wrong)

@@ -188,6 +188,20 @@ def test_in_a_terminal(sites, texture, tmp_path):
     written = xr.open_dataset(tmp_path / "out.nc")
     np.testing.assert_allclose(written.sand + written.silt + written.clay, 1, atol=1e-6)
     assert "coverage" in written.variables
+    typed("embed", path, tmp_path / "vectors.nc")
+    assert xr.open_dataset(tmp_path / "vectors.nc").embedding.dims == ("site", "feature")
+    folds = ["--holdout", "BlocksOfSpace(degrees=20, groups=2)", "--validation", "RandomGroups(2)"]
+    folds += ["--head", "kernel", "--score", "r2", "--score", "coverage"]
+    said = typed("cross-validate", path, tmp_path / "folds.nc", "--target", "soil_ph", *folds)
+    assert "coverage" in said
+    assert set(xr.open_dataset(tmp_path / "folds.nc").fold.values.tolist()) == {0, 1}
+    typed("finetune", path, model, "--target", "soil_ph", *folds[2:6], "--overwrite")
+    typed(
+        "predict", path, tmp_path / "ph.nc", "--target=soil_ph", "--model", model, "--interval=.9"
+    )
+    written = xr.open_dataset(tmp_path / "ph.nc")
+    assert (written.soil_ph_lower < written.soil_ph_upper).all()
+    typed("finetune", path, model, "--target", "texture", "--steps", 3, "--overwrite")
     said = typed("evaluate", path, *parts, "--model", model)
     assert "r2" in said
     assert "silt" in said

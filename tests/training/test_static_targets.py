@@ -12,8 +12,10 @@ import xstefa
 from tests.static_sites import NAMES, make_sites
 from xstefa.errors import (
     LayoutError,
+    MissingTokenError,
     ModelError,
     OptionError,
+    RangeError,
     SchemaError,
     TrainingError,
     UnitsError,
@@ -21,6 +23,7 @@ from xstefa.errors import (
 from xstefa.model.architecture import HeadSize
 from xstefa.schema import Alias, Target, Variable
 from xstefa.splits.holdout import NamedSites, Period, RandomSites
+from xstefa.splits.leakage import LeakageWarning
 from xstefa.training.finetune import HeadRecipe, finetune
 from xstefa.training.site_data import SumWarning
 from xstefa.windows import SegmentPolicy
@@ -196,6 +199,69 @@ def test_says_why_labels_are_none(sites):
     with pytest.raises(TrainingError, match="Expected one of landslide"):
         sites.stefa.finetune(plain, **FAST)
     assert sites.rename(slid="landslide").stefa.finetune(plain, **FAST)
+
+
+def test_labels_are_two_and_both_are_there(sites):
+    other = sites.assign(slid=sites.slid + 1)
+    with pytest.raises(RangeError, match="labels of a class are 0 and 1") as caught:
+        other.stefa.finetune(SLIDE, **FAST)
+    assert caught.value.fix.startswith("ds['slid'] = (ds['slid'] == <label>)")
+    exec(caught.value.fix.partition(", NaN")[0].replace("<label>", "2"), {"ds": other})
+    xr.testing.assert_equal(other.slid, sites.slid)
+    for label in (0, 1):
+        with pytest.raises(TrainingError, match=f"60 sites to learn from, all labeled {label}"):
+            sites.assign(slid=0 * sites.slid + label).stefa.finetune(SLIDE, **FAST)
+    with pytest.raises(TrainingError, match="labels of a class") as caught:
+        sites.assign(slid=sites.slope).stefa.finetune(SLIDE, **FAST)
+    assert caught.value.fix.startswith("ds['slid'] = (ds['slid'] > <threshold>)")
+
+
+def test_what_would_give_it_away(sites):
+    with pytest.raises(TrainingError, match="by its name it is 'soil_porosity'"):
+        sites.stefa.finetune("texture", rename={"soil_porosity": "forest_fraction"}, **FAST)
+    with pytest.raises(TrainingError, match="an attribute that does not tell it"):
+        sites[[*NAMES, "soil_porosity"]].stefa.finetune("texture", **FAST)
+    extra = Variable(
+        name="extra", kind="static", units="%", long_name="e", valid_range=(-1, 200), length=2
+    )
+    noise = np.random.default_rng(0).uniform(0, 100, 60)
+    for told in (100 - sites.clay, sites.sand + sites.silt):
+        pair = (("site", "band"), np.stack([noise, told], axis=1), {"units": "%"})
+        with pytest.warns(LeakageWarning, match="extra tells clay all but exactly"):
+            sites.assign(extra=pair).stefa.finetune("texture", tokens=extra, **FAST)
+
+
+def test_odd_vectors(sites):
+    picture = Variable(
+        name="picture", kind="static", units="1", long_name="p", valid_range=(-50, 50), length=3
+    )
+    values = np.random.default_rng(0).integers(-9, 9, (60, 3))
+    values[:, 1] = 4 * sites.ph_h2o
+
+    def given(array, *dims, **coords):
+        attrs = {"units": "1"}
+        return sites.assign(picture=(dims or ("site", "band"), array, attrs)).assign_coords(coords)
+
+    model = given(values).stefa.finetune("soil_ph", tokens=picture, head="kernel")
+    expected = given(values).stefa.predict("soil_ph", model=model)
+    for same in (
+        given(values.astype("f8")),
+        given(values.T, "band", "site").chunk(site=9, band=1),
+        given(values, band=["A0", "A1", "A10"]),
+    ):
+        np.testing.assert_array_equal(same.stefa.predict("soil_ph", model=model), expected)
+    turned = given(values[:, ::-1], band=["A2", "A1", "A0"])
+    with pytest.raises(LayoutError, match="in the order in which they stand") as caught:
+        turned.stefa.predict("soil_ph", model=model, strict=True)
+    assert caught.value.fix == "ds = ds.sortby('band')"
+    found = turned.sortby("band").stefa.predict("soil_ph", model=model, strict=True)
+    np.testing.assert_array_equal(found, expected)
+    gone = np.where(np.arange(3) == 1, np.nan, values)
+    with pytest.raises(MissingTokenError, match="known nowhere"):
+        given(gone).stefa.finetune("soil_ph", tokens=picture, **FAST)
+    without = sites.stefa.predict("soil_ph", model=model)
+    for unknown in (gone, np.nan * values):
+        np.testing.assert_array_equal(given(unknown).stefa.predict("soil_ph", model=model), without)
 
 
 @pytest.mark.parametrize("kind", ["bool", "int8"])

@@ -211,6 +211,14 @@ class Direct:
         bound = used.inverse(refused if far else wanted.valid_range[above])
         inside = f"{'<' if above else '>'}{'' if far else '='} {bound:.6g}"
         label = used.found or used.used
+        if wanted.kind == "class" and not hopeless:
+            return RangeError(
+                "the labels of a class are 0 and 1",
+                variable=name,
+                found=f"{wrong.size} values, e.g. {example:g}",
+                expected="1 where the class is, 0 where it is not, NaN where nobody knows",
+                fix=f"ds[{name!r}] = (ds[{name!r}] == <label>).astype('f4'), NaN where it was",
+            )
         return RangeError(
             f"the values do not fit {wanted.name} in {label}"
             if likely

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import xarray as xr
@@ -28,6 +29,7 @@ def check_vector(ds: xr.Dataset, fact: Facts, wanted: Variable, *, along: Collec
     own = [dim for dim in fact.dims if dim not in (*along, fact.repeated)]
     sizes = {dim: ds.sizes[dim] for dim in own}
     if list(sizes.values()) == [wanted.length]:
+        _check_order(ds, fact, own[0])
         return
     if not along and wanted.length in sizes.values():
         return  # without any forcing nobody knows which dimensions are the sites
@@ -49,3 +51,24 @@ def check_vector(ds: xr.Dataset, fact: Facts, wanted: Variable, *, along: Collec
         expected=f"{wanted.length} numbers at each site, along one dimension",
         fix=fix,
     )
+
+
+def _check_order(ds: xr.Dataset, fact: Facts, dim: str) -> None:
+    """Refuse numbers whose labels are not in order: by position they would be others.
+
+    Raises
+    ------
+    LayoutError
+    """
+    if dim not in ds.indexes:
+        return
+    ends = [re.search(r"\d+$", str(label)) for label in ds.indexes[dim]]
+    places = [int(end[0]) for end in ends if end]
+    if len(places) == len(ends) and places != sorted(places):
+        raise LayoutError(
+            "the numbers of a vector are read in the order in which they stand",
+            variable=fact.name,
+            found=f"labels {', '.join(map(str, ds.indexes[dim][:3]))}, ... along {dim!r}",
+            expected="labels in order",
+            fix=f"ds = ds.sortby({dim!r})",
+        )

@@ -15,10 +15,9 @@ from xstefa.model.causal import BLOCK, KEYS, CausalEncoder
 from xstefa.model.decoder import Decoder
 from xstefa.model.encoder import Encoder, Representation
 from xstefa.model.heads import build_head
+from xstefa.model.heads.attributes import StaticHead
 from xstefa.model.heads.hbv import HBV
-from xstefa.model.heads.kernel import KernelHead
 from xstefa.model.heads.recurrent import Head, State
-from xstefa.model.heads.site import SiteHead
 
 # Days that a record runs through the network at a time, where nothing is learned: what they write
 # stays in the cache. In whole blocks of attention.
@@ -204,7 +203,7 @@ class StefaLand(nn.Module):
         """
         site, answers = self.represent_sites(static), []
         for head in self.heads:
-            assert isinstance(head, SiteHead | KernelHead)
+            assert isinstance(head, StaticHead)
             answers.append(head(static, site))
         return self._in_units(answers)
 

@@ -141,7 +141,7 @@ class Holdout(ABC):
             If it names a kind that this version does not have.
         """
         parts = {name: _revived(value) for name, value in content.items()}
-        kind, known = parts.pop("kind"), _kinds()
+        kind, known = parts.pop("kind"), holdout_kinds()
         if kind not in known:
             raise TrainingError(
                 "an unknown kind of holdout",
@@ -151,7 +151,8 @@ class Holdout(ABC):
         return known[kind](**parts)
 
 
-def _kinds() -> dict[str, type[Holdout]]:
+def holdout_kinds() -> dict[str, type[Holdout]]:
+    """Return all kinds of holdouts by name."""
     return {kind.__name__: kind for kind in Holdout.__subclasses__()}
 
 
@@ -531,7 +532,7 @@ def as_holdout(value: object, *, name: str) -> Holdout:
     raise OptionError(
         variable=name,
         found=repr(value),
-        expected=f"one of {', '.join(_kinds())}, or two joined by &",
+        expected=f"one of {', '.join(holdout_kinds())}, or two joined by &",
         fix=f"from xstefa.splits.holdout import RandomSites; {name}=RandomSites(0.1)",
     )
 

@@ -92,6 +92,18 @@ def refuse_leaks(
                 fix=f"hide the token from the model: Target(..., hidden=({token!r},)), or in TOML "
                 f"hidden = [{token!r}]",
             )
+    tokens = [schema[name] for name in hidden if name in schema]
+    telling = {alias.name: token.name for token in tokens for alias in token.aliases}
+    for variable, token in (rename or {}).items():
+        if variable in telling and token not in hidden:
+            raise TrainingError(
+                f"a model of {target} must not read what tells it",
+                variable=variable,
+                found=f"rename gives it to {token!r}; by its name it is {telling[variable]!r}, "
+                "which is hidden",
+                expected="predictors that are known where the target is not",
+                fix=f"leave {variable!r} out of rename",
+            )
 
 
 def roles(

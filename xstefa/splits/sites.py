@@ -86,7 +86,7 @@ class Sites:
             raise TrainingError(
                 "sites must have names of their own, or a split could put one on both sides",
                 variable=name,
-                found=f"{int((counts > 1).sum())} names twice, e.g. {labels[counts > 1][0]!r}",
+                found=f"{int((counts > 1).sum())} names twice, e.g. {str(labels[counts > 1][0])!r}",
                 expected="one name a site",
                 fix="sites=<variable with unique identifiers>",
             )

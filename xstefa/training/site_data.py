@@ -18,7 +18,7 @@ from xstefa.binding.sites import plan_sites
 from xstefa.binding.value_checks import value_problems
 from xstefa.errors import TrainingError, XstefaWarning, raise_problems, warn
 from xstefa.schema import Schema, Target
-from xstefa.splits.leakage import refuse_leaks
+from xstefa.splits.leakage import LeakageWarning, refuse_leaks
 from xstefa.splits.sites import Sites
 from xstefa.training.data import KnownSites
 from xstefa.training.records import observations
@@ -26,6 +26,9 @@ from xstefa.windows import Floats
 
 CLOSED = 0.05
 """How far the sum of a composition may be from 1 by rounding; it is then made 1."""
+
+_TELLING, _FEW = 0.999, 5
+"""R2 from which a token tells a target; sites for each of its numbers from which one may say so."""
 
 _STRAY = 0.01  # share of sites with other sums, up to which these are left out
 
@@ -87,12 +90,14 @@ class SiteData(KnownSites):
         )
         found = Sites.of(dataset, binding.layout, name=sites)
         static = binding.read().statics()
+        static[:, [token.name in hidden for token in schema.site_columns.values()]] = np.nan
         observed = observed_parts(binding, targets)
         present = np.asarray(np.isfinite(observed).any(axis=(1, 2)))
         present &= np.isfinite(static).any(axis=1)
         content = hashlib.sha256(repr(found.ids[present].tolist()).encode())
         for values in (static[present], observed[present]):
             content.update(np.ascontiguousarray(values).data)
+        warn_of_telling(schema, static[present], observed[present], targets)
         return cls(
             name=name,
             binding=binding,
@@ -122,22 +127,59 @@ def observed_parts(binding: Binding, targets: Sequence[Target]) -> NDArray[np.fl
         values = values_of(array.transpose(*dims), target.name)
         parts.append(values.reshape(-1, max(1, len(target.depths))))
         if target.kind == "class":
-            _check_labels(parts[-1], target)
+            names = [alias.name for alias in target.aliases if alias.name in binding.dataset]
+            _check_labels(parts[-1], names[0] if names else target.name)
     found = np.stack(parts, axis=1).astype(np.float32)
     return _closed(found, targets) if targets[0].composition else found
 
 
-def _check_labels(values: Floats, target: Target) -> None:
+def warn_of_telling(
+    schema: Schema, static: Floats, observed: Floats, targets: Sequence[Target]
+) -> None:
+    """Warn of a token that tells a target all but exactly: who knows it need not predict.
+
+    Values tell of a copy, a complement or a sum: of a line through the numbers of one token. They
+    do not tell whether the token is known where the target is not.
+    """
+    begin = 0
+    for token in schema.attributes:
+        columns = static[:, begin : (begin := begin + token.length)]
+        for target, values in zip(targets, observed.swapaxes(0, 1), strict=True):
+            told = max((_told(columns, level) for level in values.T), default=0.0)
+            if told > _TELLING:
+                warn(
+                    LeakageWarning(
+                        f"{token.name} tells {target.name} all but exactly (R2 {told:.4f} of a "
+                        "line). If it is measured with it, or computed from it, hide it: "
+                        f"Target(..., hidden=({token.name!r},))"
+                    )
+                )
+
+
+def _told(columns: Floats, target: Floats) -> float:
+    """Return the share of a target's variance that a line through some columns tells."""
+    known = np.isfinite(target) & np.isfinite(columns).all(axis=1)
+    if known.sum() < _FEW * (columns.shape[1] + 1) or not np.ptp(target[known]):
+        return 0.0
+    wanted = target[known].astype(np.float64)
+    wanted -= wanted.mean()
+    read = columns[known].astype(np.float64)
+    read -= read.mean(axis=0)
+    found, *_ = np.linalg.lstsq(read, wanted, rcond=None)
+    return float(1 - np.square(wanted - read @ found).sum() / np.square(wanted).sum())
+
+
+def _check_labels(values: Floats, name: str) -> None:
     known = values[np.isfinite(values)]
     others = np.unique(known[(known != 0) & (known != 1)])
     if others.size:
         raise TrainingError(
             "the labels of a class are 0 and 1",
-            variable=target.name,
+            variable=name,
             found=f"{others.size} other values, e.g. {others[0]:g}",
             expected="1 where the class is, 0 where it is not, NaN where nobody knows",
-            fix=f"ds[{target.name!r}] = (ds[{target.name!r}] > <threshold>).astype('f4'), or, to "
-            'learn the number itself, a Target of kind="number"',
+            fix=f"ds[{name!r}] = (ds[{name!r}] > <threshold>).astype('f4'), NaN where it was; "
+            'or, to learn the number itself, a Target of kind="number"',
         )
 
 

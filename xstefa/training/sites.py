@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xstefa.errors import OptionError, TrainingError
+from xstefa.errors import MissingTokenError, OptionError, TrainingError
 from xstefa.inference.sites import AT_ONCE
 from xstefa.model.architecture import STATIC, HeadSize
 from xstefa.model.checkpoint import Model, ModelSpec, create_model
+from xstefa.model.heads.attributes import StaticHead
 from xstefa.model.heads.kernel import CENTRES, KernelHead
 from xstefa.model.heads.site import SiteHead
 from xstefa.model.network import StefaLand
@@ -159,6 +160,16 @@ class SiteTask:
             for name, dataset in by_name(datasets, rename).items()
         ]
         require_added(self.added, [part.binding for part in found])
+        for name in self.added:
+            column = [*self.schema.site_columns].index(self.schema[name].columns[0])
+            if all(np.isnan(part.static[:, column]).all() for part in found):
+                raise MissingTokenError(
+                    "a token that is to be added is known nowhere",
+                    variable=name,
+                    found="at no site with an observation all of its numbers, but NaN",
+                    expected="known values at some sites",
+                    fix=f"see where {name} is known; of a vector fill or leave out bands of NaN",
+                )
         return found
 
     def heads(self, observed: Floats) -> tuple[tuple[HeadSize, ...], EncoderUse]:
@@ -252,12 +263,14 @@ def train_sites(
             raise TrainingError(
                 f"nothing to learn from in {part.name!r}",
                 variable=task.targets[0].name,
-                found="no site with an observation and an attribute that is not held out",
+                found="no site with an observation, and an attribute that does not tell it, "
+                "that is not held out",
                 expected="at least one",
                 fix="see that the variables have values there, or hold out less",
             )
     static = np.concatenate([p.static[f.train_sites] for p, f in zip(data, folds, strict=True)])
     observed = np.concatenate([p.observed[f.train_sites] for p, f in zip(data, folds, strict=True)])
+    _require_both(task.targets, observed)
     schedule = _schedule(task.how, len(static))
     supports = {part.binding.layout.support for part in data}
     spec = _spec(
@@ -283,6 +296,20 @@ def train_sites(
     provenance = {**spec.provenance, "learning_curve": history.curve()}
     spec = replace(spec, provenance=provenance, card=card_of(spec, history))
     return create_model(spec, network.state_dict())
+
+
+def _require_both(targets: Sequence[Target], observed: Floats) -> None:
+    """Refuse a class of which all training sites have one label."""
+    for target, labels in zip(targets, observed.swapaxes(0, 1), strict=True):
+        known = labels[np.isfinite(labels)]
+        if target.kind == "class" and np.ptp(known) == 0:
+            raise TrainingError(
+                "from one label nobody learns what the others have in common",
+                variable=target.name,
+                found=f"{known.size} sites to learn from, all labeled {known[0]:g}",
+                expected="sites of the class (1), and others (0)",
+                fix="add sites of the other label, or hold out less",
+            )
 
 
 def _schedule(how: HeadOptions, sites: int) -> Schedule:
@@ -371,7 +398,7 @@ def _fitted(
     target = (target - size.offset) / size.scale
     history = History()
     for head in network.heads:
-        assert isinstance(head, SiteHead | KernelHead)
+        assert isinstance(head, StaticHead)
         head.attributes.fit(inputs)
         if isinstance(head, KernelHead):
             head.fit(inputs, target)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from xstefa.errors import OptionError
 from xstefa.model.adapters import ADAPTERS
 from xstefa.model.architecture import STATIC, HeadSize
+from xstefa.model.heads.attributes import StaticHead
 from xstefa.model.heads.direct import TargetDecoder
 from xstefa.model.heads.hbv import HBV
 from xstefa.model.heads.kernel import KernelHead
@@ -18,7 +19,7 @@ from xstefa.model.heads.released import Released
 from xstefa.model.heads.reservoirs import Reservoirs
 from xstefa.model.heads.site import SiteHead
 
-HEADS: dict[str, type[Head] | type[SiteHead] | type[KernelHead]] = {
+HEADS: dict[str, type[Head] | type[StaticHead]] = {
     "resconn": ResConn,
     **dict.fromkeys(ADAPTERS, Adapted),
     "no_adapter": Adapted,
@@ -35,7 +36,7 @@ HEADS: dict[str, type[Head] | type[SiteHead] | type[KernelHead]] = {
 
 def build_head(
     size: HeadSize, *, forcings: int, statics: int, width: int, extras: tuple[int, ...] = ()
-) -> Head | SiteHead | KernelHead:
+) -> Head | StaticHead:
     """Build the head that ``size.kind`` names.
 
     Parameters
@@ -65,6 +66,6 @@ def build_head(
             fix='use head="lstm", or give an encoder',
         )
     kind = HEADS[size.kind]
-    if issubclass(kind, SiteHead | KernelHead):
-        return kind(size, forcings=forcings, statics=statics, width=width, extras=extras)
+    if issubclass(kind, StaticHead):
+        return kind(size, statics=statics, width=width, extras=extras)
     return kind(size, forcings=forcings, statics=statics, width=width)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xstefa.model.architecture import HeadSize
+
 KNOTS = 64
 """Quantiles of each attribute that are kept."""
 
@@ -61,3 +63,27 @@ class Attributes(nn.Module):
         values = torch.where(self.share < 1, static, scores).masked_fill(static.isnan(), 0.0)
         first = [sum(self.lengths[:i]) for i in range(len(self.lengths))]
         return values, static[:, first].isnan().to(values.dtype)
+
+
+class StaticHead(nn.Module):
+    """A head of static targets: ``head(static, site)``, shape (B, outputs, levels).
+
+    It reads attributes (B, S), and the site token (B, d) if there is an encoder.
+
+    Parameters
+    ----------
+    size : HeadSize
+    statics : int
+        Number of static variables.
+    width : int
+        Length of the encoder's tokens; 0 without an encoder, whose site token is then left out.
+    extras : tuple of int
+        Lengths of the tokens that stand last among the static variables: 1, or that of a vector.
+    """
+
+    def __init__(
+        self, size: HeadSize, *, statics: int, width: int, extras: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.link, self.shape, self.width = size.link, (size.outputs, size.levels), width
+        self.attributes = Attributes(statics, extras)

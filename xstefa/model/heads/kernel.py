@@ -5,12 +5,14 @@ Kernel ridge regression, the mean of a Gaussian process (Rasmussen and Williams 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from xstefa.model.architecture import HeadSize
-from xstefa.model.heads.attributes import Attributes
+from xstefa.model.heads.attributes import StaticHead
 
 REACH, RIDGE = 0.75, 0.1
 """How fast likeness falls with the mean difference of scores; variance that attributes do not tell,
@@ -23,10 +25,10 @@ _MISSING = 0.5  # difference of a known and a missing attribute, beside that of 
 _SHARP, _LEAST = 200.0, 1e-6
 
 
-class KernelHead(nn.Module):
+class KernelHead(StaticHead):
     """``y = m + sum_i a_i exp(-reach |r(c) - r(c_i)|)`` over ``hidden`` training sites.
 
-    Parameters are those of `SiteHead`; attributes are all that is read.
+    Attributes are all that is read.
     """
 
     centres: Tensor
@@ -35,19 +37,9 @@ class KernelHead(nn.Module):
     mean: Tensor
     read: Tensor
 
-    def __init__(
-        self,
-        size: HeadSize,
-        *,
-        forcings: int,
-        statics: int,
-        width: int,
-        extras: tuple[int, ...] = (),
-    ) -> None:
-        super().__init__()
-        self.link, self.shape = size.link, (size.outputs, size.levels)
-        self.attributes = Attributes(statics, extras)
-        tokens = len(self.attributes.lengths)
+    def __init__(self, size: HeadSize, **inputs: Any) -> None:
+        super().__init__(size, **inputs)
+        tokens, statics = len(self.attributes.lengths), len(self.attributes.share)
         self.register_buffer("centres", torch.zeros(size.hidden, statics))
         self.register_buffer("missing", torch.zeros(size.hidden, tokens))
         self.register_buffer("weights", torch.zeros(size.hidden, *self.shape))

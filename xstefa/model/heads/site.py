@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from xstefa.model.architecture import HeadSize
-from xstefa.model.heads.attributes import Attributes
+from xstefa.model.heads.attributes import StaticHead
 from xstefa.model.heads.recurrent import LINKS
 
 NOISE = 0.1
 """What is added to scores of attributes in training."""
 
 
-class SiteHead(nn.Module):
+class SiteHead(StaticHead):
     """``y = link(W f(r(c), E_s) + b)``: ranks of attributes, which are missing, and the site token.
 
     ``f`` is a layer and a residual block. Several members with weights of their own are computed
     together, and averaged.
-
-    Parameters
-    ----------
-    size : HeadSize
-    forcings, statics : int
-        Number of dynamic and static variables; the former are not read.
-    width : int
-        Length of the encoder's tokens; 0 without an encoder, whose site token is then left out.
-    extras : tuple of int
-        Lengths of the tokens that stand last among the static variables: 1, or that of a vector.
     """
 
-    def __init__(
-        self,
-        size: HeadSize,
-        *,
-        forcings: int,
-        statics: int,
-        width: int,
-        extras: tuple[int, ...] = (),
-    ) -> None:
-        super().__init__()
-        self.link, self.shape = size.link, (size.outputs, size.levels)
-        hidden, members = size.hidden, size.members
-        self.attributes = Attributes(statics, extras)
+    def __init__(self, size: HeadSize, **inputs: Any) -> None:
+        super().__init__(size, **inputs)
+        hidden, members, width = size.hidden, size.members, self.width
         self.norm = nn.LayerNorm(width) if width else None
 
         def layer(inputs: int, outputs: int) -> tuple[nn.Parameter, nn.Parameter]:
