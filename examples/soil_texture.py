@@ -29,6 +29,7 @@ from xstefa.evaluation.sites import joined
 from xstefa.splits.holdout import BlocksOfSpace, Holdout, RandomGroups
 from xstefa.training.options import HeadOptions
 from xstefa.training.site_data import SiteData
+from xstefa.training.site_errors import train_validated
 from xstefa.training.sites import SiteTask, train_sites
 
 PARTS = ("sand", "silt", "clay")
@@ -271,7 +272,8 @@ def release(data: Path, out: Path) -> None:
     report = json.loads((out / "soil-texture.json").read_text())
     task, known = read(data, "camels_us", "caravan_attributes")
     folds = [part.fold(None) for part in known]
-    model = train_sites(task, known, folds, support="any", name="soil-texture")
+    task = replace(task, how=replace(task.how, validation=BlocksOfSpace()))
+    model = train_validated(task, known, folds, support="any", name="soil-texture")
     profiles = xr.open_dataset(data / "soil_profiles.nc").load()
     answer = (
         joined(profiles.stefa.predict(list(PARTS), model=model)).transpose(..., "target").values

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from xstefa.model.checkpoint import ModelSpec
     from xstefa.model.network import StefaLand
 
-COLUMNS = (("level", None), ("disagreement", None), ("known", None))
-"""What tells of an error: the answer, how heads differ, and how many attributes are known."""
+COLUMNS = (("level", None), ("disagreement", None))
+"""What tells of an error: the answer, and how heads differ. How much is known does not: what lacks
+attributes in one training set may be easier to tell than what has them in another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
