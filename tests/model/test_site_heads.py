@@ -12,7 +12,7 @@ from xstefa.model.heads.attributes import Attributes
 from xstefa.model.heads.kernel import REACH, RIDGE, KernelHead
 from xstefa.model.heads.site import SiteHead
 
-SIZES = {"forcings": 2, "statics": 3, "width": 0}
+SIZES = {"statics": 3, "width": 0}
 
 
 def table(count: int = 40) -> torch.Tensor:

@@ -419,6 +419,8 @@ def test_the_bundled_model_needs_no_arguments():
     found = basins.stefa.predict(list(NAMES))
     assert found.sand.attrs["model_name"] == "soil-texture"
     np.testing.assert_allclose(found.sand + found.silt + found.clay, 1, atol=1e-6)
+    bounds = basins.stefa.predict("sand", interval=0.9)
+    assert ((bounds.lower < found.sand) & (found.sand < bounds.upper)).all()
     scores = (100 * found.sand - basins.sand_frac).compute()
     assert float(abs(scores).mean()) < 15
     assert xstefa.load_model("soil-texture").path.stat().st_size < 1.5e6
