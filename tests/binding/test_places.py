@@ -113,11 +113,14 @@ def test_without_xdggs_the_extra_is_named(weather, schema, monkeypatch):
 
 
 def test_a_grid_that_is_not_understood_is_in_doubt(cells, schema):
-    for wrong in ({"grid_name": "rhealpix"}, {"grid_name": "healpix", "level": "fine"}):
+    for wrong in ({"grid_name": "healpix"}, {"grid_name": "healpix", "level": "fine"}):
         cells["cell_ids"].attrs = wrong
         (doubt,) = plan(cells, schema).doubts
         assert isinstance(doubt, LayoutError)
         assert "grid_name" in doubt.fix
+    cells["cell_ids"].attrs = {"grid_name": "EASE2_M36km"}
+    assert not plan(cells, schema).doubts
+    assert plan(cells, schema).layout.support == "point"
 
 
 def test_geometries_have_a_latitude_and_come_back(shapes, schema, tiny_model):

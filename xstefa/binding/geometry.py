@@ -100,7 +100,8 @@ def grid_of_cells(ds: xr.Dataset, name: str) -> dict[str, Any] | None:
     # Decoded by xdggs, attributes are in the index.
     info = getattr(ds.xindexes.get(name), "grid_info", None)
     attrs = ds.variables[name].attrs if info is None else info.to_dict()
-    return {k: v for k, v in attrs.items() if k in _GRID} if "grid_name" in attrs else None
+    known = str(attrs.get("grid_name")) in ("healpix", "h3")
+    return {key: value for key, value in attrs.items() if key in _GRID} if known else None
 
 
 def stacked_levels(obj: xr.Dataset | xr.DataArray, dim: Hashable) -> tuple[str, ...]:
