@@ -105,6 +105,24 @@ def test_flow_duration_is_of_common_days_in_order(basins, predicted) -> None:
     assert (np.diff(curves["observed"]) <= 0).all()
 
 
+def test_names_with_dollars_are_no_formulas(basins, predicted) -> None:
+    name = "a $b_{$ c$"
+    one = basins.isel(basin=[0]).drop_vars("gauge_name").assign_coords(basin=[name])
+    given = predicted[:1].assign_coords(basin=[name])
+    for figure in (
+        one.stefa.plot.hydrograph(given, log=True),
+        one.stefa.plot.flow_duration(given),
+        one.stefa.plot.regime(given),
+    ):
+        assert f"Basin {name}" in texts(figure)
+        assert "mathdefault" not in texts(figure)
+
+
+def test_cells_are_named_by_their_place(grid: xr.Dataset) -> None:
+    moisture = (grid.vp / 1e4).rename("soil_moisture").assign_attrs(units="m3 m-3")
+    assert "40.5° N, 98.5° W" in texts(grid.stefa.plot.regime(moisture, site=(40.4, -98.6)))
+
+
 def test_days_without_flow_are_said(basins, predicted) -> None:
     dry = predicted.where(predicted.time.dt.month > 3, 0.0)
     shown = texts(basins.stefa.plot.flow_duration(dry, site="01054200"))

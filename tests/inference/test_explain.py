@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from itertools import combinations
 from math import factorial
 
+import cftime
 import numpy as np
 import pytest
 import torch
@@ -211,6 +213,12 @@ def test_a_site_without_an_answer_has_no_contributions(causal, stations) -> None
         (OptionError, "spin-up. Fix: day=.2000-01-", {"day": "2000-01-06"}),
         (MissingTokenError, "did you mean 'site_a'", {"site": "site_aa"}),
         (OptionError, "lags", {"lags": (3, 3)}),
+        (OptionError, "lags are counted back in one record.*xr.concat", {"history": 1}),
+        (OptionError, "which weather made it", {"state": 1}),
+        (OptionError, "before observations move it", {"observed": "swc"}),
+        (OptionError, "no quantile", {"interval": 0.9}),
+        (OptionError, "one day is explained", {"period": "2000-06"}),
+        (OptionError, "31 days", {"day": np.datetime64("2000-05")}),
         (ModelError, "soil_moisture", {"target": "streamflow"}),
     ],
 )
@@ -219,6 +227,37 @@ def test_errors_teach(error, text, how, causal, stations) -> None:
     how = {"target": "soil_moisture", "day": DAY, **FEW, **how}
     with pytest.raises(error, match=text):
         named.stefa.explain(model=causal, **how)
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day"])
+@pytest.mark.parametrize(
+    "day",
+    [
+        np.datetime64("2000-06-15"),
+        date(2000, 6, 15),
+        cftime.datetime(2000, 6, 15, 12, calendar="360_day"),
+    ],
+    ids=lambda day: type(day).__module__,
+)
+def test_days_are_named_by_dates_of_any_calendar(calendar, day, causal, stations) -> None:
+    how = {"calendar": calendar, "align_on": "date", "missing": np.nan}
+    found = stations.convert_calendar(use_cftime=calendar != "standard", **how)
+    expected = found.stefa.predict(causal).sel(time="2000-06-15").squeeze()
+    told = found.stefa.explain(causal, day=day, **FEW)
+    np.testing.assert_allclose(told.prediction, expected, rtol=1e-5)
+
+
+def test_periods_are_named_by_dates_of_any_calendar(causal, stations) -> None:
+    days = np.datetime64("2000-06-15"), cftime.datetime(2000, 6, 16, calendar="standard")
+    for found in (stations, stations.convert_calendar("noleap", use_cftime=True)):
+        expected = found.stefa.predict(causal).sel(time=slice("2000-06-15", "2000-06-16"))
+        np.testing.assert_array_equal(found.stefa.predict(causal, period=days), expected)
+        assert len(expected.time) == 2
+
+
+def test_unknown_keywords_are_those_of_python(causal, stations) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'dya'"):
+        stations.stefa.explain(causal, day=DAY, dya=DAY)
 
 
 def test_cells_of_a_map_are_named_by_where_they_are(causal, dataset) -> None:

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import xstefa
+from xstefa.errors import LayoutError
 from xstefa.report import explore as exploring
 
 pytest.importorskip("bokeh", reason="the extra explore is not installed")
@@ -72,6 +73,31 @@ def test_pages_stay_small_and_say_so(basins, predicted, monkeypatch) -> None:
     monkeypatch.setattr(exploring, "LIMIT", 4 * 3 * 4 * 100)
     html = basins.stefa.explore(predicted).html
     assert "the last 100 of 730 days" in html
+
+
+def test_names_are_text(open_page, basins, predicted, tmp_path: Path) -> None:
+    odd = ["<b>x</b>", "</script><script>alert(1)</script>"]
+    few = basins.isel(basin=[0, 1]).drop_vars("gauge_name").assign_coords(basin=odd)
+    made = few.stefa.explore(predicted[:2].assign_coords(basin=odd))
+    view = open_page(made.save(tmp_path / "map.html")).page
+    for i, name in enumerate(odd):
+        view.get_by_label("Site").select_option(index=i)
+        view.wait_for_timeout(100)
+        assert view.get_by_role("heading", level=2).inner_text() == name
+
+
+def test_sites_need_a_place_and_an_answer(basins, predicted) -> None:
+    lat = basins.lat.where(basins.basin != basins.basin[1])
+    html = basins.assign_coords(lat=lat).stefa.explore(predicted.assign_coords(lat=lat)).html
+    assert "1 of 4 sites have no place" in html
+    assert str(basins.basin.values[1]) not in html
+    with pytest.raises(LayoutError, match="no site to click on"):
+        basins.stefa.explore(predicted * np.nan)
+
+
+def test_one_site_without_its_dimension(basins, predicted) -> None:
+    html = basins.isel(basin=0).stefa.explore(predicted[0]).html
+    assert "Wild River At Gilead, Maine" in html
 
 
 def test_cells_of_a_map(monkeypatch) -> None:

@@ -128,6 +128,48 @@ def test_sites_with_numbers_for_names_have_pages_of_their_own(
         assert f"when {peak:.3g} mm" in body[: body.index("</svg>", body.index("when "))]
 
 
+ODD = ['<script>alert("x")</script>', "a & b 'c' $x$ \\x", "  <b>x</b> </title> $css ${title} %s"]
+
+
+def test_names_are_text_wherever_they_stand(
+    open_page, basins: xr.Dataset, predicted: xr.DataArray, tmp_path: Path
+) -> None:
+    odd = basins.isel(basin=[0, 1, 2]).assign_coords(basin=ODD)
+    odd["gauge_name"] = "basin", ["<img src=x onerror=alert(1)>", "</script> R&D", "$ \\1 \\g<0>"]
+    given = predicted[:3].assign_coords(basin=ODD)
+    path = odd.stefa.report(tmp_path / "a.html", given, details=3)
+    page = open_page(path).page
+    alerts = []
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    page.reload()
+    assert page.locator("table.sortable tbody th").all_inner_texts() == [
+        each.strip() for each in ODD
+    ]
+    headings = page.locator("h2").all_inner_texts()
+    for name, code in zip(odd.gauge_name.values, ODD, strict=True):
+        assert f"{name} ({code.strip()})" in headings
+    assert page.locator("script").count() == 1
+    assert page.locator("img, main b").count() == 0
+    assert alerts == []
+
+
+def test_a_page_does_without_observations_and_places(basins, predicted, tmp_path: Path) -> None:
+    bare = basins.assign(streamflow=basins.streamflow * np.nan).drop_vars(["lat", "lon"])
+    path = bare.stefa.report(tmp_path / "a.html", predicted.drop_vars(["lat", "lon"]), details=1)
+    text = path.read_text(encoding="utf-8")
+    assert "not known where they are" in text
+    assert "730 days, none of them observed" in text
+    assert "days without flow" not in text
+
+
+def test_sites_without_a_place_are_not_on_the_map(basins, predicted, tmp_path: Path) -> None:
+    lat = basins.lat.where(basins.basin != basins.basin[1])
+    some, given = basins.assign_coords(lat=lat), predicted.assign_coords(lat=lat)
+    text = some.stefa.report(tmp_path / "a.html", given, details=4).read_text(encoding="utf-8")
+    assert "1 of 4 sites have no place" in text
+    assert text.count("</svg>") == 1 + 4 * 4 + 3
+
+
 def test_progress_names_what_is_done(basins, predicted, tmp_path: Path, monkeypatch) -> None:
     text = io.StringIO()
     screen = partial(tqdm, file=text, mininterval=0, miniters=1, ncols=80)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -147,4 +148,4 @@ class ProbeTable:
         frame = pd.DataFrame([row.cells for row in self.rows], columns=list(COLUMNS))
         with pd.option_context("display.max_colwidth", None):
             table = frame.to_html(index=False)
-        return f"<div><b>xstefa.ProbeTable</b> {self._heading}{table}</div>"
+        return f"<div><b>xstefa.ProbeTable</b> {escape(self._heading)}{table}</div>"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cftime
 import dask.array as da
@@ -15,10 +14,10 @@ import xarray as xr
 
 from xstefa.arguments import checked
 from xstefa.binding import plan
-from xstefa.binding.time_axis import find_time
-from xstefa.errors import ModelError, OptionError, did_you_mean
+from xstefa.errors import ModelError, did_you_mean
 from xstefa.inference.coalitions import DayGame, Guess, Players, states_of
 from xstefa.inference.engine import Answer, Before, Engine
+from xstefa.inference.explainable import LAGS, check_day, check_lags, check_spun_up, refuse
 from xstefa.inference.predict import Members, answering
 from xstefa.inference.run import Run, prepare
 from xstefa.inference.shapley import shapley
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from xstefa.model.checkpoint import ModelSpec
     from xstefa.model.network import StefaLand
 
-LAGS = (0, 1, 3, 7, 30, 90, 365)
 AT_ONCE = 64
 """Sites whose states, of a quarter of a megabyte, are in memory together."""
 
@@ -165,6 +163,7 @@ def explain(
     precision: str | None = None,
     batch_size: int | None = None,
     extrapolate: bool = False,
+    **others: Any,
 ) -> xr.Dataset:
     """Say how much each forcing of each day, and each attribute, adds to the answer for one day.
 
@@ -187,7 +186,7 @@ def explain(
         root of their number, to nothing where all orders can be tried.
     seed : int
     strict, rename, device, precision, batch_size, extrapolate
-        As for `predict`.
+        As for `predict`, whose other options have no place here: they are refused.
 
     Returns
     -------
@@ -214,7 +213,7 @@ def explain(
     Raises
     ------
     OptionError
-        If the day is not in the dataset.
+        If the day is not in the dataset, or for options of `predict` that have no place here.
     MissingTokenError
         If a site is not.
     CalendarError
@@ -222,10 +221,11 @@ def explain(
     XstefaError
         As for `predict`.
     """
+    refuse(others)
     if isinstance(target, Model):
         target.require("target")
         model, target = target, target.spec.outputs[0]
-    bounds = _check_lags(lags)
+    bounds = check_lags(lags)
     chosen = answering(dataset, target, model=model, rename=rename)
     chosen.require("target")
     chosen.require("days")
@@ -237,7 +237,9 @@ def explain(
             fix=did_you_mean(target, chosen.spec.outputs)
             or f"explain {chosen.spec.target!r} with it, or leave model= out",
         )
-    _check_day(dataset, day)
+    if not isinstance(day, str):  # text suits the time axis of any calendar
+        day = str(day)[:10]
+    check_day(dataset, day)
     if site is not None:
         layout = plan(dataset, chosen.schema, rename=rename).layout
         dataset = dataset.isel(find_sites(dataset, site, layout))
@@ -252,7 +254,7 @@ def explain(
         batch_size=batch_size,
         extrapolate=extrapolate,
     )
-    _check_spun_up(run)
+    check_spun_up(run)
     schema, known = chosen.spec.schema, run.binding.sources
     groups = _groups(schema, known, attributes)
     players = Players(forcings=len(schema.forcings), lags=bounds, attributes=tuple(groups.values()))
@@ -274,29 +276,6 @@ def explain(
     if unit.standard_name:
         result.prediction.attrs["standard_name"] = unit.standard_name
     return result.assign_attrs(run.attrs(f"{target} explained"))
-
-
-def _check_spun_up(run: Run) -> None:
-    """Refuse a day before which too little of the record lies, if another has enough.
-
-    Raises
-    ------
-    OptionError
-    """
-    layout = run.binding.layout
-    ready = np.flatnonzero(run.key.model.spec.windows.answerable(layout.days))
-    asked = run.answered.start
-    if asked in ready or not ready.size:
-        return
-    index = run.binding.dataset[layout.time].to_index()
-    near = ready[min(np.searchsorted(ready, asked), ready.size - 1)]
-    raise OptionError(
-        "too little of what the model looks back on is known before this day",
-        variable="day",
-        found=f"{str(index[asked])[:10]} of a record from {str(index[0])[:10]} on",
-        expected="a day with an answer, after the model's spin-up",
-        fix=f"day={str(index[near])[:10]!r}, or a dataset that begins earlier",
-    )
 
 
 def _labelled(
@@ -348,35 +327,3 @@ def _groups(schema: Schema, known: Collection[str], attributes: str) -> dict[str
             group = (variable.group if attributes == "group" else None) or variable.name
             found[group] = (*found.get(group, ()), column)
     return found
-
-
-def _check_lags(lags: Sequence[int]) -> tuple[int, ...]:
-    if not lags or any(b <= a for a, b in pairwise([-1, *lags])):
-        raise OptionError(
-            variable="lags",
-            found=repr(lags),
-            expected="the last day of each bin of days, counted back from the day, one after the "
-            "other",
-            fix=f"lags={LAGS}",
-        )
-    return tuple(map(int, lags))
-
-
-def _check_day(dataset: xr.Dataset, day: object) -> None:
-    """Refuse what names no day of the dataset, or several."""
-    time = dataset[find_time(dataset)]
-    index, why = time.to_index(), ""
-    steps: range = range(0)
-    try:
-        steps = range(time.size)[index.slice_indexer(day, day)]
-    except (KeyError, TypeError, ValueError) as error:
-        why = f" ({error})"
-    if len(steps) != 1:
-        ends = str(index[0])[:10], str(index[-1])[:10]
-        raise OptionError(
-            "one day is explained",
-            variable="day",
-            found=f"{day!r}, which {len(steps) or 'no'} days of the dataset are{why}",
-            expected=f"a day between {ends[0]} and {ends[1]}",
-            fix=f"day={ends[1]!r}",
-        )

@@ -9,6 +9,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 
@@ -273,7 +274,7 @@ def _steps(time: xr.DataArray, period: Period | None) -> slice:
     index, why = time.to_index(), ""
     try:
         first, last = (period, period) if isinstance(period, str) else period
-        chosen = range(time.size)[index.slice_indexer(first, last)]
+        chosen = steps_between(index, first, last)
     except (KeyError, TypeError, ValueError) as error:
         chosen, why = range(0), f" ({error})"
     if not chosen:
@@ -287,6 +288,21 @@ def _steps(time: xr.DataArray, period: Period | None) -> slice:
             fix=f"period={ends}   # or a part of it",
         )
     return slice(chosen.start, chosen.stop)
+
+
+def steps_between(index: pd.Index, first: Any, last: Any) -> range:
+    """Return the steps from one day to another, each as text or as a date of any calendar.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If one of them names no day of the calendar of the index.
+    """
+    try:
+        return range(index.size)[index.slice_indexer(first, last)]
+    except TypeError:  # dates of another kind than those of the index; text suits all kinds
+        ends = (None if day is None else str(day)[:10] for day in (first, last))
+        return range(index.size)[index.slice_indexer(*ends)]
 
 
 def _date(day: object) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xstefa.errors import need
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Dry sand to deep water. Lightness falls steadily from one end to the other, so the order of the
@@ -66,6 +67,7 @@ def style() -> AbstractContextManager[None]:
             "axes.titlesize": 12,
             "legend.frameon": False,
             "text.color": INK,
+            "text.parse_math": False,  # names of sites may have dollars in them
             "xtick.color": FAINT,
             "ytick.color": FAINT,
             "xtick.labelcolor": INK,
@@ -82,5 +84,14 @@ def sign(figure: Figure, text: str) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0, height, 1, 1 - height))  # type: ignore[call-arg]
-    figure.text(0.995, 0.25 * height, text, ha="right", va="bottom", fontsize=8, color=FAINT)
+    made = figure.text(0.995, 0.25 * height, text, ha="right", va="bottom", fontsize=8, color=FAINT)
+    made.set_parse_math(False)
     return figure
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as they are."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(LogFormatter())

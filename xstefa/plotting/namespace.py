@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import cftime
+import numpy as np
 import xarray as xr
 
 from xstefa.arguments import checked
@@ -148,7 +151,7 @@ class Plots:
         self,
         target: str | Model = "streamflow",
         *,
-        day: str,
+        day: str | date | np.datetime64 | cftime.datetime,
         site: SiteLike | None = None,
         model: ModelLike | None = None,
         rename: Mapping[str, str] | None = None,
@@ -160,7 +163,7 @@ class Plots:
         ----------
         target, site, model, rename
             As for `hydrograph`; a prediction that is there already does not say.
-        day : str
+        day : str or date
             The day whose answer is explained. Other keywords are those of `explain`.
 
         Returns
@@ -169,6 +172,7 @@ class Plots:
         """
         how |= {"day": day, "site": site, "model": model, "rename": rename}
         found = explain(self._dataset, target, **how).compute()
+        found = found.isel({dim: 0 for dim in found.prediction.dims if found.sizes[dim] == 1})
         return sign(contributions(found), made_by(found.prediction.attrs))
 
     @checked

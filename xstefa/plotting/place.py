@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xstefa.binding.geometry import find_coordinate, grid_crs, horizontal_dims
 from xstefa.binding.places import with_places
 from xstefa.datasets import US_OUTLINE, WORLD_OUTLINE
-from xstefa.errors import LayoutError
+from xstefa.errors import LayoutError, XstefaWarning, warn
 from xstefa.plotting.look import FAINT, INK, LAND
 from xstefa.prepare.cells import edges
 
@@ -95,8 +95,9 @@ class Sheet:
     @classmethod
     def _geographic(cls, lon: xr.DataArray, lat: xr.DataArray) -> Sheet:
         if lon.ndim < 2 and lon.dims == lat.dims:
-            x, y = _near(lon.values.astype(float)), lat.values.astype(float)
             dims = tuple(str(dim) for dim in lon.dims)
+            x, y = _placed(lon.values.astype(float), lat.values.astype(float))
+            x = _near(x)
         elif lon.ndim == 1 and lat.ndim == 1:
             x, y = np.meshgrid(edges(_counted_on(lon.values, 0)), edges(lat.values))
             dims = (str(lat.dims[0]), str(lon.dims[0]))
@@ -104,7 +105,7 @@ class Sheet:
             dims = tuple(str(dim) for dim in lat.dims)
             across = _counted_on(_counted_on(lon.transpose(*dims).values, 0), 1)
             x, y = (edges(edges(c, axis=0), axis=1) for c in (across, lat.values))
-        crs, middle = _map_crs(x, y), float((x.min() + x.max()) / 2)
+        crs, middle = _map_crs(x, y), float((np.nanmin(x) + np.nanmax(x)) / 2)
         x, y = _to(crs, x, y)
         return cls(dims=dims, x=x, y=y, crs=crs, middle=middle)
 
@@ -208,15 +209,35 @@ def _counted_on(lon: Floats, axis: int) -> Floats:
 
 def _near(lon: Floats) -> Floats:
     """Return longitudes of a region on both sides of the date line as those of one region."""
-    found = lon % 360
-    return found if lon.size and np.ptp(found) < 180 < np.ptp(lon) else lon
+    found, known = lon % 360, np.isfinite(lon)
+    return found if np.ptp(found[known]) < 180 < np.ptp(lon[known]) else lon
+
+
+def _placed(lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+    """Return places of sites, both coordinates NaN where one is missing.
+
+    Raises
+    ------
+    LayoutError
+        If none has a place.
+    """
+    known = np.isfinite(lon) & np.isfinite(lat)
+    if not known.any():
+        raise LayoutError(
+            "A map needs to know where the sites are.",
+            found=f"{known.size} sites, none with both latitude and longitude",
+            expected="latitude and longitude of at least one site",
+        )
+    if lost := int((~known).sum()):
+        warn(XstefaWarning(f"{lost} of {known.size} sites have no place, and are not on the map."))
+    return np.where(known, lon, np.nan), np.where(known, lat, np.nan)
 
 
 def _map_crs(lon: Floats, lat: Floats) -> CRS:
     """Albers equal-area around a region of the middle latitudes, else a plain map."""
     from pyproj import CRS
 
-    west, east, south, north = lon.min(), lon.max(), lat.min(), lat.max()
+    (west, south), (east, north) = ((f(lon), f(lat)) for f in (np.nanmin, np.nanmax))
     middle = (west + east) / 2
     if east - west < 120 and north - south < 60 and 12 < abs(south + north) / 2 < 72:
         sixth = (north - south) / 6

@@ -238,8 +238,8 @@ def _of_these_sites(
         If it is not.
     """
     for dim in dims:
-        here = dataset[dim]
-        if predicted.sizes.get(dim) != here.size or not here.equals(predicted[dim]):
+        here = dataset[dim].variable
+        if predicted.sizes.get(dim) != here.size or not here.equals(predicted[dim].variable):
             raise LayoutError(
                 "the prediction is of other sites than the dataset",
                 variable=dim,

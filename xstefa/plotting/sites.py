@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstefa.binding.geometry import find_coordinate
 from xstefa.binding.time_axis import find_time
 from xstefa.binding.units import conversion
 from xstefa.errors import LayoutError
 from xstefa.evaluation import metrics
 from xstefa.plotting.labels import label, number, sentence_case, units
-from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, pyplot, style
+from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, plain_numbers, pyplot, style
+from xstefa.plotting.place import degrees
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +73,7 @@ def hydrograph(
         shown = [pred] if obs is None else [pred, in_units_of(pred, obs)]
         least = log_floor(*(_shown(each, period) for each in shown))
         axis.set_ylim(least, 3 * axis.get_ylim()[1])  # with room for the legend
-        axis.yaxis.set_major_formatter("{x:g}")
+        plain_numbers(axis.yaxis)
     return figure
 
 
@@ -317,11 +319,23 @@ def site_name(da: xr.DataArray) -> str:
         (da[key].attrs.get("cf_role") is None, key) for key in texts if "name" not in key
     )
     if not codes:
-        return names[0] if names else sentence_case(str(da.name))
+        return names[0] if names else place_of(da) or sentence_case(str(da.name))
     key = codes[0][1]
     if names:
         return f"{names[0]} ({texts[key]})"
     return f"{sentence_case(key.removesuffix('_id'))} {texts[key]}"
+
+
+def place_of(da: xr.DataArray) -> str:
+    """Return latitude and longitude of a site in words; nothing where they are not known."""
+    ds = da.coords.to_dataset()
+    kinds: tuple[Literal["latitude", "longitude"], ...] = ("latitude", "longitude")
+    lat, lon = (
+        np.nan if (name := find_coordinate(ds, kind, ())) is None else float(ds[name])
+        for kind in kinds
+    )
+    known = np.isfinite([lat, lon]).all()
+    return f"{degrees(round(lat, 2), 'NS')}, {degrees(round(lon, 2), 'EW')}" if known else ""
 
 
 def in_units_of(pred: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:

@@ -10,7 +10,7 @@ import xarray as xr
 from xstefa.errors import LayoutError
 from xstefa.evaluation.metrics import check_labels
 from xstefa.plotting.labels import label, units
-from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, pyplot, style
+from xstefa.plotting.look import LAND, OBSERVED, PREDICTED, RAIN, plain_numbers, pyplot, style
 from xstefa.plotting.sites import flows, hang, in_units_of, log_floor, only_time, site_name
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def flow_duration(
     Parameters
     ----------
     pred, obs : DataArray
-        Predicted and, optionally, observed streamflow of one site: then the days that both have.
+        Predicted and, optionally, observed streamflow of one site: then the days that both have,
+        if there are any.
     title : str, optional
         Name of the site; by default taken from the coordinates.
 
@@ -53,14 +54,14 @@ def flow_duration(
             axis.plot(share, np.where(ordered > 0, ordered, np.nan), color=colour, label=text)
         axis.set_yscale("log")
         axis.set_ylim(bottom=log_floor(*(values for values, _ in series.values())))
-        axis.yaxis.set_major_formatter("{x:g}")
+        plain_numbers(axis.yaxis)
         axis.set_xlim(0, 100)
         axis.set_xlabel("share of days on which it is exceeded (%)")
         axis.set_ylabel(label(pred))
         axis.grid(color=LAND, linewidth=0.8)
         axis.set_axisbelow(True)
         axis.legend(loc="upper right")
-        axis.set_title(title or f"{site_name(pred)}\n{days:,} days", fontsize=11)
+        axis.set_title(title or f"{site_name(pred)}\n{days}", fontsize=11)
     return figure
 
 
@@ -76,7 +77,8 @@ def regime(
     Parameters
     ----------
     pred, obs : DataArray
-        Predicted and, optionally, observed values of one site: then the days that both have.
+        Predicted and, optionally, observed values of one site: then the days that both have, if
+        there are any.
     precipitation : DataArray, optional
         On the same days: its monthly means as bars from above.
     title : str, optional
@@ -125,30 +127,33 @@ def regime(
         axis.grid(axis="y", color=LAND, linewidth=0.8)
         axis.set_axisbelow(True)
         axis.legend(loc="best")
-        axes[0, 0].set_title(title or f"{site_name(pred)}\n{days:,} days", fontsize=11)
+        axes[0, 0].set_title(title or f"{site_name(pred)}\n{days}", fontsize=11)
     return figure
 
 
 def _common(
     pred: xr.DataArray, obs: xr.DataArray | None
-) -> tuple[dict[str, tuple[xr.DataArray, str]], int]:
+) -> tuple[dict[str, tuple[xr.DataArray, str]], str]:
     """Return the series to draw, with their colours, on the days that all have; how many."""
     time = only_time(pred)
-    series = {"predicted": (pred.compute(), PREDICTED)}
+    series, note = {"predicted": (pred.compute(), PREDICTED)}, ""
+    known = pred.notnull().values
     if obs is not None:
         observed = in_units_of(pred, obs.compute())
         check_labels(pred, observed)
-        series = {"observed": (observed, OBSERVED)} | series
-    known = np.logical_and.reduce([values.notnull().values for values, _ in series.values()])
+        if (both := known & observed.notnull().values).any():
+            series, known = {"observed": (observed, OBSERVED)} | series, both
+        else:
+            note = ", none of them observed"
     if not known.any():
         raise LayoutError(
             "There is no day to draw.",
             variable=str(pred.name),
-            found=f"{known.size} days, on none of which {' and '.join(series)} values are known",
-            expected="at least one",
+            found=f"{known.size} days without an answer",
+            expected="at least one with an answer",
         )
     kept = {name: (v.isel({time: known}), colour) for name, (v, colour) in series.items()}
-    return kept, int(known.sum())
+    return kept, f"{known.sum():,} days{note}"
 
 
 def _by_month(values: xr.DataArray, time: str) -> xr.DataArray:

@@ -183,7 +183,18 @@ class _View:
             }
         known = {name: array for name, array in arrays.items() if array is not None}
         answered = shown.predicted.notnull().any(time).transpose(*dims).values.ravel()
-        keep = np.flatnonzero(answered)
+        placed = np.isfinite(lat) & np.isfinite(lon)
+        keep = np.flatnonzero(answered & placed)
+        if lost := int((~placed).sum()):
+            note = " · ".join(filter(None, [note, f"{lost} of {len(lat)} sites have no place"]))
+        if not keep.size:
+            raise LayoutError(
+                "there is no site to click on",
+                variable=str(shown.predicted.name),
+                found=f"{len(lat)} sites, none with a place and an answer",
+                expected="a site with a place, and a prediction on at least one day",
+                fix="ds.stefa   # says which tokens are known, and what is missing",
+            )
         most = int(LIMIT // (4 * len(known) * max(keep.size, 1)))
         if most < (size := shown.predicted.sizes[time]):
             note = " · ".join(filter(None, [note, f"the last {most} of {size} days"]))
@@ -221,7 +232,7 @@ def _names(dataset: xr.Dataset, layout: Layout) -> list[str] | None:
     ids, dims = Sites.of(dataset, layout).ids.tolist(), layout.site_dims
     for name, variable in dataset.variables.items():
         if "name" in str(name) and variable.dims == dims and variable.dtype.kind in "UOT":
-            return [f"{text} ({site})" for text, site in zip(variable.values, ids, strict=True)]
+            return [f"{text} ({site})" for text, site in zip(np.ravel(variable), ids, strict=True)]
     return ids
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ def picture(figure: Figure, *, name: str, alt: str, caption: str = "", wide: boo
     # Names of groups would be on the page once for each picture; nothing refers to them.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
-    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", _opening(alt), svg, count=1)
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", partial(_opening, alt), svg, count=1)
     for colour, variable in THEME.items():
         svg = svg.replace(colour, f"var(--{variable})")
     kind, tab = ("wide", ' tabindex="0"') if wide else ("", "")
@@ -63,9 +64,9 @@ def picture(figure: Figure, *, name: str, alt: str, caption: str = "", wide: boo
     )
 
 
-def _opening(alt: str) -> str:
+def _opening(alt: str, found: re.Match[str]) -> str:
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return rf'<svg {names} \1 role="img" aria-label="{escape(alt)}">'.replace("\\u", "u")
+    return f'<svg {names} {found[1]} role="img" aria-label="{escape(alt)}">'
 
 
 def table(

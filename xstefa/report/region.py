@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xstefa.errors import LayoutError
 from xstefa.plotting.labels import number, units
 from xstefa.plotting.scores import ROLES_OF_SITES, plot_map, plot_skill
 from xstefa.plotting.shown import Shown
@@ -109,16 +110,16 @@ def region_body(
         known = scored[by].values[np.isfinite(scored[by].values)]
         said = f"{scored[by].attrs['long_name']} of {known.size} sites, median "
         said += number(float(np.median(known)))
-        figure = plot_skill(scored, by)
-        parts.append(
-            picture(
-                figure, name="skill", alt=f"Map and distribution: {said}.", caption=said, wide=True
-            )
-        )
     else:
         said = f"Mean of what is predicted at {len(sites)} sites"
-        figure = plot_map(scored["mean"])
-        parts.append(picture(figure, name="mean", alt=f"Map: {said}.", caption=said, wide=True))
+    try:
+        figure = plot_map(scored["mean"]) if by is None else plot_skill(scored, by)
+    except LayoutError:  # the table has it all
+        parts.append(f'<p class="note">{escape(said)}; no map, since it is not known where they ')
+        parts.append("are: there are no coordinates of latitude and longitude.</p>")
+    else:
+        alt = f"Map{'' if by is None else ' and distribution'}: {said}."
+        parts.append(picture(figure, name="sites-map", alt=alt, caption=said, wide=True))
     beside = scored if trusted is None else scored.assign(trusted.data_vars)
     columns = {text: beside[key] for key, text in IN_TABLE.items() if key in beside}
     roles = [ROLES_OF_SITES[int(role)][0] for role in scored["training"].values]
@@ -130,9 +131,10 @@ def region_body(
     meanings = [f"{text}: {values.attrs.get('long_name')}" for text, values in columns.items()]
     head = ("Site", *columns, "In training", "Outside")
     parts.append("<h2 id='sites'>Sites</h2>")
+    left_out = "; the others were left out" if len(links) < len(sites) else ""
     parts.append(
         f'<p class="note">All {len(sites)} sites; a click on a heading sorts them. Pictures of '
-        f"{len(links)} of them are below, those with links here; the others were left out.</p>"
+        f"{len(links)} of them are below, those with links here{left_out}.</p>"
     )
     parts.append(table(head, rows, caption="All sites", links=links, sortable=True))
     parts.append(f'<p class="note">{escape("; ".join(meanings))}.</p>')

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xstefa.binding.geometry import find_coordinate
 from xstefa.evaluation.evaluate import score
 from xstefa.evaluation.probabilistic import INTERVAL, coverage
 from xstefa.inference.explain import explain as why
@@ -20,14 +19,12 @@ from xstefa.plotting.contributions import contributions
 from xstefa.plotting.labels import day, number, sentence_case, units
 from xstefa.plotting.maps import plot_place
 from xstefa.plotting.namespace import hydrograph_of
-from xstefa.plotting.place import degrees
 from xstefa.plotting.shown import SAID, Shown
-from xstefa.plotting.sites import flows, only_time, site_name
+from xstefa.plotting.sites import flows, only_time, place_of, site_name
 from xstefa.report.markup import picture, table
 
 FLOW_SCORES = ("nse", "kge", "correlation", "rmse", "pbias", "fhv", "flv")
 STATE_SCORES = ("correlation", "ubrmse", "rmse", "mae")
-AXES: tuple[Literal["latitude", "longitude"], ...] = ("latitude", "longitude")
 BEFORE, AFTER = 120, 60
 """Days around the largest flood that are drawn."""
 
@@ -165,11 +162,9 @@ def site_body(
 def _where(pred: xr.DataArray, time: str, name: str) -> str:
     """Return a map of where the site is; nothing where that is not known."""
     site = pred.isel({time: 0}, drop=True)
-    places = [find_coordinate(site.coords.to_dataset(), kind, ()) for kind in AXES]
-    if None in places:
+    if not (place := place_of(site)):
         return ""
-    lat, lon = (float(site[place]) for place in places)
-    where = f"{site_name(pred)}, {degrees(round(lat, 2), 'NS')}, {degrees(round(lon, 2), 'EW')}"
+    where = ", ".join(dict.fromkeys((site_name(pred), place)))
     return picture(plot_place(site), name=f"{name}-map", alt=f"Map: {where}.", caption=where)
 
 
