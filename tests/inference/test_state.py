@@ -131,6 +131,13 @@ def test_a_state_is_saved_and_read(weather, model, expected, tmp_path):
     np.testing.assert_allclose(found, expected[100:], rtol=1e-2, atol=1e-2)
 
 
+def test_a_state_within_a_dataset_is_refused(weather, model):
+    first, then = weather.isel(time=slice(0, 150)), weather.isel(time=slice(150, None))
+    state = first.stefa.spin_up(model).drop_vars("time")
+    with pytest.raises(LayoutError, match=r"beside a dataset, not in it.*state=state"):
+        then.merge(state, compat="override").stefa.predict(model)
+
+
 def test_sites_in_part_and_turned(weather, model, expected):
     state = weather.isel(time=slice(100)).stefa.spin_up(model)
     after = weather.isel(time=slice(100, None))

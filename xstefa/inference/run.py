@@ -28,7 +28,7 @@ from xstefa.errors import (
 from xstefa.inference.engine import Answer, EngineKey
 from xstefa.inference.extrapolation import outside_training
 from xstefa.inference.graph import is_lazy, plan_job
-from xstefa.inference.state import Past, going_on, steps_until
+from xstefa.inference.state import Past, going_on, refuse_within, steps_until
 from xstefa.model.checkpoint import Model
 from xstefa.options import resolve_options
 from xstefa.progress import counting, progress
@@ -237,6 +237,7 @@ def prepare(
         If the dataset does not fit.
     """
     model.require("days")
+    refuse_within(dataset)
     binding = plan(dataset, model.schema, rename=rename, needs=model.spec.needs)
     time = binding.require(strict=strict).layout.time
     answered = _steps(binding.dataset[time], period)

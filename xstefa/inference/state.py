@@ -212,6 +212,30 @@ def carries_state(spec: ModelSpec) -> bool:
     return isinstance(spec.windows, SegmentPolicy) and spec.windows.span is None
 
 
+def refuse_within(dataset: xr.Dataset) -> None:
+    """Refuse a dataset that a state was put into, where nothing reads it.
+
+    Raises
+    ------
+    LayoutError
+        If it has variables of a state.
+    """
+    of_state = [
+        str(name)
+        for name, variable in dataset.data_vars.items()
+        if any(str(dim) == f"state_{size}" for dim, size in variable.sizes.items())
+    ]
+    if of_state:
+        raise LayoutError(
+            "a state stands beside a dataset, not in it",
+            variable=of_state[0],
+            found=f"{len(of_state)} parts of a state among the variables",
+            expected="the weather alone, and the state as state=",
+            fix="ds.drop_dims([dim for dim in ds.dims if dim.startswith('state_')])"
+            ".stefa.predict(target, state=state)",
+        )
+
+
 def require_state(model: Model) -> None:
     """Refuse models that carry nothing from day to day.
 
