@@ -25,7 +25,7 @@ terrain = xstefa.open_sample("landslide_terrain").load()
 # probability is predicted.
 
 described = Path(mkdtemp()) / "landslides.toml"
-described.write_text("""\
+_ = described.write_text("""\
 [[target]]
 name = "landslide"
 static = true

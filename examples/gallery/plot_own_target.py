@@ -25,7 +25,7 @@ towers = towers.assign_coords(station=towers.station_id.values)
 # keeps it from this one, and whoever forgets it is told.
 
 described = Path(mkdtemp()) / "greenness.toml"
-described.write_text("""\
+_ = described.write_text("""\
 [[target]]
 name = "fapar"
 units = "1"

@@ -4,8 +4,12 @@ From runoff to discharge
 
 A prediction on a grid is the water that leaves each cell. Where it goes then is the task of a
 routing model: here ECMWF's ``earthkit-hydro``, to which the prediction is one more xarray array
-(``pip install earthkit-hydro earthkit-data``; without them this page is built, but not run).
+(``pip install earthkit-hydro earthkit-data``; where they are not, this page is built but not run).
+
+.. image:: /_static/routing.png
 """
+
+# sphinx_gallery_thumbnail_path = "_static/routing.png"
 
 import heapq
 from pathlib import Path
