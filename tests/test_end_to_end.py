@@ -111,9 +111,11 @@ def test_grid_and_point_models_are_told_apart() -> None:
 @pytest.mark.parametrize("name", xstefa.list_models())
 def test_card_beside_the_weights_is_the_one_inside(name: str) -> None:
     model = xstefa.load_model(name)
-    beside = model.path.with_suffix(".md").read_text()
+    assert model.card == model.path.with_suffix(".md").read_text()
     # Probes were put to the models when they had been released.
-    assert re.sub(r"## Probes\n.*?\n(?=## )", "", beside, flags=re.DOTALL) == model.card
+    within = re.sub(r"## Probes\n.*?\n(?=## )", "", model.card, flags=re.DOTALL)
+    assert within == model.spec.card
+    assert ("## Probes" in model.card) == (model.target is not None and not model.target.static)
     assert model.name == name
 
 

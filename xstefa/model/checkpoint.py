@@ -277,8 +277,12 @@ class Model:
 
     @property
     def card(self) -> str:
-        """Model card (Markdown): data, sites, licences, recipe, skill, limits."""
-        return self.spec.card
+        """Model card (Markdown): data, sites, licences, recipe, skill, limits.
+
+        That beside the file, if there is one: it can say more than was known when the model was made.
+        """
+        beside = self.path.with_suffix(".md")
+        return beside.read_text(encoding="utf-8") if beside.is_file() else self.spec.card
 
     def require(self, part: Literal["encoder", "decoder", "heads", "target", "days"]) -> None:
         """Raise ModelError, with what to use instead, if the model lacks a part."""
