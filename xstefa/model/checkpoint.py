@@ -279,7 +279,7 @@ class Model:
     def card(self) -> str:
         """Model card (Markdown): data, sites, licences, recipe, skill, limits.
 
-        That beside the file, if there is one: it can say more than was known when the model was made.
+        That beside the file, if there is one: it can say more than was known at first.
         """
         beside = self.path.with_suffix(".md")
         return beside.read_text(encoding="utf-8") if beside.is_file() else self.spec.card
