@@ -153,7 +153,8 @@ def main(rounds: int, against: str | None, store: bool, as_child: bool) -> None:
     if store:
         import xstefa
 
-        content = {"version": xstefa.__version__, "rounds": rounds, "ratios": now}
+        short = {name: round(ratio, 2) for name, ratio in now.items()}
+        content = {"version": xstefa.__version__, "rounds": rounds, "ratios": short}
         STORED.write_text(json.dumps(content, indent=2) + "\n")
 
 
