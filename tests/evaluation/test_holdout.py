@@ -309,6 +309,25 @@ def test_holdouts_are_spelled_as_in_python():
         "RandomGroups(",
         "open('x')",
         "a.b(1)",
+        "(1).fold(0)",
+        "3 & 5",
+        "RandomGroups(5) & 3",
+        "RandomGroups([1])",
+        "OneFold(3, 1)",
+        "AllTests(RandomGroups(2))",
+        "-" * 5000 + "1",
+        "PUB" + "&PUB" * 5000,
     ):
-        with pytest.raises(OptionError, match="no holdout is spelled so"):
+        with pytest.raises(OptionError, match="no holdout is spelled so") as caught:
             holdout_from(wrong)
+        assert "object at 0x" not in str(caught.value)
+
+
+def test_a_number_of_folds_that_cannot_be_says_what_can():
+    alone = Sites(ids=np.array(["a"]), days=np.array([], dtype=np.int64), shape=(1,))
+    with pytest.raises(TrainingError, match="2 sites or more") as caught:
+        RandomGroups(2).numbered(alone)
+    assert caught.value.fix == "a dataset of more sites"
+    with pytest.raises(TrainingError, match="2 days or more") as caught:
+        TimeBlocks(2).numbered(alone)
+    assert "RandomGroups" in caught.value.fix

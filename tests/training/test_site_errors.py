@@ -87,6 +87,11 @@ def test_an_interval_is_two_of_them(new, texture):
     expected = new.stefa.predict("clay", model=texture, quantiles=[0.25, 0.75])
     np.testing.assert_array_equal(found.lower, expected[0])
     np.testing.assert_array_equal(found.upper, expected[1])
+    alone = new.isel(site=3).stefa.predict("clay", model=texture, interval=0.5)
+    np.testing.assert_array_equal(alone.to_dataarray(), expected[:, 3])
+    for outside in (-0.5, 0.0, 1.0, 90):
+        with pytest.raises(OptionError, match="beyond these levels"):
+            new.stefa.predict("clay", model=texture, interval=outside)
     with pytest.raises(OptionError, match="one target at a time"):
         new.stefa.predict("texture", model=texture, interval=0.9)
 
@@ -136,7 +141,11 @@ def test_who_knows_no_errors_says_what_to_do(known, texture):
         known.stefa.predict(slides, interval=0.9)
     with pytest.raises(OptionError, match="beyond these levels"):
         known.stefa.predict("clay", model=texture, quantiles=[0.0, 0.5])
-    with pytest.raises(TrainingError, match="too few sites"):
+    with pytest.raises(TrainingError, match="too few sites") as few:
         make_sites(12).stefa.finetune("texture", **KERNEL)
-    with pytest.raises(TrainingError):
+    assert "validation out" in few.value.fix  # no folds of 12 sites test 20
+    with pytest.raises(TrainingError, match="too few sites") as few:
+        known.stefa.finetune("texture", head="kernel", validation=RandomGroups(15).fold(0))
+    assert "RandomGroups(5)" in few.value.fix
+    with pytest.raises(TrainingError, match="2 days or more"):
         known.stefa.finetune("texture", head="kernel", validation=TimeBlocks(2))

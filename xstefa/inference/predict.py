@@ -431,7 +431,9 @@ def _check_levels(
     else:
         levels = tuple(as_list(quantiles))
     both = quantiles is not None and interval is not None
-    if both or not fits(levels, tuple[Level, ...]) or not 0 < len(set(levels)) == len(levels):
+    swapped = interval is not None and interval < 0  # bounds in the places of one another
+    valid = fits(levels, tuple[Level, ...]) and 0 < len(set(levels)) == len(levels)
+    if both or swapped or not valid:
         raise OptionError(
             "beyond these levels nothing is known of a new site",
             variable="quantiles" if interval is None else "interval",

@@ -90,6 +90,7 @@ def trust(
     """
     chosen = load_model(model)
     chosen.require("target")
+    chosen.require("days")
     if chosen.spec.neighbourhood is None:
         raise ModelError(
             "at which sites the model was trained is not known",

@@ -236,9 +236,9 @@ class Distribution:
         shapes = self.shapes(np.array([*levels]))
         which = np.nan_to_num(regime).round().astype(np.intp)
         found = np.empty((shapes.shape[1], *centre.shape), dtype=np.float32)
-        for values, shape in zip(found, shapes.T, strict=True):
+        for level, shape in enumerate(shapes.T):
             scaled = shape[which]
-            values[...] = self.scale.back(centre + np.where(scaled < 0, below, above) * scaled)
+            found[level] = self.scale.back(centre + np.where(scaled < 0, below, above) * scaled)
         return found
 
     def shapes(self, levels: NDArray[np.float64]) -> Floats:

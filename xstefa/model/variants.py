@@ -131,14 +131,18 @@ def driven_size(
     """
     names = spec.schema.forcing_names
     if missing := [name for name in DRIVERS if name not in names or name not in tokens]:
+        hidden = missing[0] in spec.schema.target(target).hidden
         raise ModelError(
             f"the physics needs {missing[0]} in its unit",
             variable=missing[0],
-            found="training data without it"
+            found=f"{target!r}, which hides it"
+            if hidden
+            else "training data without it"
             if missing[0] in names
             else f"{spec.name!r}, a model whose schema has no such token",
             expected=", ".join(DRIVERS),
-            fix='provide it, or choose another head: head="resconn"',
+            fix=("take it out of `hidden`" if hidden else "provide it")
+            + ', or choose another head: head="resconn"',
         )
     size = replace(
         size,

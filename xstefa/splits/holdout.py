@@ -186,7 +186,9 @@ class RandomGroups(Holdout):
 
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into `groups` folds."""
-        fix = f"RandomGroups({min(10, len(sites))})" if len(sites) > 1 else "TimeBlocks(2)"
+        fix = "TimeBlocks(2)" if len(sites.days) else "a dataset of more sites"
+        if len(sites) > 1:
+            fix = f"RandomGroups({min(10, len(sites))})"
         _check_number("groups", self.groups, "sites", 2, len(sites), fix=fix)
         group = _order(sites.ids, f"groups-{self.seed}") % self.groups
         return {
@@ -418,7 +420,8 @@ class TimeBlocks(Holdout):
 
     def numbered(self, sites: Sites) -> dict[int, Fold]:
         """Split into `blocks` folds."""
-        _check_number("blocks", self.blocks, "days", 2, len(sites.days))
+        fix = None if len(sites.days) else "a holdout of sites: RandomGroups(5)"
+        _check_number("blocks", self.blocks, "days", 2, len(sites.days), fix=fix)
         block = np.arange(len(sites.days)) * self.blocks // len(sites.days)
         return {
             k: _over_days(f"block {k + 1} of {self.blocks}", block == k, sites, self.gap)
@@ -608,7 +611,7 @@ def _check_number(
         raise TrainingError(
             variable=variable,
             found=f"{number} {variable} of {most} {what}",
-            expected=f"between {least} and {most}",
+            expected=f"between {least} and {most}" if most > least else f"{least} {what} or more",
             fix=fix,
         )
 

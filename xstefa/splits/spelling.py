@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from xstefa.arguments import check_fields
 from xstefa.errors import OptionError
-from xstefa.splits.holdout import PUB, PUR, Holdout, holdout_kinds
+from xstefa.splits.holdout import PUB, PUR, Both, Holdout, OneFold, holdout_kinds
 
 
 def holdout_from(text: str) -> Holdout:
@@ -23,6 +24,8 @@ def holdout_from(text: str) -> Holdout:
         found = _made(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, TypeError, ValueError) as error:
         found = str(error)
+    except (RecursionError, MemoryError):
+        found = "too deep"
     if isinstance(found, Holdout):
         return found
     raise OptionError(
@@ -40,11 +43,23 @@ def _made(node: ast.expr) -> Any:
         case ast.Name("PUB" | "PUR" as name):
             return {"PUB": PUB, "PUR": PUR}[name]
         case ast.BinOp(left, ast.BitAnd(), right):
-            return _made(left) & _made(right)
+            return _checked(Both(_made(left), _made(right)))
         case ast.Call(ast.Name(name), given, named) if name in kinds:
             how = {str(each.arg): _made(each.value) for each in named}
-            return kinds[name](*map(_made, given), **how)
+            return _checked(kinds[name](*map(_made, given), **how))
         case ast.Call(ast.Attribute(holdout, "fold"), [number], []):
-            return _made(holdout).fold(ast.literal_eval(number))
+            return _checked(OneFold(_made(holdout), _made(number)))
         case _:
-            return ast.literal_eval(node)
+            return _literal(node)
+
+
+def _checked(holdout: Holdout) -> Holdout:
+    check_fields(holdout)
+    return holdout
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # whose text has the address of the node
+        raise ValueError(f"{ast.unparse(node)!r} is no value") from None

@@ -23,7 +23,7 @@ from xstefa.splits.holdout import Fold, as_holdout
 from xstefa.splits.sites import Mask
 from xstefa.training.calibration import FEWEST, Errors, Evidence, learn, scale_for
 from xstefa.training.site_data import SiteData
-from xstefa.training.sites import SiteTask, train_sites
+from xstefa.training.sites import SiteTask, check_folds, train_sites
 from xstefa.windows import Floats
 
 if TYPE_CHECKING:
@@ -75,10 +75,13 @@ def train_validated(
     TrainingError
         If fewer than `FEWEST` sites are tested.
     """
-    model, validation = train_sites(task, data, folds, **how), task.how.validation
+    validation = task.how.validation
     if validation is None:
-        return model
+        return train_sites(task, data, folds, **how)
+    check_folds(task, data, folds)
     inner = [list(_within(part, fold, task)) for part, fold in zip(data, folds, strict=True)]
+    _require_enough(data, folds, inner)
+    model = train_sites(task, data, folds, **how)
     alone = replace(task, how=replace(task.how, validation=None))
     scale = _scale(task, data, folds)
     answer = SiteEvidence(evidence=Evidence(columns=COLUMNS, scale=scale))
@@ -116,6 +119,35 @@ def _within(part: SiteData, fold: Fold, task: SiteTask) -> Iterator[Fold]:
         yield replace(each, train_sites=train, test_sites=test)
 
 
+def _require_enough(
+    data: Sequence[SiteData], folds: Sequence[Fold], inner: Sequence[Sequence[Fold]]
+) -> None:
+    """Refuse folds that test fewer than `FEWEST` sites, before anything is learned.
+
+    Raises
+    ------
+    TrainingError
+    """
+    tested = [np.any([each.test_sites for each in of_part], axis=0) for of_part in inner]
+    count, possible = (
+        sum(
+            np.isfinite(part.observed[sites]).sum(axis=0)
+            for part, sites in zip(data, chosen, strict=True)
+        ).min()
+        for chosen in (tested, [fold.train_sites for fold in folds])
+    )
+    if count < FEWEST:
+        raise TrainingError(
+            "too few sites to learn from what may be observed elsewhere",
+            variable="validation",
+            found=f"{count} sites with observations in its folds",
+            expected=f"at least {FEWEST}",
+            fix="validation=RandomGroups(5), which tests every site"
+            if possible >= FEWEST
+            else f"leave validation out, or learn from more than these {possible} sites",
+        )
+
+
 def _scale(task: SiteTask, data: Sequence[SiteData], folds: Sequence[Fold]) -> Scale:
     learned = [p.observed[f.train_sites] for p, f in zip(data, folds, strict=True)]
     return scale_for(task.targets[0], float(np.nanmean(np.concatenate(learned))))
@@ -134,14 +166,6 @@ def _learned(
 ) -> Distribution:
     """Learn the distribution of one target at one depth."""
     known = np.isfinite(told[:, 0]) & np.isfinite(observed)
-    if known.sum() < FEWEST:
-        raise TrainingError(
-            "too few sites to learn from what may be observed elsewhere",
-            variable="validation",
-            found=f"{known.sum()} sites with observations in its folds",
-            expected=f"at least {FEWEST}",
-            fix="validation=RandomGroups(5), or none",
-        )
     errors = Errors(
         ids=names[known],
         site=np.arange(known.sum()),

@@ -95,7 +95,8 @@ class SiteTask:
                 "a model learns one target, or the parts of one composition",
                 variable="target",
                 found=", ".join(each.name for each in asked),
-                expected=f"{asked[0].name!r}, or some of {', '.join(t.name for t in targets)}",
+                expected=f"{asked[0].name!r}"
+                + (f", or some of {', '.join(t.name for t in targets)}" if targets[1:] else ""),
                 fix="train a model for each",
             )
         added = load_tokens(how.tokens)
@@ -234,16 +235,8 @@ class SiteTask:
         )
 
 
-def train_sites(
-    task: SiteTask,
-    data: Sequence[SiteData],
-    folds: Sequence[Fold],
-    *,
-    holdout: Holdout | None = None,
-    support: str | None = None,
-    name: str | None = None,
-) -> Model:
-    """Learn static targets on datasets that have been read, on one fold of each.
+def check_folds(task: SiteTask, data: Sequence[SiteData], folds: Sequence[Fold]) -> None:
+    """Refuse what static targets cannot be learned on.
 
     Raises
     ------
@@ -268,6 +261,25 @@ def train_sites(
                 expected="at least one",
                 fix="see that the variables have values there, or hold out less",
             )
+
+
+def train_sites(
+    task: SiteTask,
+    data: Sequence[SiteData],
+    folds: Sequence[Fold],
+    *,
+    holdout: Holdout | None = None,
+    support: str | None = None,
+    name: str | None = None,
+) -> Model:
+    """Learn static targets on datasets that have been read, on one fold of each.
+
+    Raises
+    ------
+    TrainingError
+        As `check_folds` does.
+    """
+    check_folds(task, data, folds)
     static = np.concatenate([p.static[f.train_sites] for p, f in zip(data, folds, strict=True)])
     observed = np.concatenate([p.observed[f.train_sites] for p, f in zip(data, folds, strict=True)])
     _require_both(task.targets, observed)
