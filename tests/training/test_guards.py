@@ -13,7 +13,7 @@ import xstefa
 from tests.training.conftest import ENCODER, HEAD, WINDOWS
 from tests.training.test_finetune import weights_equal
 from xstefa.binding import bind
-from xstefa.errors import RangeError, TrainingError
+from xstefa.errors import RangeError, TrainingError, XstefaWarning
 from xstefa.schema import Alias, StandardName, Target
 from xstefa.splits.holdout import (
     FewSites,
@@ -102,6 +102,18 @@ def test_a_target_with_the_name_of_a_token(basins, foundation):
     expected = basins.stefa.predict(model)
     changed = basins.assign(precipitation=0 * basins.precipitation)
     xr.testing.assert_equal(changed.stefa.predict(model), expected)
+
+
+def test_a_prediction_in_place_of_an_observation(basins, foundation):
+    model = basins.stefa.finetune("streamflow", model=foundation, **FAST)
+    back = basins.drop_vars("qobs").assign(streamflow=basins.stefa.predict(model))
+    with pytest.warns(XstefaWarning, match="'streamflow' is taken for an observation") as caught:
+        back.stefa.evaluate(model)
+    assert any(model.name in str(each.message) for each in caught)
+    del back["streamflow"].attrs["model_hash"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*taken for an observation")
+        back.stefa.evaluate(model)
 
 
 def test_names_to_hold_out_that_no_dataset_has(basins, foundation):

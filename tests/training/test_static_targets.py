@@ -256,6 +256,13 @@ def test_odd_vectors(sites):
     assert caught.value.fix == "ds = ds.sortby('band')"
     found = turned.sortby("band").stefa.predict("soil_ph", model=model, strict=True)
     np.testing.assert_array_equal(found, expected)
+    ds = given(values[:, [0, 2, 1]], band=["A1", "A10", "A2"])  # in the order of text
+    with pytest.raises(LayoutError, match="in the order in which they stand") as caught:
+        ds.stefa.predict("soil_ph", model=model, strict=True)
+    by_number = {"ds": ds}
+    exec(caught.value.fix, by_number)
+    found = by_number["ds"].stefa.predict("soil_ph", model=model, strict=True)
+    np.testing.assert_array_equal(found, expected)
     gone = np.where(np.arange(3) == 1, np.nan, values)
     with pytest.raises(MissingTokenError, match="known nowhere"):
         given(gone).stefa.finetune("soil_ph", tokens=picture, **FAST)

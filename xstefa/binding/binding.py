@@ -261,6 +261,11 @@ class Binding:
             If units are missing, or discharge comes without a catchment area.
         AmbiguousMatchError
             If several variables could be meant.
+
+        Warns
+        -----
+        XstefaWarning
+            If the variable says that it is a prediction.
         """
         ds, wanted, dims = self.dataset, self.schema.target(target), {*self.layout.dims}
         match = best(
@@ -274,6 +279,16 @@ class Binding:
         if match is None:
             return None
         ds = ds[[match.variable.name]]
+        if "model_hash" in (attrs := ds[name := match.variable.name].attrs):
+            warn(
+                XstefaWarning(
+                    f"{name!r} is taken for an observation, and its attributes say that "
+                    f"{attrs.get('model_name', 'a model')} predicted it: scores would compare "
+                    "models with each other. Fix: keep predictions under another name, "
+                    f"ds['predicted'] = ...; or if it was observed, del ds[{name!r}]"
+                    ".attrs['model_hash']"
+                )
+            )
         for dim in {*match.variable.dims} - dims:
             if wanted.depths:
                 ds = _at_depths(ds, dim, wanted)

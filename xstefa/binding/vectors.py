@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+import numpy as np
 import xarray as xr
 
 from xstefa.binding.facts import Facts
 from xstefa.binding.geometry import horizontal_dims
 from xstefa.errors import LayoutError
 from xstefa.schema import Variable
+
+_BY_NUMBER = "ds = ds.sortby(ds['{dim}'].str.extract(r'(\\d+)$', dim=None).astype(int))"
 
 
 def check_vector(ds: xr.Dataset, fact: Facts, wanted: Variable, *, along: Collection[str]) -> None:
@@ -65,10 +68,13 @@ def _check_order(ds: xr.Dataset, fact: Facts, dim: str) -> None:
     ends = [re.search(r"\d+$", str(label)) for label in ds.indexes[dim]]
     places = [int(end[0]) for end in ends if end]
     if len(places) == len(ends) and places != sorted(places):
+        # As text, 'A10' comes before 'A2'.
+        labels = ds.indexes[dim]
+        sorts = labels.dtype.kind in "iuf" or [*labels[np.argsort(places)]] == sorted(labels)
         raise LayoutError(
             "the numbers of a vector are read in the order in which they stand",
             variable=fact.name,
             found=f"labels {', '.join(map(str, ds.indexes[dim][:3]))}, ... along {dim!r}",
             expected="labels in order",
-            fix=f"ds = ds.sortby({dim!r})",
+            fix=f"ds = ds.sortby({dim!r})" if sorts else _BY_NUMBER.format(dim=dim),
         )
