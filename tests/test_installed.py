@@ -52,17 +52,22 @@ def grid():
 
 
 USES = {
-    "matplotlib": ("plot", lambda: contributions(xr.Dataset())),
-    "rioxarray": ("raster", lambda: grid().stefa.attach(grid().elev_mean)),
-    "distributed": ("cluster", lambda: cluster("tcp://127.0.0.1:1")),
+    "matplotlib": [
+        ("plot", lambda: contributions(xr.Dataset())),
+        ("plot", lambda: soil_moisture_maps(grid().prcp)),
+    ],
+    "rioxarray": [("raster", lambda: grid().stefa.attach(grid().elev_mean))],
+    "distributed": [("cluster", lambda: cluster("tcp://127.0.0.1:1"))],
 }
 
 
 @pytest.mark.parametrize("package", USES)
 def test_what_is_not_installed_is_named_with_its_extra(package, monkeypatch):
-    extra, use = USES[package]
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=f"the extra '{extra}': {package}") as raised:
-        use()
-    assert raised.value.fix.startswith(f"pip install {package}")
-    assert isinstance(raised.value, ImportError)
+    for extra, use in USES[package]:
+        with pytest.raises(MissingExtraError, match=f"the extra '{extra}': {package}") as raised:
+            use()
+        assert raised.value.fix.startswith(f"pip install {package}")
+        assert isinstance(raised.value, ImportError)

@@ -434,6 +434,13 @@ def test_physics_says_what_it_needs(foundation) -> None:
     fewer = set(tokens) - {"potential_evapotranspiration"}
     with pytest.raises(ModelError, match=r"potential_evapotranspiration.*head=.resconn"):
         driven_size(size, spec=foundation.spec, tokens=fewer, target="streamflow")
+    schema = foundation.schema
+    level = replace(
+        schema.target("streamflow"), name="level", hidden=("potential_evapotranspiration",)
+    )
+    spec = replace(foundation.spec, schema=schema.with_targets(level))
+    with pytest.raises(ModelError, match=r"'level', which hides it.*out of `hidden`"):
+        driven_size(size, spec=spec, tokens=fewer, target="level")
     with pytest.raises(ModelError, match=r"soil_moisture.*does not predict.*streamflow"):
         driven_size(size, spec=foundation.spec, tokens=tokens, target="soil_moisture")
 

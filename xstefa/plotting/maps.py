@@ -90,6 +90,7 @@ def soil_moisture_maps(
     LayoutError
         If there is no time or place in the array, there are further dimensions, or it lacks a date.
     """
+    pyplot()
     from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap, ListedColormap
 
     time = find_time(da.coords.to_dataset())
