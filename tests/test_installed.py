@@ -15,7 +15,7 @@ import xarray as xr
 import xstefa
 from xstefa.errors import MissingExtraError
 from xstefa.inference.command import cluster
-from xstefa.plotting import contributions
+from xstefa.plotting import contributions, soil_moisture_maps
 
 ROOT = Path(__file__).parents[1]
 
