@@ -16,7 +16,7 @@ import xarray as xr
 
 from xstefa import plotting
 from xstefa.datasets import open_sample
-from xstefa.errors import LayoutError, UnitsError
+from xstefa.errors import LayoutError, UnitsError, XstefaWarning
 from xstefa.evaluation.probabilistic import coverage
 from xstefa.plotting.look import SOIL_MOISTURE_COLOURS
 from xstefa.plotting.scores import plot_map, plot_reliability
@@ -143,6 +143,18 @@ def test_curvilinear_grid(grid: xr.DataArray) -> None:
     )
     (shown,) = drawn(plotting.soil_moisture_maps(da, dates=["2011-01-01"]))
     np.testing.assert_allclose(shown, grid[0])
+    lost = np.zeros(lat.shape, dtype=bool)
+    lost[0, 0], lost[3, 4:7], lost[:, -1] = True, True, True
+    gaps = da.assign_coords(
+        {n: da[n].where(~lost).assign_attrs(da[n].attrs) for n in ("lat", "lon")}
+    )
+    with pytest.warns(XstefaWarning, match=f"{lost.sum()} of {lost.size} cells have no place"):
+        figure = plotting.soil_moisture_maps(gaps, dates=["2011-01-01"])
+    (shown,) = drawn(figure)
+    np.testing.assert_allclose(np.ma.filled(shown, np.nan), da[0].where(~lost))
+    nowhere = gaps.assign_coords(lat=gaps.lat * np.nan)
+    with pytest.raises(LayoutError, match="none with both latitude and longitude"):
+        plotting.soil_moisture_maps(nowhere, dates=["2011-01-01"])
 
 
 def test_calendar_without_leap_days(grid: xr.DataArray) -> None:

@@ -209,6 +209,7 @@ def test_a_site_without_an_answer_has_no_contributions(causal, stations) -> None
     ("error", "text", "how"),
     [
         (OptionError, "no days of the dataset", {"day": "1999-01-01"}),
+        (OptionError, "no days of the dataset", {"day": np.datetime64("NaT")}),
         (OptionError, "30 days", {"day": "2000-06"}),
         (OptionError, "spin-up. Fix: day=.2000-01-", {"day": "2000-01-06"}),
         (MissingTokenError, "did you mean 'site_a'", {"site": "site_aa"}),

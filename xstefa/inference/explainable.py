@@ -93,7 +93,7 @@ def check_day(dataset: xr.Dataset, day: object) -> None:
     steps: range = range(0)
     try:
         steps = steps_between(index, day, day)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the first for NaT
         why = f" ({error})"
     if len(steps) != 1:
         ends = str(index[0])[:10], str(index[-1])[:10]

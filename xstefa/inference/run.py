@@ -276,7 +276,7 @@ def _steps(time: xr.DataArray, period: Period | None) -> slice:
     try:
         first, last = (period, period) if isinstance(period, str) else period
         chosen = steps_between(index, first, last)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the first for NaT
         chosen, why = range(0), f" ({error})"
     if not chosen:
         ends = _date(index[0]), _date(index[-1])

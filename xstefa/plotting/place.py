@@ -52,6 +52,8 @@ class Sheet:
         Of the map; None if the data do not say.
     middle : float
         Longitude the map is centred on.
+    placed : ndarray of bool, optional
+        Cells that have a place; by default all.
     """
 
     dims: tuple[str, ...]
@@ -59,6 +61,7 @@ class Sheet:
     y: Floats
     crs: CRS | None
     middle: float = 0.0
+    placed: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, panel: xr.DataArray) -> Sheet:
@@ -94,6 +97,7 @@ class Sheet:
 
     @classmethod
     def _geographic(cls, lon: xr.DataArray, lat: xr.DataArray) -> Sheet:
+        placed = None
         if lon.ndim < 2 and lon.dims == lat.dims:
             dims = tuple(str(dim) for dim in lon.dims)
             x, y = _placed(lon.values.astype(float), lat.values.astype(float))
@@ -103,11 +107,18 @@ class Sheet:
             dims = (str(lat.dims[0]), str(lon.dims[0]))
         else:
             dims = tuple(str(dim) for dim in lat.dims)
-            across = _counted_on(_counted_on(lon.transpose(*dims).values, 0), 1)
-            x, y = (edges(edges(c, axis=0), axis=1) for c in (across, lat.values))
+            x, y = _placed(lon.transpose(*dims).values.astype(float), lat.values.astype(float))
+            placed = np.isfinite(x)
+            if not placed.all():  # those without are not drawn, but their neighbours need edges
+                from scipy.ndimage import distance_transform_edt
+
+                _, nearest = distance_transform_edt(~placed, return_indices=True)
+                x, y = x[tuple(nearest)], y[tuple(nearest)]
+            across = _counted_on(_counted_on(x, 0), 1)
+            x, y = (edges(edges(c, axis=0), axis=1) for c in (across, y))
         crs, middle = _map_crs(x, y), float((np.nanmin(x) + np.nanmax(x)) / 2)
         x, y = _to(crs, x, y)
-        return cls(dims=dims, x=x, y=y, crs=crs, middle=middle)
+        return cls(dims=dims, x=x, y=y, crs=crs, middle=middle, placed=placed)
 
     @property
     def kind(self) -> dict[str, Any]:
@@ -130,6 +141,8 @@ class Sheet:
     ) -> ScalarMappable:
         """Draw cells or points, return what a colour bar needs."""
         values = np.ma.masked_invalid(panel.transpose(*self.dims).values)
+        if self.placed is not None:
+            values = np.ma.masked_where(~self.placed, values)
         if len(self.dims) < 2:
             size = np.clip(5000 / max(values.size, 1), 12, 46)  # so that many can be told apart
             return axis.scatter(
@@ -147,7 +160,10 @@ class Sheet:
         if len(self.dims) < 2:
             look: dict[str, Any] = {"marker": "x", "s": 46, "color": INK, "lw": 1, "zorder": 5}
             axis.scatter(self.x[out], self.y[out], **look, **self.how)
-        elif out.any():
+            return
+        if self.placed is not None:
+            out = out & self.placed
+        if out.any():
             cells = np.ma.masked_where(~out, np.ones(out.shape))
             look = {"hatch": "////", "alpha": 0, "edgecolor": INK, "lw": 0, "zorder": 3}
             axis.pcolor(self.x, self.y, cells, **look, **self.how)
@@ -158,6 +174,7 @@ class Sheet:
             inside, share = drawn, 0.08
         else:
             inside, share = np.zeros(self.x.shape, dtype=bool), 0.02
+            drawn = drawn if self.placed is None else drawn & self.placed
             for rows in (slice(None, -1), slice(1, None)):
                 for cols in (slice(None, -1), slice(1, None)):
                     inside[rows, cols] |= drawn
@@ -214,22 +231,24 @@ def _near(lon: Floats) -> Floats:
 
 
 def _placed(lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
-    """Return places of sites, both coordinates NaN where one is missing.
+    """Return places of sites or cells, both coordinates NaN where one is missing.
 
     Raises
     ------
     LayoutError
         If none has a place.
     """
-    known = np.isfinite(lon) & np.isfinite(lat)
+    known, what = np.isfinite(lon) & np.isfinite(lat), "sites" if lon.ndim < 2 else "cells"
     if not known.any():
         raise LayoutError(
-            "A map needs to know where the sites are.",
-            found=f"{known.size} sites, none with both latitude and longitude",
-            expected="latitude and longitude of at least one site",
+            f"A map needs to know where the {what} are.",
+            variable="latitude, longitude",
+            found=f"{known.size} {what}, none with both latitude and longitude",
+            expected="numbers that are known for at least one",
+            fix="ds = ds.assign_coords(lat=..., lon=...), of where they are",
         )
     if lost := int((~known).sum()):
-        warn(XstefaWarning(f"{lost} of {known.size} sites have no place, and are not on the map."))
+        warn(XstefaWarning(f"{lost} of {known.size} {what} have no place, and are not on the map."))
     return np.where(known, lon, np.nan), np.where(known, lat, np.nan)
 
 

@@ -56,7 +56,9 @@ def sheet_of(panel: xr.DataArray, projection: Any = None) -> Sheet:
             fix="ds = ds.rio.write_crs(...), or leave projection= out",
         )
     lon, lat = to_degrees(place.crs, place.x, place.y)
-    return _Projected(dims=place.dims, x=lon, y=lat, crs=place.crs, projection=projection)
+    return _Projected(
+        dims=place.dims, x=lon, y=lat, crs=place.crs, placed=place.placed, projection=projection
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +82,7 @@ class _Projected(Sheet):
     def extent(self, drawn: NDArray[np.bool_]) -> Extent:
         """Left, right, bottom, top in the projection, which may not show all of it."""
         x, y, _ = self.projection.transform_points(self.how["transform"], self.x, self.y).T
-        on_paper = Sheet(dims=self.dims, x=x.T, y=y.T, crs=None)
+        on_paper = Sheet(dims=self.dims, x=x.T, y=y.T, crs=None, placed=self.placed)
         west, east, south, north = on_paper.extent(drawn)
         (left, right), (bottom, top) = self.projection.x_limits, self.projection.y_limits
         return max(west, left), min(east, right), max(south, bottom), min(north, top)
