@@ -188,11 +188,15 @@ def did_you_mean(name: object, known: Iterable[str]) -> str | None:
 
 
 def raise_problems(problems: Sequence[XstefaError]) -> None:
-    """Raise nothing, the only problem, or all problems as one `BindingErrors`."""
+    """Raise nothing, the only problem, or all problems as one `BindingErrors`.
+
+    They are told in the order in which they can be mended: days are made (`daily`) of variables
+    that are known by then, and the others are left out.
+    """
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        raise BindingErrors(problems)
+        raise BindingErrors(sorted(problems, key=lambda each: isinstance(each, CalendarError)))
 
 
 def warn(warning: XstefaWarning) -> None:

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from xstefa.binding import bind, plan
-from xstefa.errors import BindingErrors, LayoutError, RangeError, UnitsError
+from xstefa.errors import BindingErrors, CalendarError, LayoutError, RangeError, UnitsError
 
 DAYS = 5
 
@@ -1163,6 +1163,11 @@ def test_wrf_adds_up_its_rain_from_the_start_and_is_not_guessed(wrf, schema, fol
     ds = follow(caught.value, wrf)
     (_, problem) = plan(ds, schema).problems
     assert "RAINC and RAINNC: part of the rain since a run of WRF began" in problem.found
+    with pytest.raises(BindingErrors) as caught:
+        bind(ds, schema)
+    # First the rain: days are made of what is known by then.
+    assert "RAINC" in str(caught.value.problems[0])
+    assert isinstance(caught.value.problems[1], CalendarError)
     recipe = problem.found.split("began: ")[1]
     names = {"ds": ds}
     exec(recipe, names)

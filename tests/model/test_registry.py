@@ -31,6 +31,14 @@ def test_a_name_that_is_nearly_right_is_corrected() -> None:
         dataset.stefa.predict("streamfow")
 
 
+def test_a_file_is_no_target(tiny_model, tmp_path) -> None:
+    saved = tiny_model.save(tmp_path / "mine")
+    dataset = xstefa.open_sample("camels_us").isel(basin=slice(0, 1), time=slice(0, 30))
+    for path in (saved.path, saved.path.with_suffix("")):
+        with pytest.raises(ModelError, match=r"model='.*mine.*' \(--model in a terminal\)"):
+            dataset.stefa.predict(str(path))
+
+
 def test_models_are_listed_as_names_and_shown_as_a_table() -> None:
     names = xstefa.list_models()
     assert names == sorted(names)

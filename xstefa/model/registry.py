@@ -103,7 +103,9 @@ def model_for(targets: str | Sequence[str], *, support: str) -> Model:
         return fitting[0]
     known = sorted({name for m in models for name in m.spec.outputs})
     unknown = [name for name in names if name not in known]
-    if offering:
+    if files := [name for name in names if model_path(name).is_file()]:
+        fix = f"model={files[0]!r} (--model in a terminal): a file is no target"
+    elif offering:
         fix = "pass model= with a name of xstefa.list_models() or a file"
     elif not unknown:
         fix = f".stefa.predict({names[0]!r}), and each of the others by itself"

@@ -100,9 +100,8 @@ def _sites(ds: xr.Dataset, link: Link) -> tuple[NDArray[np.int64], int]:
     """Return the position of the site of each observation, and how many sites there are."""
     size = ds.sizes[link.samples]
     if link.contiguous:
-        counts = _whole(
-            ds, link, what="counts", fix=f"ds[{link.name!r}] = ds[{link.name!r}].fillna(0)"
-        )
+        missing = f"ds[{link.name!r}] = ds[{link.name!r}].fillna(0)   # if they are missing"
+        counts = _whole(ds, link, what="counts", fix=missing)
         if counts.sum() != size:
             raise LayoutError(
                 "the counts do not add up to the observations",
