@@ -664,7 +664,7 @@ def test_all_problems_are_reported_together_and_each_once(basins, schema):
         bind(ds, schema)
     # temperature_mean needs "hot": its absence is the same problem, not another one.
     named = [problem.variable for problem in caught.value.problems]
-    assert named == ["time", "pr", "hot", "elevation", "sand"]
+    assert named == ["pr", "hot", "elevation", "sand", "time"]
     assert str(caught.value).startswith("5 problems with this dataset:")
     note = plan(ds, schema).table["temperature_mean"].note
     assert "temperature_max" in note
