@@ -186,7 +186,9 @@ def explain(
         root of their number, to nothing where all orders can be tried.
     seed : int
     strict, rename, device, precision, batch_size, extrapolate
-        As for `predict`, whose other options have no place here: they are refused.
+        As for `predict`.
+    **others
+        Other options of `predict` have no place here, and are refused.
 
     Returns
     -------
