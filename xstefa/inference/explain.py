@@ -187,7 +187,7 @@ def explain(
     seed : int
     strict, rename, device, precision, batch_size, extrapolate
         As for `predict`.
-    **others
+    others
         Other options of `predict` have no place here, and are refused.
 
     Returns
