@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 import xstefa
+from xstefa.demo import run
 from xstefa.errors import MissingExtraError
 from xstefa.inference.command import cluster
 from xstefa.plotting import contributions, soil_moisture_maps
@@ -71,3 +72,10 @@ def test_what_is_not_installed_is_named_with_its_extra(package, monkeypatch):
             use()
         assert raised.value.fix.startswith(f"pip install {package}")
         assert isinstance(raised.value, ImportError)
+
+
+def test_the_demo_asks_first_whether_it_can_draw(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match="the demo needs"):
+        run(tmp_path / "demo", say=print)
+    assert not (tmp_path / "demo").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from xstefa.datasets import open_sample
+from xstefa.errors import need
 from xstefa.inference.store import to_zarr
 
 MAP_DAYS = ("2012-05-15", "2012-06-15", "2012-07-15", "2012-08-15", "2012-09-15", "2012-10-15")
@@ -27,7 +28,13 @@ def run(output: Path, *, say: Callable[[str], object]) -> list[Path]:
     -------
     list of Path
         What was made.
+
+    Raises
+    ------
+    MissingExtraError
+        Before anything is predicted, if it cannot be drawn.
     """
+    need("plot", "matplotlib", job="the demo")
     output.mkdir(parents=True, exist_ok=True)
     return [
         *_maps(output, say=say),
