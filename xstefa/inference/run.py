@@ -302,7 +302,7 @@ def steps_between(index: pd.Index, first: Any, last: Any) -> range:
     try:
         return range(index.size)[index.slice_indexer(first, last)]
     except TypeError:  # dates of another kind than those of the index; text suits all kinds
-        ends = (None if day is None else str(day)[:10] for day in (first, last))
+        ends = (None if day is None else _date(day) for day in (first, last))
         return range(index.size)[index.slice_indexer(*ends)]
 
 

@@ -90,8 +90,7 @@ class HeadTask:
             )
         forcings = schema.forcing_names
         if found not in schema.targets:
-            others = tuple(known for known in schema.targets if known.name != found.name)
-            schema = replace(schema, targets=(*others, found))
+            schema = schema.with_targets(found)
         added = load_tokens(how.tokens)
         schema = schema.with_extras(added)
         if schema.extras and (kind := deaf_kind(how.head)):
